@@ -1,0 +1,207 @@
+package gogen
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"text/template"
+
+	"github.com/openagentsinc/openagents-runtime/internal/canon"
+	"github.com/openagentsinc/openagents-runtime/internal/contractgen/bundle"
+)
+
+// Signature is one signature file, with the hashes that identify it.
+type Signature struct {
+	Go           string // RespondV1
+	ID           string
+	Name         string
+	Version      int
+	Description  string
+	StrategyID   string
+	InputSchema  string // canonical JSON, self-contained
+	OutputSchema string
+	Document     string // canonical JSON of the whole file
+
+	InputSchemaHash, OutputSchemaHash, SchemaHash, PromptHash, ProgramHash, ParamsHash string
+}
+
+// Signatures reads every signature file and computes its hashes. The schemas
+// that are hashed hold their references' targets, so that a change anywhere
+// below a schema changes its hash.
+func Signatures(c *bundle.Contract, ds []byte) ([]Signature, error) {
+	var (
+		all  []Signature
+		errs []error
+	)
+	for _, f := range c.Signatures {
+		s, err := readSignature(c.Root, f, ds)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", f.Path, err))
+		}
+		all = append(all, s)
+	}
+	return all, errors.Join(errs...)
+}
+
+func readSignature(root string, f *bundle.File, ds []byte) (Signature, error) {
+	raw, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(f.Path)))
+	if err != nil {
+		return Signature{}, fmt.Errorf("read signature: %w", err)
+	}
+	var doc struct {
+		SignatureID string          `json:"signature_id"`
+		Name        string          `json:"name"`
+		Version     int             `json:"version"`
+		Description string          `json:"description"`
+		Prompt      json.RawMessage `json:"prompt_ir"`
+		Defaults    json.RawMessage `json:"defaults"`
+	}
+	if err := json.Unmarshal(raw, &doc); err != nil {
+		return Signature{}, fmt.Errorf("not JSON: %w", err)
+	}
+	var defaults struct {
+		StrategyID string `json:"strategy_id"`
+	}
+	if len(doc.Defaults) > 0 {
+		if err := json.Unmarshal(doc.Defaults, &defaults); err != nil {
+			return Signature{}, fmt.Errorf("defaults: %w", err)
+		}
+	}
+	s := Signature{
+		Go: doc.Name + "V" + strconv.Itoa(doc.Version), ID: doc.SignatureID, Name: doc.Name, Version: doc.Version,
+		Description: doc.Description, StrategyID: defaults.StrategyID,
+	}
+	if want := fmt.Sprintf("%s.v%d.json", s.Name, s.Version); filepath.Base(f.Path) != want {
+		return Signature{}, fmt.Errorf("name and version say %s; name the file so, or correct them", want)
+	}
+	if !strings.HasSuffix(s.ID, fmt.Sprintf("/%s.v%d", s.Name, s.Version)) {
+		return Signature{}, fmt.Errorf("signature_id %q must end in /%s.v%d", s.ID, s.Name, s.Version)
+	}
+	if len(doc.Prompt) == 0 || s.StrategyID == "" {
+		return Signature{}, errors.New("prompt_ir and defaults.strategy_id are required: the prompt and program hashes are made from them")
+	}
+	document, err := canon.JSON(raw)
+	if err != nil {
+		return Signature{}, fmt.Errorf("document: %w", err)
+	}
+	s.Document = string(document)
+	return s, s.hash(ds, doc.Prompt, doc.Defaults)
+}
+
+// envelope keeps documents of two kinds from ever sharing a preimage.
+func envelope(format string, members map[string]any) map[string]any {
+	members["format"], members["formatVersion"] = "openagents.ds."+format, 1
+	return members
+}
+
+func (s *Signature) hash(ds []byte, prompt, params json.RawMessage) error {
+	sides := map[string]json.RawMessage{}
+	for _, side := range []string{"Input", "Output"} {
+		schema, err := bundle.SelfContained(ds, s.Go+side)
+		if err != nil {
+			return err
+		}
+		c, err := canon.Marshal(schema)
+		if err != nil {
+			return fmt.Errorf("%s schema: %w", strings.ToLower(side), err)
+		}
+		sides[side] = c
+	}
+	s.InputSchema, s.OutputSchema = string(sides["Input"]), string(sides["Output"])
+	for _, h := range []struct {
+		to   *string
+		what any
+	}{
+		{&s.InputSchemaHash, sides["Input"]},
+		{&s.OutputSchemaHash, sides["Output"]},
+		{&s.SchemaHash, envelope("schema_pair", map[string]any{"input_schema": sides["Input"], "output_schema": sides["Output"]})},
+		{&s.PromptHash, envelope("prompt_ir", map[string]any{"prompt_ir": prompt})},
+		{&s.ProgramHash, envelope("program", map[string]any{"strategy_id": s.StrategyID})},
+		{&s.ParamsHash, envelope("params", map[string]any{"params": params})},
+	} {
+		digest, err := canon.HashJSON(h.what)
+		if err != nil {
+			return fmt.Errorf("hash signature: %w", err)
+		}
+		*h.to = digest
+	}
+	return nil
+}
+
+func writeSignatures(_ context.Context, in Input) error {
+	all, err := Signatures(in.Contract, in.Bundles.DS)
+	if err != nil || len(all) == 0 {
+		return err
+	}
+	for _, s := range all {
+		if bytes.Contains(in.Bundles.DS, []byte("\n    "+s.Go+":\n")) {
+			return fmt.Errorf("a record and a signature are both called %s; rename one", s.Go)
+		}
+	}
+	return writeGo(in.gen("ds", "signatures.gen.go"), signatureTemplate, all)
+}
+
+var signatureTemplate = template.Must(template.New("signatures").Parse(
+	`// Code generated by contractgen from schemas/ds/signatures. DO NOT EDIT.
+
+package ds
+
+import "encoding/json"
+
+// Contract is what a signature file states, and the digests that identify it.
+// Digests are "sha256:" and 64 hex digits over canonical JSON (RFC 8785).
+type Contract struct {
+	ID               string          // stable and versioned, @namespace/Name.vN
+	Name             string          // Name
+	Version          int             // N
+	Description      string          // what the inference does
+	StrategyID       string          // the default strategy
+	InputSchemaHash  string          // of InputSchema
+	OutputSchemaHash string          // of OutputSchema
+	SchemaHash       string          // of both schemas as a pair
+	PromptHash       string          // of the prompt's blocks
+	ProgramHash      string          // of the default strategy
+	ParamsHash       string          // of the defaults
+	InputSchema      json.RawMessage // JSON Schema 2020-12 without outside references
+	OutputSchema     json.RawMessage // the same for the output
+	Document         []byte          // the whole file as canonical JSON
+}
+
+// Signature is a contract together with the Go types of its two sides.
+type Signature[In, Out any] struct {
+	Contract
+}
+{{range .}}
+// {{.Go}}: {{.Description}}
+var {{.Go}} = Signature[{{.Go}}Input, {{.Go}}Output]{Contract{
+	ID: {{printf "%q" .ID}},
+	Name: {{printf "%q" .Name}},
+	Version: {{.Version}},
+	Description: {{printf "%q" .Description}},
+	StrategyID: {{printf "%q" .StrategyID}},
+	InputSchemaHash: {{printf "%q" .InputSchemaHash}},
+	OutputSchemaHash: {{printf "%q" .OutputSchemaHash}},
+	SchemaHash: {{printf "%q" .SchemaHash}},
+	PromptHash: {{printf "%q" .PromptHash}},
+	ProgramHash: {{printf "%q" .ProgramHash}},
+	ParamsHash: {{printf "%q" .ParamsHash}},
+	InputSchema: json.RawMessage({{printf "%q" .InputSchema}}),
+	OutputSchema: json.RawMessage({{printf "%q" .OutputSchema}}),
+	Document: []byte({{printf "%q" .Document}}),
+}}
+{{end}}
+// Contracts returns every signature's contract, sorted by file name.
+func Contracts() []Contract {
+	return []Contract{
+{{- range .}}
+		{{.Go}}.Contract,
+{{- end}}
+	}
+}
+`))

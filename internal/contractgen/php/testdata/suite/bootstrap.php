@@ -1,0 +1,22 @@
+<?php
+
+declare(strict_types=1);
+
+// Debian's packages and the generated package under GENERATED, without Composer.
+require_once 'GuzzleHttp/autoload.php';
+require_once 'Illuminate/autoload.php';
+
+spl_autoload_register(static function (string $class): void {
+    if (str_starts_with($class, 'OpenAgents\\Runtime\\')) {
+        $path = getenv('GENERATED') . '/src/' . strtr(substr($class, 19), '\\', '/') . '.php';
+        if (is_file($path)) {
+            require $path;
+        }
+    }
+});
+
+/** A fixture of the contract, decoded. */
+function fixture(string $path): array
+{
+    return json_decode((string) file_get_contents(getenv('REPOSITORY') . '/' . $path), true, 512, JSON_THROW_ON_ERROR);
+}

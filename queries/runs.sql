@@ -1,0 +1,79 @@
+-- name: RunStart :one
+-- Creates a run with its head and its first event in one statement, or returns
+-- no row when the run_id is taken.
+WITH started AS (
+    INSERT INTO runs (run_key, run_id, thread_id, user_id, guest_scope, autopilot_id,
+                      authenticated_session, tool_policy, limits, keep_open, request_hash,
+                      traceparent, tracestate, request_id)
+    VALUES (@run_key, @run_id, @thread_id, sqlc.narg('user_id'), sqlc.narg('guest_scope'), sqlc.narg('autopilot_id'),
+            @authenticated_session, sqlc.narg('tool_policy'), sqlc.narg('limits'), @keep_open, @request_hash,
+            sqlc.narg('traceparent'), sqlc.narg('tracestate'), sqlc.narg('request_id'))
+    ON CONFLICT (run_id) DO NOTHING
+    RETURNING run_key
+), head AS (
+    INSERT INTO run_heads (run_key, latest_seq, latest_hash)
+    SELECT run_key, 1, @event_hash FROM started
+), first_event AS (
+    INSERT INTO run_log (run_key, seq, event_type, event_version, payload, content_hash, event_hash, traceparent, request_id)
+    SELECT run_key, 1, @event_type, @event_version, @payload, @content_hash, @event_hash,
+           sqlc.narg('traceparent'), sqlc.narg('request_id')
+    FROM started
+)
+SELECT run_key FROM started;
+
+-- name: RunGet :one
+SELECT * FROM runs WHERE run_id = @run_id;
+
+-- name: RunGetByKey :one
+SELECT * FROM runs WHERE run_key = @run_key;
+
+-- name: RunListByOwner :many
+-- Newest first; the keys are ordered by time.
+SELECT * FROM runs
+WHERE (sqlc.narg('owner')::text IS NULL OR owner = sqlc.narg('owner')::text)
+  AND (sqlc.narg('thread_id')::text IS NULL OR thread_id = sqlc.narg('thread_id')::text)
+  AND (sqlc.narg('status')::text IS NULL OR status = sqlc.narg('status')::text)
+  AND (sqlc.narg('before_key')::uuid IS NULL OR run_key < sqlc.narg('before_key')::uuid)
+ORDER BY run_key DESC
+LIMIT @max_runs;
+
+-- name: RunListOfThread :many
+-- The newest runs of a thread that have one owner, before one of them.
+SELECT * FROM runs
+WHERE thread_id = @thread_id AND owner = @owner
+  AND (sqlc.narg('before_key')::uuid IS NULL OR run_key < sqlc.narg('before_key')::uuid)
+ORDER BY run_key DESC
+LIMIT @max_runs;
+
+-- name: RunSetStatus :exec
+-- Follows the head's status, in the commit that changes it.
+UPDATE runs
+SET status = @status,
+    started_at = coalesce(started_at, CASE WHEN @status = 'running' THEN clock_timestamp() END),
+    updated_at = clock_timestamp()
+WHERE run_key = @run_key AND status NOT IN ('completed', 'failed', 'canceled');
+
+-- name: RunFinish :exec
+-- The one terminal status.
+UPDATE runs
+SET status = @status, reason_class = @reason_class, reason = @reason,
+    finished_at = clock_timestamp(), updated_at = clock_timestamp()
+WHERE run_key = @run_key AND status NOT IN ('completed', 'failed', 'canceled');
+
+-- name: RunListRunnable :many
+-- Runs that have something to do and no live lease, oldest first: a frame that
+-- is not answered, or a cancel that has not ended the run.
+SELECT r.run_key
+FROM runs r
+JOIN run_heads h USING (run_key)
+LEFT JOIN run_leases l USING (run_key)
+WHERE r.status IN ('accepted', 'running', 'waiting', 'canceling')
+  AND (h.frame_count > h.frame_position OR h.cancel_requested)
+  AND (l.run_key IS NULL OR l.lease_expires_at < clock_timestamp())
+ORDER BY r.run_key
+LIMIT @max_runs;
+
+-- name: RunElapsed :one
+-- Milliseconds of work since the run was started, by the database's clock.
+SELECT (extract(epoch FROM clock_timestamp() - coalesce(started_at, clock_timestamp())) * 1000)::bigint AS elapsed_ms
+FROM runs WHERE run_key = @run_key;
