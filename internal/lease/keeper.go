@@ -1,0 +1,188 @@
+package lease
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/openagentsinc/openagents-runtime/gen/db"
+	"github.com/openagentsinc/openagents-runtime/internal/runlog"
+	"github.com/openagentsinc/openagents-runtime/internal/telemetry"
+)
+
+var (
+	// ErrHeld says that another executor holds the run.
+	ErrHeld = errors.New("the run is held by another executor")
+	// ErrLost says that the lease is not ours any more, or may not be.
+	ErrLost = errors.New("the lease is lost")
+)
+
+// Keeper holds a process's leases and renews them all with one statement.
+type Keeper struct {
+	pool  *pgxpool.Pool
+	log   *runlog.Appender
+	owner string
+	ttl   time.Duration
+
+	mu   sync.Mutex
+	held map[uuid.UUID]*Held
+
+	taken *prometheus.CounterVec
+	lost  prometheus.Counter
+	gauge prometheus.Gauge
+}
+
+// NewKeeper makes a keeper. owner names this process, for people; two
+// processes of one name are still two holders.
+func NewKeeper(pool *pgxpool.Pool, log *runlog.Appender, owner string, ttl time.Duration, m *telemetry.Metrics) *Keeper {
+	return &Keeper{
+		pool: pool, log: log, owner: owner, ttl: ttl, held: map[uuid.UUID]*Held{},
+		taken: m.Counter("lease_acquires_total", "Tries to take a lease.", telemetry.Outcome),
+		lost:  m.Counter("lease_losses_total", "Leases that their holder lost.").WithLabelValues(),
+		gauge: m.Gauge("leases_held_leases", "Leases that this process holds.").WithLabelValues(),
+	}
+}
+
+// Run renews until ctx ends.
+func (k *Keeper) Run(ctx context.Context) error {
+	t := time.NewTicker(k.ttl / 3)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+			if err := k.Renew(ctx); err != nil && ctx.Err() == nil {
+				slog.WarnContext(ctx, "leases were not renewed", "error", err.Error())
+			}
+		}
+	}
+}
+
+// Renew renews every held lease once. A lease that the database does not renew
+// is lost, and its holder's context ends.
+func (k *Keeper) Renew(ctx context.Context) error {
+	sent := time.Now()
+	k.mu.Lock()
+	params := db.RunLeaseRenewManyParams{Ttl: k.ttl}
+	mine := make([]*Held, 0, len(k.held))
+	for key, h := range k.held {
+		params.RunKeys = append(params.RunKeys, key)
+		params.LeaseEpochs = append(params.LeaseEpochs, h.Epoch)
+		mine = append(mine, h)
+	}
+	k.mu.Unlock()
+	if len(mine) == 0 {
+		return nil
+	}
+	ctx, stop := context.WithTimeout(ctx, k.ttl/3)
+	defer stop()
+	renewed, err := db.New(k.pool).RunLeaseRenewMany(ctx, params)
+	if err != nil {
+		return fmt.Errorf("renew leases: %w", err)
+	}
+	still := make(map[uuid.UUID]bool, len(renewed))
+	for _, key := range renewed {
+		still[key] = true
+	}
+	for _, h := range mine {
+		if still[h.RunKey] {
+			h.trust(sent)
+		} else if !h.over() {
+			k.lost.Inc()
+			h.cancel(ErrLost)
+		}
+	}
+	return nil
+}
+
+// With takes the run's lease, calls f while it is held, and releases it. f's
+// context ends when the lease is lost or its trust window is over. When f fails
+// or panics, the lease is given back as a lost one, so that a run which fails
+// its executors again and again is counted. ErrHeld means that f was not called.
+func (k *Keeper) With(ctx context.Context, r db.Run, f func(context.Context, *Held) error) error {
+	h, err := k.acquire(ctx, r)
+	if err != nil {
+		return err
+	}
+	held, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	h.begin(cancel)
+	k.mu.Lock()
+	k.held[r.RunKey] = h
+	k.mu.Unlock()
+	k.gauge.Inc()
+	clean := false
+	defer func() { k.end(h, clean) }()
+	err = f(held, h)
+	clean = err == nil || ctx.Err() != nil
+	return err
+}
+
+func (k *Keeper) acquire(ctx context.Context, r db.Run) (*Held, error) {
+	h := &Held{RunKey: r.RunKey, RunID: r.RunID, keeper: k, sent: time.Now()}
+	err := pgx.BeginFunc(ctx, k.pool, func(tx pgx.Tx) error {
+		head, err := runlog.LockHead(ctx, tx, r.RunKey)
+		if err != nil {
+			return err
+		}
+		row, err := db.New(tx).RunLeaseAcquire(ctx, db.RunLeaseAcquireParams{RunKey: r.RunKey, LeaseOwner: k.owner, Ttl: k.ttl})
+		if errors.Is(err, pgx.ErrNoRows) {
+			return ErrHeld
+		}
+		if err != nil {
+			return fmt.Errorf("acquire the lease: %w", err)
+		}
+		h.Epoch, h.Losses, h.Head = row.LeaseEpoch, row.LostCount, head
+		h.Head.Epoch = h.Epoch
+		return runlog.Fence(ctx, tx, r.RunKey, h.Epoch)
+	})
+	switch {
+	case errors.Is(err, ErrHeld):
+		k.taken.WithLabelValues("held").Inc()
+		return nil, ErrHeld
+	case err != nil:
+		k.taken.WithLabelValues("error").Inc()
+		return nil, err
+	}
+	k.taken.WithLabelValues("taken").Inc()
+	return h, nil
+}
+
+// end gives back what no commit has released.
+func (k *Keeper) end(h *Held, clean bool) {
+	k.mu.Lock()
+	if k.held[h.RunKey] == h {
+		delete(k.held, h.RunKey)
+	}
+	k.mu.Unlock()
+	k.gauge.Dec()
+	if h.finish() {
+		return
+	}
+	ctx, stop := context.WithTimeout(context.Background(), k.ttl/3)
+	defer stop()
+	err := db.New(k.pool).RunLeaseRelease(ctx, db.RunLeaseReleaseParams{RunKey: h.RunKey, LeaseEpoch: h.Epoch, Released: clean})
+	if err != nil {
+		slog.WarnContext(ctx, "a lease was not given back and will expire", "run_id", h.RunID, "error", err.Error())
+	}
+}
+
+// Keys are the runs that this process holds.
+func (k *Keeper) Keys() []uuid.UUID {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	keys := make([]uuid.UUID, 0, len(k.held))
+	for key := range k.held {
+		keys = append(keys, key)
+	}
+	return keys
+}

@@ -1,0 +1,2 @@
+// Package run is a run's life: start, frames, cancel, finish.
+package run

@@ -1,0 +1,136 @@
+package run
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/openagentsinc/openagents-runtime/gen/api"
+	"github.com/openagentsinc/openagents-runtime/gen/db"
+	"github.com/openagentsinc/openagents-runtime/gen/event"
+	"github.com/openagentsinc/openagents-runtime/internal/canon"
+	"github.com/openagentsinc/openagents-runtime/internal/fault"
+	"github.com/openagentsinc/openagents-runtime/internal/runlog"
+	"github.com/openagentsinc/openagents-runtime/internal/telemetry"
+)
+
+// Frame is one idempotent input of a run.
+type Frame struct {
+	FrameID string          `json:"-"`
+	Type    string          `json:"type"`
+	Payload json.RawMessage `json:"payload"`
+	Source  *FrameSource    `json:"source,omitempty"`
+}
+
+// FrameSource says where a frame comes from.
+type FrameSource struct {
+	Kind      string `json:"kind"`
+	RequestID string `json:"requestId,omitempty"`
+}
+
+// Accepted says where a frame stands in the log.
+type Accepted struct {
+	Replay      bool
+	PayloadHash string
+	Seq         int64
+}
+
+// AppendFrame puts a frame into the run's log, once per frame_id. The same
+// frame again is a replay; another content under the same id is frame_conflict;
+// a new frame for a run that has ended is run_finished. A repeat of a frame is
+// answered without a write, also after the run has ended.
+func AppendFrame(ctx context.Context, pool db.DBTX, log *runlog.Appender, r db.Run, f Frame) (Accepted, error) {
+	hash, err := canon.HashJSON(f)
+	if err != nil {
+		return Accepted{}, fault.New(api.InvalidRequest, "the frame cannot be hashed: %v", err)
+	}
+	before, found, err := known(ctx, pool, r.RunKey, f, hash)
+	if found || err != nil {
+		return before, err
+	}
+	unit, err := frameUnit(ctx, r, f, hash)
+	if err != nil {
+		return Accepted{}, err
+	}
+	ack, err := log.Commit(ctx, unit)
+	var refused *pgconn.PgError
+	switch {
+	case err == nil:
+		return Accepted{PayloadHash: hash, Seq: ack.LastSeq}, nil
+	case errors.As(err, &refused) && refused.ConstraintName == "frames_id_once":
+		// Somebody else sent the same frame at the same time.
+		before, _, err := known(ctx, pool, r.RunKey, f, hash)
+		return before, err
+	case errors.Is(err, runlog.ErrFinished):
+		return Accepted{}, fault.New(api.RunFinished, "the run has ended; start a new run for a new frame")
+	}
+	return Accepted{}, fmt.Errorf("append frame: %w", err)
+}
+
+// known compares a frame with the one that has its id.
+func known(ctx context.Context, q db.DBTX, key uuid.UUID, f Frame, hash string) (Accepted, bool, error) {
+	row, err := db.New(q).FrameGet(ctx, db.FrameGetParams{RunKey: key, FrameID: f.FrameID})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Accepted{}, false, nil
+	}
+	if err != nil {
+		return Accepted{}, false, fmt.Errorf("append frame: %w", err)
+	}
+	if row.PayloadHash != hash {
+		return Accepted{}, true, fault.New(api.FrameConflict,
+			"the frameId %s came before with another type, payload or source; the first has the hash %s", f.FrameID, row.PayloadHash).
+			With("payloadHash", row.PayloadHash)
+	}
+	return Accepted{Replay: true, PayloadHash: hash, Seq: row.EventSeq}, true, nil
+}
+
+func frameUnit(ctx context.Context, r db.Run, f Frame, hash string) (runlog.Unit, error) {
+	trace := telemetry.TraceFrom(ctx)
+	var payload map[string]any
+	if err := json.Unmarshal(f.Payload, &payload); err != nil {
+		return runlog.Unit{}, fault.New(api.InvalidRequest, "payload: must be an object")
+	}
+	appended := event.FrameAppendedV1{FrameID: f.FrameID, FrameType: f.Type, Payload: payload, PayloadHash: hash}
+	var source json.RawMessage
+	if f.Source != nil {
+		appended.SourceKind, appended.SourceRequestID = nonEmpty(f.Source.Kind), nonEmpty(f.Source.RequestID)
+		var err error
+		if source, err = json.Marshal(f.Source); err != nil {
+			return runlog.Unit{}, err
+		}
+	}
+	return runlog.Unit{RunKey: r.RunKey, RunID: r.RunID, Trace: trace, Decide: func(h runlog.Head) (runlog.Change, error) {
+		if runlog.Terminal(h.Status) {
+			return runlog.Change{}, runlog.ErrFinished
+		}
+		appended := appended
+		appended.FrameSeq = h.FrameCount + 1
+		return runlog.Change{
+			Events: []event.Event{appended}, FrameCount: 1,
+			Rows: []runlog.Row{func(q *db.Queries, firstSeq int64) error {
+				return q.FrameInsert(context.Background(), db.FrameInsertParams{
+					RunKey: r.RunKey, FrameSeq: appended.FrameSeq, FrameID: f.FrameID, FrameType: f.Type, Payload: f.Payload,
+					PayloadHash: hash, Source: source, EventSeq: firstSeq, Traceparent: nonEmpty(trace.Parent),
+					Tracestate: nonEmpty(trace.State), RequestID: nonEmpty(trace.RequestID),
+				})
+			}},
+		}, nil
+	}}, nil
+}
+
+// NextFrame is the first frame after a position; found is false at the end.
+func NextFrame(ctx context.Context, q db.DBTX, key uuid.UUID, position int64) (f db.Frame, found bool, err error) {
+	f, err = db.New(q).FrameGetNext(ctx, db.FrameGetNextParams{RunKey: key, AfterSeq: position})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return f, false, nil
+	}
+	if err != nil {
+		return f, false, fmt.Errorf("next frame: %w", err)
+	}
+	return f, true, nil
+}

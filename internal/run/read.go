@@ -1,0 +1,103 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/openagentsinc/openagents-runtime/gen/api"
+	"github.com/openagentsinc/openagents-runtime/gen/db"
+	"github.com/openagentsinc/openagents-runtime/internal/fault"
+)
+
+// Get finds a run of the owner's. A run of somebody else and no run at all are
+// the same run_not_found.
+func Get(ctx context.Context, q db.DBTX, owner Owner, runID string) (db.Run, error) {
+	r, err := db.New(q).RunGet(ctx, runID)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return r, fmt.Errorf("get run: %w", err)
+	}
+	if err != nil || !owner.Owns(r) {
+		return db.Run{}, fault.New(api.RunNotFound, "no run of yours has this id")
+	}
+	return r, nil
+}
+
+// Filter narrows a list of runs; zero values do not.
+type Filter struct {
+	ThreadID *string
+	Status   *string
+	// Before is the key of the last run of the page before.
+	Before *uuid.UUID
+	Limit  int
+}
+
+// List pages through the owner's runs, newest first. next is the key to go on
+// after, nil on the last page.
+func List(ctx context.Context, q db.DBTX, owner Owner, f Filter) (runs []db.Run, next *uuid.UUID, err error) {
+	runs, err = db.New(q).RunListByOwner(ctx, db.RunListByOwnerParams{
+		Owner: owner.filter(), ThreadID: f.ThreadID, Status: f.Status, BeforeKey: f.Before, MaxRuns: int32(f.Limit + 1),
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("list runs: %w", err)
+	}
+	if len(runs) > f.Limit {
+		runs = runs[:f.Limit]
+		next = &runs[f.Limit-1].RunKey
+	}
+	return runs, next, nil
+}
+
+// Runnable finds runs that an executor has something to do for, and that
+// nobody holds.
+func Runnable(ctx context.Context, q db.DBTX, limit int) ([]uuid.UUID, error) {
+	keys, err := db.New(q).RunListRunnable(ctx, int32(limit))
+	if err != nil {
+		return nil, fmt.Errorf("list runnable runs: %w", err)
+	}
+	return keys, nil
+}
+
+// ByKey gets a run for its executor.
+func ByKey(ctx context.Context, q db.DBTX, key uuid.UUID) (db.Run, error) {
+	r, err := db.New(q).RunGetByKey(ctx, key)
+	if err != nil {
+		return r, fmt.Errorf("get run: %w", err)
+	}
+	return r, nil
+}
+
+// Elapsed is the time since the run was started, by the database's clock; 0
+// before that.
+func Elapsed(ctx context.Context, q db.DBTX, key uuid.UUID) (time.Duration, error) {
+	ms, err := db.New(q).RunElapsed(ctx, key)
+	if err != nil {
+		return 0, fmt.Errorf("run's elapsed time: %w", err)
+	}
+	return time.Duration(ms) * time.Millisecond, nil
+}
+
+// EarlierOfThread finds the newest runs of the same thread and owner that were
+// started before a run, oldest first.
+func EarlierOfThread(ctx context.Context, q db.DBTX, r db.Run, limit int) ([]db.Run, error) {
+	runs, err := OfThread(ctx, q, Owner(r.Owner), r.ThreadID, &r.RunKey, limit)
+	slices.Reverse(runs)
+	return runs, err
+}
+
+// OfThread finds the newest runs of a thread that an owner has, newest first,
+// before one of them when it is given.
+func OfThread(ctx context.Context, q db.DBTX, owner Owner, threadID string, before *uuid.UUID, limit int) ([]db.Run, error) {
+	runs, err := db.New(q).RunListOfThread(ctx, db.RunListOfThreadParams{
+		ThreadID: threadID, Owner: string(owner), BeforeKey: before, MaxRuns: int32(limit),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list the thread's runs: %w", err)
+	}
+	return runs, nil
+}

@@ -1,0 +1,340 @@
+package runlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/openagentsinc/openagents-runtime/gen/db"
+	"github.com/openagentsinc/openagents-runtime/internal/canon"
+)
+
+// lane writes the units of its runs, many in one transaction.
+type lane struct {
+	a     *Appender
+	queue chan *item
+}
+
+func (l *lane) run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			l.drain()
+			return nil
+		case first := <-l.queue:
+			l.write(l.gather(first))
+		}
+	}
+}
+
+// drain writes what waits and lets nobody wait for a lane that is gone.
+func (l *lane) drain() {
+	for {
+		select {
+		case first := <-l.queue:
+			l.write(l.gather(first))
+		default:
+			return
+		}
+	}
+}
+
+// gather takes what waits; there is no timer, so a lone unit never waits.
+func (l *lane) gather(first *item) []*item {
+	var items []*item
+	take := func(it *item) {
+		if it.state.CompareAndSwap(waiting, taken) {
+			items = append(items, it)
+		}
+	}
+	take(first)
+	for len(items) < batchUnits {
+		select {
+		case it := <-l.queue:
+			take(it)
+			continue
+		default:
+		}
+		break
+	}
+	return items
+}
+
+// write commits the items together. When the database refuses one of the
+// statements, each item is tried alone, so that only the one at fault fails.
+func (l *lane) write(items []*item) {
+	if len(items) == 0 {
+		return
+	}
+	ctx, stop := context.WithTimeout(context.Background(), commitTimeout)
+	defer stop()
+	begun := time.Now()
+	b, err := l.commit(ctx, items)
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) && len(items) > 1 {
+		for _, it := range items {
+			l.write([]*item{it})
+		}
+		return
+	}
+	l.a.units.Observe(float64(len(items)))
+	l.a.seconds.Observe(time.Since(begun).Seconds())
+	for _, it := range items {
+		switch out, ok := b.out[it]; {
+		case ok && out.err != nil:
+			it.answer(Ack{}, out.err)
+		case err != nil:
+			it.answer(Ack{}, err)
+		default:
+			it.answer(out.ack, nil)
+		}
+	}
+	if err == nil {
+		for _, r := range b.rows.EventTypes {
+			l.a.events.WithLabelValues(r).Inc()
+		}
+		l.a.watch.Wake(b.grown, slices.Collect(maps.Keys(b.work)))
+	}
+}
+
+func (l *lane) commit(ctx context.Context, items []*item) (*batch, error) {
+	b := &batch{out: map[*item]outcome{}, heads: map[uuid.UUID]*Head{}, work: map[uuid.UUID]bool{}}
+	conn, err := l.a.pool.Acquire(ctx)
+	if err != nil {
+		return b, fmt.Errorf("append: %w", err)
+	}
+	defer conn.Release()
+	if err := b.lock(ctx, conn.Conn(), items); err != nil {
+		return b, rollback(conn.Conn(), err)
+	}
+	for _, it := range items {
+		ack, err := b.add(it.unit)
+		b.out[it] = outcome{ack, err}
+	}
+	if len(b.grown) == 0 && len(b.stmts) == 0 {
+		return b, rollback(conn.Conn(), nil)
+	}
+	if err := b.store(ctx, conn.Conn()); err != nil {
+		return b, rollback(conn.Conn(), err)
+	}
+	return b, nil
+}
+
+// rollback ends the transaction and passes cause on. A connection on which
+// even that fails is closed by the pool.
+func rollback(conn *pgx.Conn, cause error) error {
+	ctx, stop := context.WithTimeout(context.Background(), 5*time.Second)
+	defer stop()
+	if _, err := conn.Exec(ctx, "ROLLBACK"); err != nil && cause == nil {
+		return fmt.Errorf("append: roll back: %w", err)
+	}
+	return cause
+}
+
+type outcome struct {
+	ack Ack
+	err error
+}
+
+// batch is what one transaction writes.
+type batch struct {
+	out   map[*item]outcome
+	heads map[uuid.UUID]*Head
+	grown []uuid.UUID
+	work  map[uuid.UUID]bool // among grown, those with a new frame or cancel
+	rows  db.RunLogInsertManyParams
+	stmts []func(q *db.Queries) error
+}
+
+// lock begins the transaction and locks the heads of all runs, in key order.
+func (b *batch) lock(ctx context.Context, conn *pgx.Conn, items []*item) error {
+	var keys []uuid.UUID
+	for _, it := range items {
+		keys = append(keys, it.unit.RunKey)
+	}
+	pb := &pgx.Batch{}
+	pb.Queue("BEGIN")
+	q := db.New(queuer{batch: pb, rows: func(rows pgx.Rows) error {
+		defer rows.Close()
+		for rows.Next() {
+			var r db.RunHead
+			if err := rows.Scan(&r.RunKey, &r.LatestSeq, &r.LatestHash, &r.OldestSeq, &r.LeaseEpoch,
+				&r.FrameCount, &r.FramePosition, &r.Status, &r.CancelRequested); err != nil {
+				return err
+			}
+			b.heads[r.RunKey] = HeadOf(r)
+		}
+		return rows.Err()
+	}})
+	if _, err := q.RunHeadLockMany(ctx, keys); !errors.Is(err, errQueued) {
+		return err
+	}
+	if err := conn.SendBatch(ctx, pb).Close(); err != nil {
+		return fmt.Errorf("append: lock the heads: %w", err)
+	}
+	return nil
+}
+
+// HeadOf reads a stored head.
+func HeadOf(r db.RunHead) *Head {
+	h := &Head{Seq: r.LatestSeq, Oldest: r.OldestSeq, Epoch: r.LeaseEpoch, FrameCount: r.FrameCount,
+		FramePosition: r.FramePosition, Status: r.Status, CancelRequested: r.CancelRequested}
+	copy(h.Hash[:], r.LatestHash)
+	return h
+}
+
+// add lets a unit decide under the locked head and notes what it writes.
+func (b *batch) add(u Unit) (Ack, error) {
+	h := b.heads[u.RunKey]
+	switch {
+	case h == nil:
+		return Ack{}, ErrNoRun
+	case u.Epoch != 0 && u.Epoch != h.Epoch:
+		return Ack{}, ErrFenced
+	case u.ExpectSeq != nil && *u.ExpectSeq != h.Seq:
+		return Ack{}, fmt.Errorf("%w: the head is at %d, not %d", ErrSeq, h.Seq, *u.ExpectSeq)
+	}
+	change, err := u.Decide(*h)
+	if err != nil {
+		return Ack{}, err
+	}
+	if len(change.Events) == 0 && len(change.Rows) == 0 {
+		return Ack{FirstSeq: h.Seq + 1, LastSeq: h.Seq, Head: *h}, nil
+	}
+	if Terminal(h.Status) {
+		return Ack{}, ErrFinished
+	}
+	next := *h
+	first := next.Seq + 1
+	if err := b.addEvents(u, &next, change); err != nil {
+		return Ack{}, err
+	}
+	if change.Status != "" {
+		next.Status = change.Status
+	}
+	next.FrameCount += change.FrameCount
+	next.FramePosition += change.FramePosition
+	next.CancelRequested = next.CancelRequested || change.CancelRequested
+	for _, row := range change.Rows {
+		b.stmts = append(b.stmts, func(q *db.Queries) error { return row(q, first) })
+	}
+	if next.Seq > h.Seq {
+		b.grow(u.RunKey)
+	}
+	if change.FrameCount > 0 || change.CancelRequested {
+		b.work[u.RunKey] = true
+	}
+	*h = next
+	return Ack{FirstSeq: first, LastSeq: next.Seq, Head: next}, nil
+}
+
+func (b *batch) grow(key uuid.UUID) {
+	if !slices.Contains(b.grown, key) {
+		b.grown = append(b.grown, key)
+	}
+}
+
+func (b *batch) addEvents(u Unit, next *Head, change Change) error {
+	rows := make([]stored, 0, len(change.Events))
+	for _, e := range change.Events {
+		s, err := store(u.RunID, next.Seq+1, e, canon.Digest(next.Hash))
+		if err != nil {
+			return err
+		}
+		next.Seq, next.Hash = next.Seq+1, s.hash
+		rows = append(rows, s)
+	}
+	for i, s := range rows {
+		r := &b.rows
+		r.RunKeys = append(r.RunKeys, u.RunKey)
+		r.Seqs = append(r.Seqs, next.Seq-int64(len(rows)-1-i))
+		r.EventTypes = append(r.EventTypes, s.eventType)
+		r.EventVersions = append(r.EventVersions, int32(s.version))
+		r.Payloads = append(r.Payloads, string(s.payload))
+		r.ContentHashes = append(r.ContentHashes, s.content[:])
+		r.EventHashes = append(r.EventHashes, s.hash[:])
+		r.Traceparents = append(r.Traceparents, u.Trace.Parent)
+		r.RequestIds = append(r.RequestIds, u.Trace.RequestID)
+	}
+	return nil
+}
+
+// store writes everything and commits, in one round trip.
+func (b *batch) store(ctx context.Context, conn *pgx.Conn) error {
+	pb := &pgx.Batch{}
+	q := db.New(queuer{batch: pb})
+	if err := b.queue(ctx, q); err != nil {
+		return err
+	}
+	pb.Queue("COMMIT")
+	err := conn.SendBatch(ctx, pb).Close()
+	var refused *pgconn.PgError
+	if err != nil && !errors.As(err, &refused) {
+		// The connection broke, perhaps after the server had committed.
+		return fmt.Errorf("append: %w: %w", ErrUnknown, err)
+	}
+	if err != nil {
+		return fmt.Errorf("append: %w", err)
+	}
+	return nil
+}
+
+func (b *batch) queue(ctx context.Context, q *db.Queries) error {
+	if len(b.rows.Seqs) > 0 {
+		if err := q.RunLogInsertMany(ctx, b.rows); err != nil {
+			return err
+		}
+	}
+	var heads db.RunHeadUpdateManyParams
+	for _, key := range b.grown {
+		h := b.heads[key]
+		heads.RunKeys = append(heads.RunKeys, key)
+		heads.LatestSeqs = append(heads.LatestSeqs, h.Seq)
+		heads.LatestHashes = append(heads.LatestHashes, h.Hash[:])
+		heads.FrameCounts = append(heads.FrameCounts, h.FrameCount)
+		heads.FramePositions = append(heads.FramePositions, h.FramePosition)
+		heads.Statuses = append(heads.Statuses, h.Status)
+		heads.CancelRequesteds = append(heads.CancelRequesteds, h.CancelRequested)
+	}
+	if len(b.grown) > 0 {
+		if err := q.RunHeadUpdateMany(ctx, heads); err != nil {
+			return err
+		}
+	}
+	for _, stmt := range b.stmts {
+		if err := stmt(q); err != nil {
+			return err
+		}
+	}
+	for _, payload := range b.payloads() {
+		if err := q.RunHeadNotify(ctx, payload); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// payloads packs the keys into notifications of less than Postgres' 8,000 bytes.
+func (b *batch) payloads() []string {
+	const perPayload = 200 // of a mark, 36 characters and a comma
+	var out []string
+	for keys := range slices.Chunk(b.grown, perPayload) {
+		names := make([]string, len(keys))
+		for i, k := range keys {
+			names[i] = k.String()
+			if b.work[k] {
+				names[i] = workMark + names[i]
+			}
+		}
+		out = append(out, strings.Join(names, ","))
+	}
+	return out
+}
