@@ -1,0 +1,270 @@
+package executor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/openagentsinc/openagents-runtime/gen/db"
+	"github.com/openagentsinc/openagents-runtime/gen/ds"
+	"github.com/openagentsinc/openagents-runtime/gen/event"
+	"github.com/openagentsinc/openagents-runtime/internal/lease"
+	"github.com/openagentsinc/openagents-runtime/internal/model"
+	"github.com/openagentsinc/openagents-runtime/internal/predict"
+	"github.com/openagentsinc/openagents-runtime/internal/run"
+	"github.com/openagentsinc/openagents-runtime/internal/runlog"
+)
+
+var (
+	errCanceled = errors.New("the run is to be canceled")
+	errCap      = errors.New("the run's time is up")
+)
+
+// handBack bounds the commit that puts the pen down when the process stops.
+const handBack = 10 * time.Second
+
+// answer answers one frame with a step, trying again when the model call breaks.
+func (s *session) answer(ctx context.Context, frame db.Frame) error {
+	step, attempt := s.past.steps+1, int64(1)
+	if open := s.past.open; open != nil {
+		// The recovery has taken this attempt back.
+		step, attempt, s.past.open = open.step, open.attempt+1, nil
+	}
+	for ; ; attempt++ {
+		again, err := s.try(ctx, frame, step, attempt)
+		if err != nil || !again {
+			return err
+		}
+	}
+}
+
+// prepare makes the step's call. The same step and attempt of the same frame
+// is the same call.
+func (s *session) prepare(ctx context.Context, frame db.Frame, step, attempt int64) (*predict.Call, error) {
+	messages, err := s.conversation(ctx, frame)
+	if err != nil {
+		return nil, err
+	}
+	id := predict.ID{RunKey: s.run.RunKey, RunID: s.run.RunID,
+		CallID: fmt.Sprintf("frame:%d/step:%d/attempt:%d", frame.FrameSeq, step, attempt)}
+	return predict.Prepare(id, ds.RespondV1, ds.RespondV1Input{Messages: messages})
+}
+
+// try makes one attempt at a step. again says that another is worth it.
+func (s *session) try(ctx context.Context, frame db.Frame, step, attempt int64) (again bool, err error) {
+	call, err := s.prepare(ctx, frame, step, attempt)
+	if err != nil {
+		return false, err
+	}
+	if err := s.beginStep(ctx, frame, step, attempt); err != nil {
+		return false, err
+	}
+	if s.head.CancelRequested {
+		return false, s.finish(ctx, s.end("canceled", "cancel_requested", "the run was canceled"))
+	}
+	working, stop := s.working(ctx)
+	defer stop(nil)
+	voice := newVoice(ctx, s, step, attempt, stop)
+	outcome := s.e.Predict.Run(working, call, voice.say)
+	lost := voice.close()
+	s.past.addUsage(outcome.Receipt.Usage)
+	cause := context.Cause(working)
+	stop(nil)
+	switch {
+	case errors.Is(lost, lease.ErrLost) || errors.Is(cause, lease.ErrLost):
+		return false, lease.ErrLost
+	case lost != nil:
+		return false, lost
+	case ctx.Err() != nil:
+		return false, s.putDown(ctx, outcome)
+	case errors.Is(cause, errCanceled):
+		return false, s.endStep(ctx, frame, voice, outcome.Canceled(), s.end("canceled", "cancel_requested", "the run was canceled"))
+	case errors.Is(cause, errCap):
+		return false, s.endStep(ctx, frame, voice, outcome, s.end("failed", "max_wall_clock_exceeded", "the run's time is up"))
+	case outcome.Err != nil:
+		return s.failStep(ctx, outcome, attempt)
+	}
+	return false, s.endStep(ctx, frame, voice, outcome, run.End{})
+}
+
+// beginStep commits the start of a step, and of the run when it is the first.
+func (s *session) beginStep(ctx context.Context, frame db.Frame, step, attempt int64) error {
+	var first int64
+	err := s.commit(ctx, func(h runlog.Head) (runlog.Change, error) {
+		var change runlog.Change
+		if h.CancelRequested {
+			return change, nil
+		}
+		if !s.past.started {
+			change.Events = append(change.Events, event.RunStartedV1{MessageID: "msg-" + s.run.RunKey.String()})
+		} else if h.Status == "waiting" {
+			change.Events = append(change.Events, event.RunWokenV1{Cause: event.RunWokenV1CauseFrame})
+		}
+		if h.Status != "running" {
+			change.Status = "running"
+			change.Rows = append(change.Rows, run.SetStatus(s.run, "running"))
+		}
+		first = h.Seq + int64(len(change.Events)) + 1
+		change.Events = append(change.Events, event.RunStepStartedV1{Step: step, FrameID: frame.FrameID, Attempt: attempt})
+		return change, nil
+	})
+	if err != nil || s.head.CancelRequested {
+		return err
+	}
+	s.past.started, s.past.steps = true, step
+	s.past.open = &openStep{step: step, attempt: attempt, frameID: frame.FrameID, fromSeq: first,
+		texts: map[string]bool{}, reasonings: map[string]bool{}}
+	return nil
+}
+
+// working is the context of a model call: it ends when the run is canceled or
+// its time is up.
+func (s *session) working(ctx context.Context) (context.Context, context.CancelCauseFunc) {
+	working, stop := context.WithCancelCause(ctx)
+	if s.limits.MaxWallClockMs > 0 {
+		left := time.Duration(s.limits.MaxWallClockMs)*time.Millisecond - s.before - time.Since(s.begun)
+		timer := time.AfterFunc(left, func() { stop(errCap) })
+		context.AfterFunc(working, func() { timer.Stop() })
+	}
+	go func() {
+		for {
+			select {
+			case <-working.Done():
+				return
+			case <-s.bell:
+			}
+			h, err := runlog.GetHead(working, s.e.Pool, s.run.RunKey)
+			if err == nil && h.CancelRequested {
+				stop(errCanceled)
+				return
+			}
+		}
+	}()
+	return working, stop
+}
+
+// endStep commits the end of a step: what was said, the receipt, the frame
+// position and, when nothing is left to do or end says so, the end of the run.
+func (s *session) endStep(ctx context.Context, frame db.Frame, v *voice, o predict.Outcome, end run.End) error {
+	if end.Status == "" && o.Err == nil {
+		end = s.end("completed", "completed", "every frame was answered")
+		end.FinishReason = o.FinishReason
+	}
+	proof, err := o.Change(s.held.Epoch)
+	if err != nil {
+		return err
+	}
+	final := end
+	ended := false
+	err = s.commit(ctx, func(h runlog.Head) (runlog.Change, error) {
+		final, ended = end, true
+		if h.CancelRequested && final.Status == "completed" {
+			final = s.end("canceled", "cancel_requested", "the run was canceled")
+		}
+		change := runlog.Change{Events: v.lastWords(o.Receipt.ReceiptID)}
+		change = merge(change, proof)
+		change.Events = append(change.Events,
+			event.RunStepFinishedV1{Step: s.past.open.step, FinishReason: finishReason(o)},
+			event.FrameFinishedV1{FrameID: frame.FrameID, FrameSeq: frame.FrameSeq})
+		change.FramePosition = 1
+		change.Rows = append(change.Rows, s.held.Progress())
+		released := change
+		released.Rows = append(released.Rows[:len(released.Rows):len(released.Rows)], s.held.Release())
+		if s.run.KeepOpen && final.Status == "completed" {
+			ended = false
+			return change, nil
+		}
+		finished, err := run.Finish(s.run, h, released, final)
+		if errors.Is(err, run.ErrFramesWait) {
+			ended = false
+			return change, nil
+		}
+		return finished, err
+	})
+	if err != nil {
+		return err
+	}
+	s.past.open = nil
+	s.e.steps.WithLabelValues(string(o.Receipt.Status)).Inc()
+	if ended {
+		s.ended(final)
+	}
+	return nil
+}
+
+func finishReason(o predict.Outcome) event.RunStepFinishedV1FinishReason {
+	r := event.RunStepFinishedV1FinishReason(o.FinishReason)
+	if o.Err != nil || !r.Valid() {
+		return event.RunStepFinishedV1FinishReasonOther
+	}
+	return r
+}
+
+// failStep takes a broken step back, and ends the run when no further attempt
+// is worth it.
+func (s *session) failStep(ctx context.Context, o predict.Outcome, attempt int64) (again bool, err error) {
+	var m *model.Error
+	retryable := errors.As(o.Err, &m) && m.Retryable
+	again = retryable && attempt < s.e.Config.MaxAttempts
+	proof, err := o.Change(s.held.Epoch)
+	if err != nil {
+		return false, err
+	}
+	end := s.end("failed", "model_failed", "the model did not answer: "+reasonOf(o.Err))
+	if m != nil && m.Class == model.ContextWindow {
+		end.ReasonClass, end.Reason = "context_window_exceeded", "the conversation is longer than the model can be shown"
+	}
+	canceled := false
+	err = s.commit(ctx, func(h runlog.Head) (runlog.Change, error) {
+		canceled = h.CancelRequested
+		change := s.discard(h, proof, event.StepDiscardedV1ReasonModelFailed)
+		if again && !canceled {
+			return change, nil
+		}
+		if canceled {
+			end = s.end("canceled", "cancel_requested", "the run was canceled")
+		}
+		change.Rows = append(change.Rows[:len(change.Rows):len(change.Rows)], s.held.Release())
+		return run.Finish(s.run, h, change, end)
+	})
+	if err != nil {
+		return false, err
+	}
+	s.past.open = nil
+	s.e.steps.WithLabelValues(string(o.Receipt.Status)).Inc()
+	if again && !canceled {
+		return true, nil
+	}
+	s.ended(end)
+	return false, nil
+}
+
+func reasonOf(err error) string {
+	var m *model.Error
+	if errors.As(err, &m) {
+		return m.Message
+	}
+	return "it failed"
+}
+
+// putDown takes the open step back when the process stops, so that the next
+// executor begins it anew, at once.
+func (s *session) putDown(ctx context.Context, o predict.Outcome) error {
+	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), handBack)
+	defer stop()
+	o.Receipt.MaybeBilled = true
+	proof, err := o.Change(s.held.Epoch)
+	if err != nil {
+		return err
+	}
+	err = s.commit(ctx, func(h runlog.Head) (runlog.Change, error) {
+		return s.discard(h, proof, event.StepDiscardedV1ReasonExecutorDrained), nil
+	})
+	if err != nil {
+		return err
+	}
+	s.past.open = nil
+	s.e.steps.WithLabelValues("drained").Inc()
+	return nil
+}

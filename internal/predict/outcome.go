@@ -1,0 +1,119 @@
+package predict
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/openagentsinc/openagents-runtime/gen/db"
+	"github.com/openagentsinc/openagents-runtime/gen/ds"
+	"github.com/openagentsinc/openagents-runtime/gen/event"
+	"github.com/openagentsinc/openagents-runtime/internal/canon"
+	"github.com/openagentsinc/openagents-runtime/internal/model"
+	"github.com/openagentsinc/openagents-runtime/internal/runlog"
+	"github.com/openagentsinc/openagents-runtime/internal/telemetry"
+)
+
+// Outcome is how a call ended, with its sealed receipt.
+type Outcome struct {
+	Text         string
+	FinishReason string
+	Receipt      ds.PredictReceiptV1
+	// Err is why the call did not succeed, or nil.
+	Err error
+
+	id ID
+}
+
+// seal completes the receipt.
+func (call *Call) seal(ctx context.Context, info model.Info, res model.Result, err error, started time.Time, took time.Duration) Outcome {
+	r := call.receipt
+	r.Provider, r.RequestedModel = info.Provider, info.Model
+	r.ServedModel = optional(res.ServedModel)
+	r.ProviderRequestID = optional(res.ProviderRequestID)
+	r.FinishReason = optional(string(res.FinishReason))
+	r.MaybeBilled = res.MaybeBilled
+	attempts := int32(res.Attempts)
+	r.Attempts = &attempts
+	r.Usage = ds.UsageV1{
+		InputTokens: res.Usage.InputTokens, OutputTokens: res.Usage.OutputTokens,
+		TotalTokens: res.Usage.InputTokens + res.Usage.OutputTokens, ModelCalls: 1,
+	}
+	r.Timing = ds.PredictReceiptV1Timing{
+		StartedAt: started.UTC(), CompletedAt: started.Add(took).UTC(), LatencyMs: took.Milliseconds(),
+	}
+	trace := telemetry.TraceFrom(ctx)
+	r.Traceparent, r.RequestID = optional(trace.Parent), optional(trace.RequestID)
+	r.Status = "succeeded"
+	if err != nil {
+		status, class := classify(err)
+		r.Status, r.ErrorClass = ds.PredictReceiptV1Status(status), &class
+	} else if digest, hashErr := canon.HashJSON(ds.RespondV1Output{Text: res.Text}); hashErr == nil {
+		r.Hashes.OutputHash = &digest
+	} else {
+		// Text that is not Unicode has no canonical form, so it cannot be proved.
+		class := string(model.Protocol)
+		r.Status, r.ErrorClass, err = "failed", &class, hashErr
+	}
+	return Outcome{Text: res.Text, FinishReason: string(res.FinishReason), Receipt: r, Err: err, id: call.id}
+}
+
+// classify gives a receipt's status and error class.
+func classify(err error) (status, class string) {
+	var m *model.Error
+	switch {
+	case errors.Is(err, errExecutorLost):
+		return "failed", "executor_lost"
+	case errors.As(err, &m) && m.Class == model.Canceled && errors.Is(err, context.DeadlineExceeded):
+		return "timed_out", string(model.Timeout)
+	case errors.As(err, &m) && m.Class == model.Canceled, errors.Is(err, context.Canceled):
+		return "canceled", string(model.Canceled)
+	case errors.As(err, &m) && m.Class == model.Timeout:
+		return "timed_out", string(m.Class)
+	case errors.As(err, &m):
+		return "failed", string(m.Class)
+	default:
+		return "failed", "internal"
+	}
+}
+
+// Canceled marks an outcome whose call succeeded too late: its run was to stop.
+func (o Outcome) Canceled() Outcome {
+	class := string(model.Canceled)
+	o.Receipt.Status, o.Receipt.ErrorClass = "canceled", &class
+	return o
+}
+
+// Change is the outcome as facts of the run: the event and the stored receipt.
+func (o Outcome) Change(epoch int64) (runlog.Change, error) {
+	r := o.Receipt
+	sealed, err := canon.Marshal(r)
+	if err != nil {
+		return runlog.Change{}, err
+	}
+	served := r.RequestedModel
+	if r.ServedModel != nil {
+		served = *r.ServedModel
+	}
+	return runlog.Change{
+		Events: []event.Event{event.PredictFinishedV1{
+			ReceiptID: r.ReceiptID, SignatureID: r.SignatureID, StrategyID: r.StrategyID, CompiledID: r.CompiledID,
+			Status: event.PredictFinishedV1Status(r.Status), ErrorClass: r.ErrorClass, Provider: r.Provider,
+			Model: served, MaybeBilled: r.MaybeBilled, Usage: r.Usage,
+		}},
+		Rows: []runlog.Row{func(q *db.Queries, _ int64) error {
+			return q.DsPredictReceiptInsert(context.Background(), db.DsPredictReceiptInsertParams{
+				ReceiptID: r.ReceiptID, RunKey: o.id.RunKey, RunID: r.RunID, CallID: r.CallID, SignatureID: r.SignatureID,
+				CompiledID: r.CompiledID, StrategyID: r.StrategyID, Status: string(r.Status), LeaseEpoch: epoch,
+				Receipt: sealed, ReceiptHash: canon.Hash(sealed),
+			})
+		}},
+	}, nil
+}
+
+func optional(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
