@@ -114,6 +114,7 @@ func TestOnlyTheNonceIsCommittedWithoutWaiting(t *testing.T) {
 	require.NoError(t, err)
 	config.MaxConns = 1
 	config.ConnConfig.RuntimeParams["synchronous_commit"] = "on"
+	config.ConnConfig.RuntimeParams["search_path"] = "runtime"
 	pool, err := pgxpool.NewWithConfig(t.Context(), config)
 	require.NoError(t, err)
 	defer pool.Close()

@@ -63,8 +63,16 @@ func (s *session) conversation(ctx context.Context, frame db.Frame) ([]message, 
 	if len(all) == 0 {
 		return nil, fmt.Errorf("frame %s is not in its run's log", frame.FrameID)
 	}
-	return window(all, s.e.Config.Window), nil
+	bytes := s.e.Config.Window
+	if tokens := s.e.Predict.Model.Info().ContextTokens; tokens > 0 {
+		bytes = min(bytes, tokens*bytesPerToken)
+	}
+	return window(all, bytes), nil
 }
+
+// bytesPerToken fills about half of a model's context window: a token of
+// English is about four bytes, and the answer needs room too.
+const bytesPerToken = 2
 
 // turns are a run's frames, each with what was answered to it.
 type turns struct {

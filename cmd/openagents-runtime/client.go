@@ -1,0 +1,212 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/openagentsinc/openagents-runtime/gen/api"
+	"github.com/openagentsinc/openagents-runtime/internal/auth"
+	"github.com/openagentsinc/openagents-runtime/internal/egress"
+	"github.com/openagentsinc/openagents-runtime/internal/telemetry"
+)
+
+const defaultAddr = "127.0.0.1:4000"
+
+// principal is on whose behalf the client calls.
+type principal struct {
+	UserID     int64
+	GuestScope string
+}
+
+// client calls a running service: the generated client, with every request
+// signed.
+type client struct {
+	*api.ClientWithResponses
+	who principal
+}
+
+// newClient makes a client. actor is who acts, for the service's audit.
+func newClient(url string, keys auth.Keyring, audience string, who principal, actor string) (*client, error) {
+	sign := func(ctx context.Context, r *http.Request) error {
+		body, err := readBody(r)
+		if err != nil {
+			return err
+		}
+		claims := auth.Claims{
+			Audience: audience, Scope: auth.Operator, Actor: actor, Method: r.Method, Target: r.URL.RequestURI(),
+			BodySHA256: auth.BodyHash(body), GuestScope: who.GuestScope,
+		}
+		if who.UserID > 0 {
+			claims.UserID = &who.UserID
+			r.Header.Set(auth.UserHeader, strconv.FormatInt(who.UserID, 10))
+		}
+		if who.GuestScope != "" {
+			r.Header.Set(auth.GuestHeader, who.GuestScope)
+		}
+		claims.RunID, claims.ThreadID = named(r)
+		token, err := auth.Sign(keys, claims, time.Now())
+		if err != nil {
+			return err
+		}
+		r.Header.Set(auth.SignatureHeader, token)
+		return nil
+	}
+	c, err := api.NewClientWithResponses(url, api.WithHTTPClient(egress.New(egress.Config{})), api.WithRequestEditorFn(sign))
+	if err != nil {
+		return nil, err
+	}
+	return &client{ClientWithResponses: c, who: who}, nil
+}
+
+func readBody(r *http.Request) ([]byte, error) {
+	if r.Body == nil {
+		return nil, nil
+	}
+	body, err := io.ReadAll(r.Body)
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	return body, err
+}
+
+// named is the run or thread that a request's path names.
+func named(r *http.Request) (runID, threadID string) {
+	mux := http.NewServeMux()
+	for _, path := range []string{"/internal/v1/runs/{runId}", "/internal/v1/runs/{runId}/{what}", "/internal/v1/threads/{threadId}/state"} {
+		mux.HandleFunc(path, func(_ http.ResponseWriter, r *http.Request) {
+			runID, threadID = r.PathValue("runId"), r.PathValue("threadId")
+		})
+	}
+	mux.ServeHTTP(nothing{}, r.Clone(r.Context()))
+	return runID, threadID
+}
+
+// nothing is a response that nobody reads.
+type nothing struct{}
+
+func (nothing) Header() http.Header         { return http.Header{} }
+func (nothing) Write(b []byte) (int, error) { return len(b), nil }
+func (nothing) WriteHeader(int)             {}
+
+// answerError is what an answer that is not a success says.
+func answerError(status int, body []byte) error {
+	var e api.ErrorEnvelope
+	if json.Unmarshal(body, &e) == nil && e.Error.Code != "" {
+		return fmt.Errorf("%s: %s (request %s)", e.Error.Code, e.Error.Message, e.Error.RequestID)
+	}
+	return fmt.Errorf("the service answered %d", status)
+}
+
+// start starts a run of the client's principal.
+func (c *client) start(ctx context.Context, runID, threadID string, keepOpen bool) error {
+	body := api.StartRunRequest{RunID: runID, ThreadID: threadID, AuthenticatedSession: c.who.GuestScope == "", KeepOpen: &keepOpen}
+	if c.who.UserID > 0 {
+		body.UserID = &c.who.UserID
+	}
+	if c.who.GuestScope != "" {
+		body.GuestScope = &c.who.GuestScope
+	}
+	r, err := c.StartRunWithResponse(ctx, &api.StartRunParams{}, body)
+	if err != nil {
+		return err
+	}
+	if r.StatusCode() != http.StatusAccepted {
+		return answerError(r.StatusCode(), r.GetBody())
+	}
+	return nil
+}
+
+// say appends a user's text.
+func (c *client) say(ctx context.Context, runID, frameID, text string) error {
+	return c.frame(ctx, runID, api.AppendFrameRequest{FrameID: frameID, Type: "user_message", Payload: map[string]any{"text": text}})
+}
+
+func (c *client) frame(ctx context.Context, runID string, f api.AppendFrameRequest) error {
+	r, err := c.AppendFrameWithResponse(ctx, runID, &api.AppendFrameParams{}, f)
+	if err != nil {
+		return err
+	}
+	if r.StatusCode() != http.StatusAccepted && r.StatusCode() != http.StatusOK {
+		return answerError(r.StatusCode(), r.GetBody())
+	}
+	return nil
+}
+
+// errDone ends a follow.
+var errDone = errors.New("done")
+
+// follow streams a run after a cursor until [DONE], reconnecting when the
+// connection breaks, and gives each part to f.
+func (c *client) follow(ctx context.Context, runID string, cursor int64, f func(part) error) error {
+	for failures := 0; ; {
+		before := cursor
+		err := c.read(ctx, runID, &cursor, f)
+		if cursor > before {
+			failures = 0
+		}
+		var refused refusedError
+		switch {
+		case errors.Is(err, errDone):
+			return nil
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.As(err, &refused), failures >= 5:
+			return err
+		}
+		failures++
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Duration(failures) * 300 * time.Millisecond):
+		}
+	}
+}
+
+// refusedError is an answer that trying again does not change.
+type refusedError struct{ error }
+
+// read reads one connection's worth of a stream and moves the cursor.
+func (c *client) read(ctx context.Context, runID string, cursor *int64, f func(part) error) error {
+	r, err := c.StreamRun(ctx, runID, &api.StreamRunParams{LastEventIDParam: cursor})
+	if err != nil {
+		return err
+	}
+	defer r.Body.Close()
+	switch {
+	case r.StatusCode == http.StatusNoContent:
+		return errDone
+	case r.StatusCode != http.StatusOK:
+		body, err := io.ReadAll(io.LimitReader(r.Body, 64<<10))
+		if err != nil {
+			return err
+		}
+		err = answerError(r.StatusCode, body)
+		if r.StatusCode < http.StatusInternalServerError {
+			return refusedError{err}
+		}
+		return err
+	}
+	return readParts(r.Body, func(p part) error {
+		*cursor = p.Seq
+		if p.Data == "[DONE]" {
+			return errDone
+		}
+		if p.Data == "" {
+			return nil
+		}
+		if err := f(p); err != nil {
+			return refusedError{err}
+		}
+		return nil
+	})
+}
+
+// withTrace gives a command's calls one trace.
+func withTrace(ctx context.Context) context.Context {
+	return telemetry.WithTrace(ctx, telemetry.NewTrace("", "", ""))
+}

@@ -1,0 +1,177 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+	"github.com/go-playground/validator/v10"
+	"github.com/spf13/cobra"
+
+	"github.com/openagentsinc/openagents-runtime/internal/auth"
+	"github.com/openagentsinc/openagents-runtime/internal/egress"
+	"github.com/openagentsinc/openagents-runtime/internal/executor"
+	"github.com/openagentsinc/openagents-runtime/internal/model"
+	"github.com/openagentsinc/openagents-runtime/internal/model/builtin"
+	"github.com/openagentsinc/openagents-runtime/internal/pg"
+)
+
+// config is what the environment says. `openagents-runtime config` prints it.
+type config struct {
+	Env             string        `env:"RUNTIME_ENV" envDefault:"production" validate:"oneof=production dev" help:"production, or dev: only dev runs without a secret, and only on loopback"`
+	DatabaseURL     string        `env:"DATABASE_URL" help:"postgres:// URL of the database" secret:"true"`
+	DatabaseConns   int           `env:"DATABASE_MAX_CONNS" envDefault:"20" validate:"min=4,max=1000" help:"connections of the pool that answers and executes"`
+	APIAddr         string        `env:"RUNTIME_API_ADDR" envDefault:"127.0.0.1:4000" validate:"hostname_port" help:"where the API listens"`
+	OpsAddr         string        `env:"RUNTIME_OPS_ADDR" envDefault:"127.0.0.1:4001" validate:"hostname_port" help:"where /healthz, /readyz and /metrics listen"`
+	Secret          string        `env:"RUNTIME_SIGNATURE_SECRET" help:"keyring of kid:secret pairs, comma separated; the first signs" secret:"true"`
+	Audience        string        `env:"RUNTIME_AUDIENCE" envDefault:"openagents-runtime" validate:"required" help:"the aud claim that tokens must have"`
+	MaxTokenLife    time.Duration `env:"RUNTIME_SIGNATURE_MAX_TTL" envDefault:"300s" validate:"min=1s,max=1h" help:"the longest life of a token"`
+	Issuer          string        `env:"RUNTIME_IDENTITY_ISSUER" help:"issuer of identity tokens; they are required when it is set"`
+	JWKSURL         string        `env:"RUNTIME_IDENTITY_JWKS_URL" help:"where the issuer publishes its keys"`
+	IdentityAud     string        `env:"RUNTIME_IDENTITY_AUDIENCE" help:"the aud claim of identity tokens"`
+	AllowedEmails   []string      `env:"RUNTIME_IDENTITY_EMAILS" help:"service accounts that may call, comma separated"`
+	AllowedSubjects []string      `env:"RUNTIME_IDENTITY_SUBJECTS" help:"subjects that may call, comma separated"`
+	LeaseTTL        time.Duration `env:"RUNTIME_LEASE_TTL" envDefault:"30s" validate:"min=900ms,max=10m" help:"how long a silent executor keeps a run"`
+	MaxRuns         int           `env:"RUNTIME_MAX_RUNS" envDefault:"256" validate:"min=1,max=100000" help:"runs that this process drives at once"`
+	Lanes           int           `env:"RUNTIME_LOG_LANES" envDefault:"1" validate:"min=1,max=8" help:"connections that append to the log"`
+	DrainTimeout    time.Duration `env:"RUNTIME_DRAIN_TIMEOUT" envDefault:"20s" validate:"min=1s,max=10m" help:"how long a stop may take"`
+	LogLevel        string        `env:"RUNTIME_LOG_LEVEL" envDefault:"info" validate:"oneof=debug info warn error" help:"debug, info, warn or error"`
+
+	ModelProvider  string        `env:"MODEL_PROVIDER" envDefault:"builtin" validate:"oneof=builtin openai" help:"builtin (rules, no key), or openai for any endpoint of its kind"`
+	ModelBaseURL   string        `env:"MODEL_BASE_URL" validate:"required_if=ModelProvider openai" help:"such as https://openrouter.ai/api/v1"`
+	ModelAPIKey    string        `env:"MODEL_API_KEY" help:"the endpoint's key" secret:"true"`
+	ModelName      string        `env:"MODEL_NAME" validate:"required_if=ModelProvider openai" help:"the model to ask for"`
+	ModelContext   int           `env:"MODEL_CONTEXT_TOKENS" validate:"min=0" help:"what the model can be shown, in tokens; 0 when not known"`
+	ModelTimeout   time.Duration `env:"MODEL_TIMEOUT" envDefault:"5m" validate:"min=1s,max=1h" help:"the longest model call, retries included"`
+	ModelFirst     time.Duration `env:"MODEL_FIRST_TOKEN_TIMEOUT" envDefault:"60s" validate:"min=100ms,max=1h" help:"the longest wait for the first token"`
+	ModelSilence   time.Duration `env:"MODEL_TOKEN_TIMEOUT" envDefault:"30s" validate:"min=100ms,max=1h" help:"the longest silence between tokens"`
+	ModelRetries   int           `env:"MODEL_MAX_RETRIES" envDefault:"2" validate:"min=0,max=10" help:"retries on 429, 5xx and lost connections before the first token"`
+	ModelDelay     time.Duration `env:"MODEL_BUILTIN_DELAY" envDefault:"0s" validate:"min=0,max=10s" help:"pause of the builtin model between deltas, so that a person sees the text flow"`
+	ModelNewBounds bool          `env:"MODEL_MAX_COMPLETION_TOKENS" help:"send max_completion_tokens instead of max_tokens, as OpenAI's newer models ask"`
+}
+
+// readConfig reads and checks the environment.
+func readConfig() (config, error) {
+	c, err := env.ParseAs[config]()
+	if err != nil {
+		return c, fmt.Errorf("environment: %w", err)
+	}
+	return c, c.check()
+}
+
+func (c config) check() error {
+	v := validator.New(validator.WithRequiredStructEnabled())
+	v.RegisterTagNameFunc(func(f reflect.StructField) string { return f.Tag.Get("env") })
+	err := v.Struct(c)
+	var wrong validator.ValidationErrors
+	if errors.As(err, &wrong) {
+		var lines []string
+		for _, w := range wrong {
+			lines = append(lines, fmt.Sprintf("%s must be %s", w.Field(), strings.TrimSpace(w.Tag()+" "+w.Param())))
+		}
+		return fmt.Errorf("environment: %s", strings.Join(lines, "; "))
+	}
+	return err
+}
+
+// keyring is the secrets that sign and verify. Only dev goes without, and only
+// where nobody else can call.
+func (c config) keyring() (auth.Keyring, error) {
+	if c.Secret != "" {
+		k, err := auth.ParseKeyring(c.Secret)
+		if err != nil {
+			return k, fmt.Errorf("RUNTIME_SIGNATURE_SECRET: %w", err)
+		}
+		return k, nil
+	}
+	if c.Env != "dev" {
+		return auth.Keyring{}, errors.New("RUNTIME_SIGNATURE_SECRET is not set; set it to kid:secret with a secret of at least 32 bytes, such as v1:$(openssl rand -hex 32)")
+	}
+	host, _, err := net.SplitHostPort(c.APIAddr)
+	if err != nil {
+		return auth.Keyring{}, err
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return auth.Keyring{}, fmt.Errorf("RUNTIME_SIGNATURE_SECRET is not set, and RUNTIME_API_ADDR %s is not loopback: the dev secret is known to everybody", c.APIAddr)
+	}
+	return auth.DevKeyring(), nil
+}
+
+// verifier decides about callers.
+func (c config) verifier(nonces auth.NonceStore) (*auth.Verifier, error) {
+	keys, err := c.keyring()
+	if err != nil {
+		return nil, err
+	}
+	v := &auth.Verifier{Keys: keys, Audience: c.Audience, MaxLifetime: c.MaxTokenLife, Nonces: nonces}
+	if c.Issuer != "" {
+		v.Identity, err = auth.NewIdentityVerifier(auth.IdentityConfig{
+			Issuer: c.Issuer, JWKSURL: c.JWKSURL, Audience: c.IdentityAud,
+			AllowedEmails: c.AllowedEmails, AllowedSubjects: c.AllowedSubjects,
+		})
+	} else if c.JWKSURL != "" || c.IdentityAud != "" || len(c.AllowedEmails)+len(c.AllowedSubjects) > 0 {
+		err = errors.New("RUNTIME_IDENTITY_ISSUER is not set, but other RUNTIME_IDENTITY_ settings are; set it, or none of them")
+	}
+	return v, err
+}
+
+// model is the model that answers.
+func (c config) model() (model.Model, error) {
+	if c.ModelProvider == "builtin" {
+		return builtin.New(builtin.Config{Delay: c.ModelDelay, ContextTokens: c.ModelContext}), nil
+	}
+	o := model.OpenAIDefaults()
+	o.BaseURL, o.APIKey, o.Model, o.ContextTokens = c.ModelBaseURL, c.ModelAPIKey, c.ModelName, c.ModelContext
+	o.TotalTimeout, o.FirstTokenTimeout, o.BetweenTokensTimeout = c.ModelTimeout, c.ModelFirst, c.ModelSilence
+	o.MaxRetries, o.MaxCompletionTokens = c.ModelRetries, c.ModelNewBounds
+	m, err := model.NewOpenAI(o, egress.New(egress.Config{ResponseHeaderTimeout: c.ModelFirst}))
+	if err != nil {
+		return nil, fmt.Errorf("MODEL_PROVIDER=openai: %w", err)
+	}
+	return m, nil
+}
+
+func (c config) pool(conns int, name string) pg.Config {
+	return pg.Config{URL: c.DatabaseURL, MaxConns: conns, AppName: "openagents-runtime " + name}
+}
+
+func (c config) executor() executor.Config {
+	e := executor.DefaultConfig()
+	e.MaxRuns = c.MaxRuns
+	return e
+}
+
+// owner names this process in leases, for people.
+func (c config) owner() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return fmt.Sprintf("%s:%d", host, os.Getpid())
+}
+
+func configCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "config",
+		Short: "Print the settings in force, without secrets",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := readConfig()
+			v, t := reflect.ValueOf(c), reflect.TypeFor[config]()
+			for i := range t.NumField() {
+				f := t.Field(i)
+				value := fmt.Sprint(v.Field(i).Interface())
+				if f.Tag.Get("secret") == "true" && value != "" {
+					value = "(set)"
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "%-32s %-24s %s\n", f.Tag.Get("env"), value, f.Tag.Get("help"))
+			}
+			return err
+		},
+	}
+}

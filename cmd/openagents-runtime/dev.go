@@ -1,0 +1,215 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+
+	"github.com/openagentsinc/openagents-runtime/internal/devdb"
+	"github.com/openagentsinc/openagents-runtime/internal/pg"
+	"github.com/openagentsinc/openagents-runtime/migrations"
+)
+
+const firstQuestion = "Hello! What can you do, and what is 6 times 7?"
+
+func devCommand() *cobra.Command {
+	var question string
+	cmd := &cobra.Command{
+		Use:   "dev",
+		Short: "Run everything on this machine and show a first run",
+		Long: "Starts a private Postgres (or uses DATABASE_URL), migrates it, serves on loopback, streams one run " +
+			"into the terminal, and goes on serving until Ctrl-C.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return dev(cmd.Context(), cmd.OutOrStdout(), question)
+		},
+	}
+	cmd.Flags().StringVar(&question, "ask", firstQuestion, "what the first run is asked")
+	return cmd
+}
+
+func dev(ctx context.Context, out io.Writer, question string) error {
+	if err := devEnvironment(); err != nil {
+		return err
+	}
+	c, err := readConfig()
+	if err != nil {
+		return err
+	}
+	stopDatabase, err := devDatabase(ctx, out, &c)
+	if err != nil {
+		return err
+	}
+	defer stopDatabase()
+	if err := pg.Migrate(ctx, c.DatabaseURL, migrations.FS, func(line string) { fmt.Fprintln(out, "database:", line) }); err != nil {
+		return err
+	}
+	if c.APIAddr, err = freeAddr(out, c.APIAddr); err != nil {
+		return err
+	}
+	if c.OpsAddr, err = freeAddr(out, c.OpsAddr); err != nil {
+		return err
+	}
+	logFile, err := devLog()
+	if err != nil {
+		return err
+	}
+	defer logFile.Close()
+	s, err := newService(ctx, c, logFile)
+	if err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	serving, stop := context.WithCancel(ctx)
+	defer stop()
+	go func() { done <- s.run(serving) }()
+	api, ops := s.apiAddr.Addr().String(), s.opsAddr.Addr().String()
+	info := s.model.Info()
+	fmt.Fprintf(out, "serving:  http://%s (API), http://%s (health, metrics)\nmodel:    %s %s\nlog:      %s\n\n", api, ops, info.Provider, info.Model, logFile.Name())
+
+	if err := firstRun(ctx, c, "http://"+api, out, question); err != nil && ctx.Err() == nil {
+		stop()
+		return errors.Join(fmt.Errorf("the first run: %w", err), <-done)
+	}
+	if ctx.Err() == nil {
+		fmt.Fprint(out, tryNext(api, ops))
+	}
+	err = <-done
+	fmt.Fprintln(out, "stopped")
+	return err
+}
+
+// devEnvironment sets what a development process needs and nobody has set.
+func devEnvironment() error {
+	for name, value := range map[string]string{"RUNTIME_ENV": "dev", "MODEL_BUILTIN_DELAY": "15ms"} {
+		if os.Getenv(name) == "" {
+			if err := os.Setenv(name, value); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// devDatabase starts a private Postgres unless DATABASE_URL names one.
+func devDatabase(ctx context.Context, out io.Writer, c *config) (stop func(), err error) {
+	if c.DatabaseURL != "" {
+		fmt.Fprintln(out, "database: the one that DATABASE_URL names")
+		return func() {}, nil
+	}
+	progress := prefixed{out, "database: "}
+	server, err := devdb.Start(ctx, devdb.Config{Durable: true, Log: progress})
+	if errors.Is(err, devdb.ErrNoBinaries) && os.Geteuid() == 0 {
+		if _, lookErr := exec.LookPath("apt-get"); lookErr == nil {
+			if err := devdb.Install(ctx, progress); err != nil {
+				return nil, err
+			}
+			server, err = devdb.Start(ctx, devdb.Config{Durable: true, Log: progress})
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.DatabaseURL = server.URL("postgres")
+	return func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+		defer cancel()
+		if err := server.Stop(ctx); err != nil {
+			fmt.Fprintln(out, "database:", err)
+		}
+	}, nil
+}
+
+// prefixed marks each line that a part says.
+type prefixed struct {
+	w      io.Writer
+	prefix string
+}
+
+func (p prefixed) Write(b []byte) (int, error) {
+	_, err := io.WriteString(p.w, p.prefix+string(b))
+	return len(b), err
+}
+
+// freeAddr is the wanted address, or one of a free port beside it.
+func freeAddr(out io.Writer, wanted string) (string, error) {
+	l, err := net.Listen("tcp", wanted)
+	if err == nil {
+		return wanted, l.Close()
+	}
+	host, _, splitErr := net.SplitHostPort(wanted)
+	if splitErr != nil {
+		return "", splitErr
+	}
+	l, freeErr := net.Listen("tcp", net.JoinHostPort(host, "0"))
+	if freeErr != nil {
+		return "", errors.Join(err, freeErr)
+	}
+	fmt.Fprintf(out, "serving:  %s is taken, so %s is used\n", wanted, l.Addr())
+	return l.Addr().String(), l.Close()
+}
+
+// devLog is where a development server's log lines go, so that the terminal
+// shows the run.
+func devLog() (*os.File, error) {
+	dir, err := devdb.DefaultDir()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("the log's folder: %w", err)
+	}
+	return os.OpenFile(filepath.Join(dir, "runtime.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+}
+
+// firstRun starts a run over HTTP and streams it, as any client would.
+func firstRun(ctx context.Context, c config, url string, out io.Writer, question string) error {
+	keys, err := c.keyring()
+	if err != nil {
+		return err
+	}
+	k, err := newClient(url, keys, c.Audience, principal{UserID: 1}, "dev")
+	if err != nil {
+		return err
+	}
+	runID := uuid.NewString()
+	fmt.Fprintf(out, "run %s\n  you:       %s\n  assistant: ", runID, question)
+	begun := time.Now()
+	if err := k.start(ctx, runID, "dev-"+runID, false); err != nil {
+		return err
+	}
+	if err := k.say(ctx, runID, uuid.NewString(), question); err != nil {
+		return err
+	}
+	told := teller{out: out, begun: begun}
+	if err := k.follow(ctx, runID, 0, told.part); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "\n  (%d parts, the first text after %d ms, all after %d ms; the log has every fact)\n\n",
+		told.parts, told.first.Milliseconds(), time.Since(begun).Milliseconds())
+	return nil
+}
+
+func tryNext(api, ops string) string {
+	at := ""
+	if api != defaultAddr {
+		at = " --url http://" + api
+	}
+	return fmt.Sprintf(`Try, in another terminal:
+  bin/openagents-runtime chat%[1]s                       talk to it
+  bin/openagents-runtime run list%[1]s                   the runs so far
+  bin/openagents-runtime run events RUN_ID%[1]s          a run's log
+  bin/openagents-runtime run stream RUN_ID%[1]s --raw    the stream as clients see it
+  curl http://%[2]s/metrics
+Ctrl-C stops everything.
+`, at, ops)
+}

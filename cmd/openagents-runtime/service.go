@@ -1,0 +1,259 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/openagentsinc/openagents-runtime/internal/auth"
+	"github.com/openagentsinc/openagents-runtime/internal/executor"
+	"github.com/openagentsinc/openagents-runtime/internal/lease"
+	"github.com/openagentsinc/openagents-runtime/internal/model"
+	"github.com/openagentsinc/openagents-runtime/internal/pg"
+	"github.com/openagentsinc/openagents-runtime/internal/predict"
+	"github.com/openagentsinc/openagents-runtime/internal/runlog"
+	"github.com/openagentsinc/openagents-runtime/internal/server"
+	"github.com/openagentsinc/openagents-runtime/internal/stream"
+	"github.com/openagentsinc/openagents-runtime/internal/telemetry"
+	"github.com/openagentsinc/openagents-runtime/migrations"
+)
+
+// service is one process at work: its listeners, its executor, and what they
+// share.
+type service struct {
+	c       config
+	logger  *slog.Logger
+	metrics *telemetry.Metrics
+	model   model.Model
+
+	pool, logPool *pgxpool.Pool
+	watch         *runlog.Watch
+	log           *runlog.Appender
+	leases        *lease.Keeper
+	executor      *executor.Executor
+	streams       *stream.Handler
+	nonces        auth.PostgresNonces
+
+	api, ops         *http.Server
+	apiAddr, opsAddr net.Listener
+	draining         chan struct{}
+}
+
+// newService builds the parts and opens the listeners. Nothing runs yet.
+func newService(ctx context.Context, c config, logTo io.Writer) (*service, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
+		return nil, err
+	}
+	s := &service{c: c, logger: telemetry.NewLogger(logTo, level), metrics: telemetry.NewMetrics(), watch: runlog.NewWatch(), draining: make(chan struct{})}
+	slog.SetDefault(s.logger)
+	if err := s.build(ctx); err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *service) build(ctx context.Context) error {
+	// What the settings say is checked before anything is reached.
+	verifier, err := s.c.verifier(nil)
+	if err != nil {
+		return err
+	}
+	m, err := s.c.model()
+	if err != nil {
+		return err
+	}
+	if s.c.DatabaseURL == "" {
+		return errNoDatabase
+	}
+	if err := pg.Verify(ctx, s.c.DatabaseURL, migrations.FS); err != nil {
+		return err
+	}
+	if s.pool, err = pg.Open(ctx, s.c.pool(s.c.DatabaseConns, "main")); err != nil {
+		return err
+	}
+	// The log has connections of its own: a busy pool must not hold up commits.
+	if s.logPool, err = pg.Open(ctx, s.c.pool(s.c.Lanes, "log")); err != nil {
+		return err
+	}
+	s.nonces = auth.PostgresNonces{Pool: s.pool}
+	verifier.Nonces = s.nonces
+	s.model = observe(m, s.metrics)
+	s.log = runlog.NewAppender(s.logPool, s.watch, s.c.Lanes, s.metrics)
+	s.leases = lease.NewKeeper(s.pool, s.log, s.c.owner(), s.c.LeaseTTL, s.metrics)
+	s.executor = executor.New(s.c.executor(), s.pool, s.watch, s.leases, predict.NewCaller(s.model, s.metrics), s.metrics)
+	s.streams = stream.New(s.pool, s.watch, stream.Config{}, s.metrics)
+	return s.listen(verifier)
+}
+
+func (s *service) listen(verifier *auth.Verifier) error {
+	handler, err := server.New(server.Config{}, server.Deps{
+		Answers: &server.Server{Pool: s.pool, Log: s.log, Streams: s.streams, Version: version},
+		Auth:    verifier, Logger: s.logger, Metrics: s.metrics,
+	})
+	if err != nil {
+		return err
+	}
+	ops := server.NewOps(server.OpsConfig{Version: version, Checks: s.checks(), Logger: s.logger, Metrics: s.metrics})
+	if s.apiAddr, err = net.Listen("tcp", s.c.APIAddr); err != nil {
+		return fmt.Errorf("RUNTIME_API_ADDR: %w", err)
+	}
+	if s.opsAddr, err = net.Listen("tcp", s.c.OpsAddr); err != nil {
+		return fmt.Errorf("RUNTIME_OPS_ADDR: %w", err)
+	}
+	s.api = server.HTTPServer(handler, server.HTTPConfig{}, s.logger)
+	s.ops = server.HTTPServer(ops, server.HTTPConfig{}, s.logger)
+	return nil
+}
+
+func (s *service) checks() []server.Check {
+	return []server.Check{
+		{Name: "database", Ready: s.pool.Ping},
+		{Name: "migrations", Ready: func(ctx context.Context) error {
+			return pg.Verify(ctx, s.c.DatabaseURL, migrations.FS)
+		}},
+		{Name: "serving", Ready: func(context.Context) error {
+			select {
+			case <-s.draining:
+				return errors.New("the process is stopping")
+			default:
+				return nil
+			}
+		}},
+	}
+}
+
+// observe reports a model's calls to the metrics.
+func observe(m model.Model, metrics *telemetry.Metrics) model.Model {
+	calls := metrics.Counter("model_calls_total", "Calls of a language model.", telemetry.Provider, telemetry.Outcome)
+	attempts := metrics.Counter("model_attempts_total", "HTTP attempts of model calls.", telemetry.Provider)
+	seconds := metrics.Seconds("model_call_seconds", "Time of a model call.", telemetry.Provider)
+	first := metrics.Seconds("model_first_delta_seconds", "Time to a model's first delta.", telemetry.Provider)
+	return model.Observed{Model: m, Observe: func(o model.Observation) {
+		calls.WithLabelValues(o.Provider, o.Outcome).Inc()
+		attempts.WithLabelValues(o.Provider).Add(float64(o.Attempts))
+		seconds.WithLabelValues(o.Provider).Observe(o.Duration.Seconds())
+		if o.FirstDelta > 0 {
+			first.WithLabelValues(o.Provider).Observe(o.FirstDelta.Seconds())
+		}
+	}}
+}
+
+// nonceSweep is how often forgotten nonces leave the table.
+const nonceSweep = time.Minute
+
+// run works until ctx ends, then drains: the executor puts its pens down and
+// gives its leases back, streams are told to come back elsewhere, requests in
+// flight are answered, and the log is written to its end.
+func (s *service) run(ctx context.Context) error {
+	defer s.close()
+	log := s.start("log", s.log.Run)
+	beats := s.start("leases", s.leases.Run)
+	work := s.start("executor", s.executor.Run)
+	aux := s.start("followers", s.follow)
+	var g errgroup.Group
+	g.Go(func() error { return serving(server.Serve(s.api, s.apiAddr, server.HTTPConfig{})) })
+	g.Go(func() error { return serving(server.Serve(s.ops, s.opsAddr, server.HTTPConfig{})) })
+	failed := make(chan error, 1)
+	go func() { failed <- g.Wait() }()
+
+	var err error
+	select {
+	case <-ctx.Done():
+		s.logger.Info("the process stops; runs are handed over")
+	case err = <-failed:
+	}
+	close(s.draining)
+	drained, stop := context.WithTimeout(context.WithoutCancel(ctx), s.c.DrainTimeout)
+	defer stop()
+	work.stop()
+	s.streams.Shutdown()
+	err = errors.Join(err, s.api.Shutdown(drained))
+	aux.stop()
+	beats.stop()
+	log.stop()
+	return errors.Join(err, s.ops.Shutdown(drained))
+}
+
+// follow keeps the watch awake: notifications of other processes, a tick for
+// the ones that are lost, and the sweep of nonces.
+func (s *service) follow(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	gaps := s.metrics.Counter("log_listen_reconnects_total", "Times that the notification connection was made.").WithLabelValues()
+	g.Go(func() error {
+		return pg.Listen(ctx, s.c.DatabaseURL, runlog.Channel, s.watch.Notified, func() {
+			gaps.Inc()
+			s.watch.WakeAll()
+		})
+	})
+	g.Go(func() error { return s.watch.Tick(ctx, s.pool, time.Second) })
+	g.Go(func() error {
+		t := time.NewTicker(nonceSweep)
+		defer t.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-t.C:
+				if _, err := s.nonces.Sweep(ctx); err != nil && ctx.Err() == nil {
+					s.logger.WarnContext(ctx, "old nonces were not swept", "error", err.Error())
+				}
+			}
+		}
+	})
+	return g.Wait()
+}
+
+// worker is a loop of the service.
+type worker struct {
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+func (w worker) stop() {
+	w.cancel()
+	<-w.done
+}
+
+// start runs a loop until it is stopped. A loop that ends by itself is a fault
+// that is logged; the others go on.
+func (s *service) start(name string, loop func(context.Context) error) worker {
+	ctx, cancel := context.WithCancel(context.Background())
+	w := worker{cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(w.done)
+		if err := loop(ctx); err != nil && ctx.Err() == nil {
+			s.logger.Error("a loop ended", "loop", name, "error", err.Error())
+		}
+	}()
+	return w
+}
+
+func serving(err error) error {
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+func (s *service) close() {
+	for _, l := range []net.Listener{s.apiAddr, s.opsAddr} {
+		if l != nil {
+			_ = l.Close() // a server that was shut down has closed it
+		}
+	}
+	for _, p := range []*pgxpool.Pool{s.logPool, s.pool} {
+		if p != nil {
+			p.Close()
+		}
+	}
+}
