@@ -1,5 +1,54 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+BINARY  := bin/openagents-runtime
+
+.PHONY: help build run chat test race check lint attacks fuzz bench bench-quick db clean
+
+help: ## Show this help
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
+
+build: ## Build the binary into bin/
+	go build -ldflags "-X main.version=$(VERSION)" -o $(BINARY) ./cmd/openagents-runtime
+
+run: build ## Run everything on this machine and show a first run; Ctrl-C stops it
+	@exec $(BINARY) dev
+
+chat: build ## Talk to the server that `make run` started
+	@exec $(BINARY) chat
+
+test: ## Run every test; installs what is missing when it may
+	bash .ci/install
+	go run ./internal/testrun ./...
+
+race: ## Run every Go test under the race detector
+	go run ./internal/testrun -race ./...
+
+check: contract-check lint ## contract-check, vet and lint
+	go vet ./...
+
+lint: ## Lint the hand-written Go code
+	go tool -modfile=openapi/tools.mod golangci-lint run
+
+attacks: ## Send every attack to a running handler and print what refused it
+	go run ./internal/contracttest/attacktable
+
+fuzz: ## Fuzz every operation longer: make fuzz REQUESTS=20000 SEED=1
+	FUZZ_REQUESTS=$(or $(REQUESTS),20000) FUZZ_SEED=$(SEED) go test -count=1 -timeout 60m -v -run TestFuzz ./internal/contracttest
+
+bench: build ## Measure against plain Postgres in the same run, and write docs/performance.md
+	go run ./internal/bench -write
+
+bench-quick: build ## The same, short, without writing anything
+	go run ./internal/bench -quick
+
+db: build ## Start the private Postgres alone and print how to reach it
+	@exec $(BINARY) dev --database-only
+
+clean: ## Remove what was built
+	rm -rf bin
 
 # --- contract: gen/ and its checks -------------------------------------------
 .PHONY: generate contract-check contract-accept

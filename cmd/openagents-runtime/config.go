@@ -40,6 +40,7 @@ type config struct {
 	MaxRuns         int           `env:"RUNTIME_MAX_RUNS" envDefault:"256" validate:"min=1,max=100000" help:"runs that this process drives at once"`
 	Lanes           int           `env:"RUNTIME_LOG_LANES" envDefault:"1" validate:"min=1,max=8" help:"connections that append to the log"`
 	DrainTimeout    time.Duration `env:"RUNTIME_DRAIN_TIMEOUT" envDefault:"20s" validate:"min=1s,max=10m" help:"how long a stop may take"`
+	DevDir          string        `env:"RUNTIME_DEV_DIR" help:"where dev keeps its database and log; empty for the user's state folder"`
 	LogLevel        string        `env:"RUNTIME_LOG_LEVEL" envDefault:"info" validate:"oneof=debug info warn error" help:"debug, info, warn or error"`
 
 	ModelProvider  string        `env:"MODEL_PROVIDER" envDefault:"builtin" validate:"oneof=builtin openai" help:"builtin (rules, no key), or openai for any endpoint of its kind"`

@@ -23,6 +23,7 @@ const firstQuestion = "Hello! What can you do, and what is 6 times 7?"
 
 func devCommand() *cobra.Command {
 	var question string
+	var databaseOnly bool
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "Run everything on this machine and show a first run",
@@ -30,36 +31,63 @@ func devCommand() *cobra.Command {
 			"into the terminal, and goes on serving until Ctrl-C.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if databaseOnly {
+				return devDatabaseOnly(cmd.Context(), cmd.OutOrStdout())
+			}
 			return dev(cmd.Context(), cmd.OutOrStdout(), question)
 		},
 	}
 	cmd.Flags().StringVar(&question, "ask", firstQuestion, "what the first run is asked")
+	cmd.Flags().BoolVar(&databaseOnly, "database-only", false, "start and migrate the database, print its URL, and wait")
 	return cmd
 }
 
-func dev(ctx context.Context, out io.Writer, question string) error {
-	if err := devEnvironment(); err != nil {
-		return err
-	}
-	c, err := readConfig()
+// devDatabaseOnly keeps a migrated database up until ctx ends.
+func devDatabaseOnly(ctx context.Context, out io.Writer) error {
+	c, stop, err := devBase(ctx, out)
 	if err != nil {
 		return err
 	}
-	stopDatabase, err := devDatabase(ctx, out, &c)
+	defer stop()
+	fmt.Fprintf(out, "\nDATABASE_URL=%s\n", c.DatabaseURL)
+	<-ctx.Done()
+	return nil
+}
+
+// devBase reads the settings and brings up a migrated database.
+func devBase(ctx context.Context, out io.Writer) (config, func(), error) {
+	if err := devEnvironment(); err != nil {
+		return config{}, nil, err
+	}
+	c, err := readConfig()
+	if err != nil {
+		return c, nil, err
+	}
+	stop, err := devDatabase(ctx, out, &c)
+	if err != nil {
+		return c, nil, err
+	}
+	progress := func(line string) { fmt.Fprintln(out, "database:", line) }
+	if err := pg.Migrate(ctx, c.DatabaseURL, migrations.FS, progress); err != nil {
+		stop()
+		return c, nil, err
+	}
+	return c, stop, nil
+}
+
+func dev(ctx context.Context, out io.Writer, question string) error {
+	c, stopDatabase, err := devBase(ctx, out)
 	if err != nil {
 		return err
 	}
 	defer stopDatabase()
-	if err := pg.Migrate(ctx, c.DatabaseURL, migrations.FS, func(line string) { fmt.Fprintln(out, "database:", line) }); err != nil {
-		return err
-	}
 	if c.APIAddr, err = freeAddr(out, c.APIAddr); err != nil {
 		return err
 	}
 	if c.OpsAddr, err = freeAddr(out, c.OpsAddr); err != nil {
 		return err
 	}
-	logFile, err := devLog()
+	logFile, err := devLog(c.DevDir)
 	if err != nil {
 		return err
 	}
@@ -107,13 +135,13 @@ func devDatabase(ctx context.Context, out io.Writer, c *config) (stop func(), er
 		return func() {}, nil
 	}
 	progress := prefixed{out, "database: "}
-	server, err := devdb.Start(ctx, devdb.Config{Durable: true, Log: progress})
+	server, err := devdb.Start(ctx, devdb.Config{Dir: c.DevDir, Durable: true, Log: progress})
 	if errors.Is(err, devdb.ErrNoBinaries) && os.Geteuid() == 0 {
 		if _, lookErr := exec.LookPath("apt-get"); lookErr == nil {
 			if err := devdb.Install(ctx, progress); err != nil {
 				return nil, err
 			}
-			server, err = devdb.Start(ctx, devdb.Config{Durable: true, Log: progress})
+			server, err = devdb.Start(ctx, devdb.Config{Dir: c.DevDir, Durable: true, Log: progress})
 		}
 	}
 	if err != nil {
@@ -160,10 +188,12 @@ func freeAddr(out io.Writer, wanted string) (string, error) {
 
 // devLog is where a development server's log lines go, so that the terminal
 // shows the run.
-func devLog() (*os.File, error) {
-	dir, err := devdb.DefaultDir()
-	if err != nil {
-		return nil, err
+func devLog(dir string) (*os.File, error) {
+	if dir == "" {
+		var err error
+		if dir, err = devdb.DefaultDir(); err != nil {
+			return nil, err
+		}
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("the log's folder: %w", err)

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/openagentsinc/openagents-runtime/internal/dbtest"
+	"github.com/openagentsinc/openagents-runtime/internal/devdb"
 	"github.com/openagentsinc/openagents-runtime/internal/pg"
 	"github.com/openagentsinc/openagents-runtime/migrations"
 )
@@ -103,12 +104,23 @@ func TestAFailedTestShowsItsRowsAndAPassedOneShowsNothing(t *testing.T) {
 		if failed {
 			require.Contains(t, r.log.String(), `{"text":"the row to see"}`)
 			require.Contains(t, r.log.String(), "notes, 1 of 1 rows")
+			drop(t, pool.Config().ConnConfig.Database)
 			continue
 		}
 		require.Empty(t, r.log.String())
 		_, err = pgx.Connect(t.Context(), pool.Config().ConnString())
 		require.ErrorContains(t, err, "does not exist", "a passed test's database is dropped")
 	}
+}
+
+// drop removes a database that was kept because its test failed.
+func drop(t *testing.T, name string) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), dbtest.EmptyURL(t))
+	require.NoError(t, err)
+	_, err = conn.Exec(t.Context(), "DROP DATABASE IF EXISTS "+name)
+	require.NoError(t, err)
+	require.NoError(t, conn.Close(t.Context()))
 }
 
 // again starts this binary's first test in another process, on a private
@@ -171,8 +183,12 @@ func TestWithoutPostgresTheFailureSaysHowToGetIt(t *testing.T) {
 
 func TestOneServerServesManyTestBinaries(t *testing.T) {
 	t.Parallel()
-	admin := dbtest.EmptyURL(t)
-	const binaries = 3
+	dir := openTmp(t)
+	server, err := devdb.Start(t.Context(), devdb.Config{Dir: dir}) // one without a template
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, server.Stop(context.Background())) })
+	admin := server.URL("postgres")
+	const binaries = 4
 	done := make(chan string, binaries)
 	for range binaries {
 		go func() {

@@ -32,7 +32,7 @@ const (
 
 	// templateLock keeps test binaries on one server from making the same
 	// template at once.
-	templateLock = 7_032_110_642
+	templateLock = 7_032_110_641
 )
 
 // server is where this test binary's databases are.

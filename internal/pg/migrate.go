@@ -27,10 +27,6 @@ const (
 	lockTries      = 15 * 60
 )
 
-// schemaLock keeps two replicas from creating the schema at once, which IF NOT
-// EXISTS does not.
-const schemaLock = 7_032_110_641
-
 // Migrate applies the migrations in files that the database lacks, one
 // transaction each, and reports each on progress. Any number of processes may
 // call it at once: one applies a migration, the others wait, up to 15 minutes.
@@ -138,32 +134,30 @@ func migrationDB(databaseURL string) (*sql.DB, error) {
 	return stdlib.OpenDB(*cc), nil
 }
 
-func ensureSchema(ctx context.Context, db *sql.DB) (err error) {
+func ensureSchema(ctx context.Context, db *sql.DB) error {
 	// Without this question a role that may not create schemas could not
 	// migrate a database whose schema was made for it.
-	const exists = "SELECT to_regnamespace('" + Schema + "') IS NOT NULL"
-	var found bool
-	if err := db.QueryRowContext(ctx, exists).Scan(&found); err != nil {
-		return fmt.Errorf("look for the schema %s: %w", Schema, err)
+	found, err := schemaExists(ctx, db)
+	if err != nil || found {
+		return err
 	}
-	if found {
-		return nil
-	}
-	tx, err := db.BeginTx(ctx, nil)
-	if err != nil {
-		return fmt.Errorf("create the schema %s: %w", Schema, err)
-	}
-	_, err = tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock($1)", int64(schemaLock))
-	if err == nil {
-		_, err = tx.ExecContext(ctx, "CREATE SCHEMA IF NOT EXISTS "+Schema)
-	}
-	if err != nil {
-		return fmt.Errorf("create the schema %s: %w", Schema, errors.Join(err, tx.Rollback()))
-	}
-	if err := tx.Commit(); err != nil {
+	if _, err := db.ExecContext(ctx, "CREATE SCHEMA IF NOT EXISTS "+Schema); err != nil {
+		// Of two that create it at once, one fails in spite of IF NOT EXISTS.
+		if found, again := schemaExists(ctx, db); again == nil && found {
+			return nil
+		}
 		return fmt.Errorf("create the schema %s: %w", Schema, err)
 	}
 	return nil
+}
+
+func schemaExists(ctx context.Context, db *sql.DB) (bool, error) {
+	var found bool
+	err := db.QueryRowContext(ctx, "SELECT to_regnamespace('"+Schema+"') IS NOT NULL").Scan(&found)
+	if err != nil {
+		return false, fmt.Errorf("look for the schema %s: %w", Schema, err)
+	}
+	return found, nil
 }
 
 func provider(db *sql.DB, files fs.FS, opts ...goose.ProviderOption) (*goose.Provider, error) {

@@ -162,6 +162,27 @@ func TestSixReplicasMigrateOnce(t *testing.T) {
 	require.NoError(t, pg.Verify(t.Context(), url, fsys))
 }
 
+func TestAReplicaThatLosesTheRaceForTheSchemaGoesOn(t *testing.T) {
+	t.Parallel()
+	url := dbtest.EmptyURL(t)
+	first := connect(t, url)
+	tx, err := first.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), "CREATE SCHEMA runtime")
+	require.NoError(t, err)
+
+	migrated := make(chan error, 1)
+	fsys := files(t, map[string]string{"202601010000_a.sql": "CREATE TABLE runtime.a ();"})
+	go func() { migrated <- pg.Migrate(t.Context(), url, fsys, quiet) }()
+	watch := connect(t, url)
+	require.Eventually(t, func() bool {
+		return number(t, watch, `SELECT count(*) FROM pg_stat_activity
+			WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE 'CREATE SCHEMA%'`) == 1
+	}, 20*time.Second, 5*time.Millisecond)
+	require.NoError(t, tx.Commit(t.Context()))
+	require.NoError(t, <-migrated)
+}
+
 func TestVerifyTellsWhatIsPendingAndUnknownAndChangesNothing(t *testing.T) {
 	t.Parallel()
 	url := dbtest.EmptyURL(t)
