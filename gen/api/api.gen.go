@@ -455,7 +455,7 @@ type RunLimits struct {
 	// MaxTokens Input and output tokens of all model calls together.
 	MaxTokens *int64 `json:"maxTokens,omitempty"`
 
-	// MaxWallClockMs Milliseconds of work
+	// MaxWallClockMs Milliseconds of work, counted from the run's start.
 	MaxWallClockMs *int64 `json:"maxWallClockMs,omitempty"`
 }
 
@@ -521,7 +521,7 @@ type StartRunRequest struct {
 	// GuestScope The guest session that owns a run; two guests never see each other's runs.
 	GuestScope *GuestScope `json:"guestScope,omitempty"`
 
-	// KeepOpen Whether the run waits for more frames when all are answered
+	// KeepOpen Whether the run waits for more frames when all are answered, instead of completing.
 	KeepOpen *bool `json:"keepOpen,omitempty"`
 
 	// Limits Caps of a run; reaching one ends the run failed with the cap's reason class.

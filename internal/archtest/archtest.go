@@ -46,17 +46,19 @@ var arrows = map[string]string{
 	"compile": "predict artifact canon",
 
 	// 4 Loops and doors.
-	"executor": "run lease predict tool memory runlog pg telemetry",
+	"executor": "run lease predict model tool memory runlog pg telemetry",
 	"janitor":  "telemetry",
 	"stream":   "runlog pg telemetry",
 	"replay":   "runlog policy artifact predict spend canon",
 	"shadow":   "runlog canon",
 	"doctor":   "run lease spend approval artifact runlog",
 	"server": "run lease stream spend tool approval agent registry artifact predict compile memory projection " +
-		"replay doctor auth fault telemetry",
+		"replay doctor runlog auth canon fault telemetry",
 
 	// For tests and tools.
 	"archtest":     "",
+	"testrun":      "devdb",
+	"bench":        "*",
 	"contractgen":  "canon",
 	"dbtest":       "*",
 	"runtest":      "*",

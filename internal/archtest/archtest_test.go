@@ -121,7 +121,7 @@ func TestEveryPackageSaysWhatItIsFor(t *testing.T) {
 				docs = append(docs, parsed.Doc.Text())
 			}
 		}
-		if !(len(docs) == 1) {
+		if len(docs) != 1 {
 			t.Errorf("%s: %d files have a package comment; exactly one says in a sentence what the package does", path, len(docs))
 			continue
 		}

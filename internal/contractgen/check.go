@@ -39,16 +39,22 @@ func checkContract(ctx context.Context, root, module string, out io.Writer) erro
 	if found = append(found, more...); len(found) > 0 {
 		return fmt.Errorf("%s\nruntime contract check failed: %d findings", check.Report(found), len(found))
 	}
-	fmt.Fprintln(out, "runtime contract check passed")
+	return say(out, "runtime contract check passed")
+}
+
+func say(out io.Writer, text string) error {
+	if _, err := fmt.Fprintln(out, text); err != nil {
+		return fmt.Errorf("report: %w", err)
+	}
 	return nil
 }
 
-func drift(ctx context.Context, contract check.Contract, module string) ([]check.Finding, error) {
+func drift(ctx context.Context, contract check.Contract, module string) (found []check.Finding, err error) {
 	work, err := os.MkdirTemp("", "contractgen-")
 	if err != nil {
 		return nil, fmt.Errorf("make a working folder: %w", err)
 	}
-	defer os.RemoveAll(work)
+	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
 	if err := generateInto(ctx, contract, module, work); err != nil {
 		return nil, err
 	}
@@ -69,8 +75,7 @@ func breaking(ctx context.Context, contract check.Contract, module string, out i
 		return nil, err
 	}
 	summary := check.Summary(base, changes)
-	fmt.Fprintln(out, summary)
-	return found, stepSummary(summary)
+	return found, errors.Join(say(out, summary), stepSummary(summary))
 }
 
 // stepSummary adds the text to the page of the CI run, where there is one.
@@ -105,6 +110,5 @@ func accept(root string, out io.Writer) error {
 			return fmt.Errorf("accept the contract: %w", err)
 		}
 	}
-	fmt.Fprintf(out, "%s is the accepted contract now; commit it by itself and say why\n", check.BaselineDir)
-	return nil
+	return say(out, check.BaselineDir+" is the accepted contract now; commit it by itself and say why")
 }

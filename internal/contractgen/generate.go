@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -29,7 +30,7 @@ func load(root string) (check.Contract, error) {
 
 // generate makes root/gen exactly what the contract gives. gen/ stays as it is
 // when anything fails.
-func generate(ctx context.Context, root, module string) error {
+func generate(ctx context.Context, root, module string) (err error) {
 	contract, err := load(root)
 	if err != nil {
 		return err
@@ -38,7 +39,7 @@ func generate(ctx context.Context, root, module string) error {
 	if err != nil {
 		return fmt.Errorf("make a working folder: %w", err)
 	}
-	defer os.RemoveAll(work)
+	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
 	if err := generateInto(ctx, contract, module, work); err != nil {
 		return err
 	}

@@ -11,14 +11,16 @@ import (
 	"os/signal"
 )
 
+// usage is what a person reads who named no command.
 const usage = `usage: contractgen <command> [-root folder] [-module folder]
 
 commands
   generate   write gen/ from openapi/, schemas/ds/, queries/ and migrations/
   check      fail unless gen/ is up to date, the contract lints, has its examples
              and fixtures, and breaks nobody
-  accept     make the present contract the one that later changes are compared with
-`
+  accept     make the present contract the one that later changes are compared with`
+
+var errUsage = errors.New(usage)
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -32,7 +34,7 @@ func main() {
 
 func run(ctx context.Context, args []string, out io.Writer) error {
 	if len(args) == 0 {
-		return errors.New(usage)
+		return errUsage
 	}
 	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
 	root := flags.String("root", ".", "folder that holds the contract")
@@ -48,5 +50,5 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	case "accept":
 		return accept(*root, out)
 	}
-	return errors.New(usage)
+	return errUsage
 }

@@ -1,4 +1,4 @@
-// Package main runs the tests, shows what failed, and counts a skipped test as failed.
+// Command testrun runs the tests, shows what failed, and counts a skipped test as failed.
 //
 // It takes the arguments of go test. All packages share one private Postgres,
 // unless TEST_DATABASE_URL names another. The last line is "N passed, N failed,

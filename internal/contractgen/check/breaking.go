@@ -74,12 +74,12 @@ func Breaking(ctx context.Context, oasdiff string, base Base, now map[string][]b
 	return changes, found, nil
 }
 
-func compare(ctx context.Context, oasdiff, name string, before, after []byte) ([]Change, error) {
+func compare(ctx context.Context, oasdiff, name string, before, after []byte) (changes []Change, err error) {
 	dir, err := os.MkdirTemp("", "contract-compare-")
 	if err != nil {
 		return nil, fmt.Errorf("make a working folder: %w", err)
 	}
-	defer os.RemoveAll(dir)
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	alone := name != "runtime.yaml"
 	files := []string{filepath.Join(dir, "before.yaml"), filepath.Join(dir, "after.yaml")}
 	for i, doc := range [][]byte{before, after} {
@@ -91,7 +91,7 @@ func compare(ctx context.Context, oasdiff, name string, before, after []byte) ([
 			return nil, fmt.Errorf("write comparable document: %w", err)
 		}
 	}
-	changes, err := runOasdiff(ctx, oasdiff, name, files)
+	changes, err = runOasdiff(ctx, oasdiff, name, files)
 	if err != nil || alone {
 		return changes, err
 	}

@@ -15,7 +15,7 @@ final readonly class RunLimits implements \JsonSerializable
 {
     /**
      * @param int|null $maxSteps Model rounds. (1 to 10000)
-     * @param int|null $maxWallClockMs Milliseconds of work (100 to 604800000)
+     * @param int|null $maxWallClockMs Milliseconds of work, counted from the run's start. (100 to 604800000)
      * @param int|null $maxTokens Input and output tokens of all model calls together. (1 to 1000000000)
      * @param int|null $maxModelCalls Calls of a language model. (1 to 10000)
      */

@@ -19,9 +19,9 @@ final readonly class StartRunRequest implements \JsonSerializable
      * @param bool $authenticatedSession Whether the user has signed in; a run without a sign-in needs a guestScope.
      * @param int|null $userId The user that owns the run. (1 to 9007199254740991)
      * @param string|null $guestScope The guest session that owns a run; two guests never see each other's runs. (1 to 128 characters, matches `^[A-Za-z0-9][A-Za-z0-9._:-]*$`)
-     * @param string|null $autopilotId The autopilot that the run belongs to. (1 to 128 characters)
+     * @param string|null $autopilotId The autopilot that the run belongs to. (1 to 128 characters, matches `^[A-Za-z0-9][A-Za-z0-9._:-]*$`)
      * @param ToolPolicy|null $toolPolicy Which tools a run may call.
-     * @param bool|null $keepOpen Whether the run waits for more frames when all are answered (false when absent)
+     * @param bool|null $keepOpen Whether the run waits for more frames when all are answered, instead of completing. (false when absent)
      * @param RunLimits|null $limits Caps of a run; reaching one ends the run failed with the cap's reason class.
      */
     public function __construct(
