@@ -1,6 +1,7 @@
 package canon
 
 import (
+	"errors"
 	"bytes"
 	"slices"
 	"strconv"
@@ -42,7 +43,8 @@ func (e *encoder) fail(offset int, reason string) *Error {
 
 // under puts one more step before the pointer of an error on its way out.
 func under(err error, step string) error {
-	if e, ok := err.(*Error); ok {
+	var e *Error
+	if errors.As(err, &e) {
 		const longest = 64
 		if len(step) > longest {
 			step = strings.ToValidUTF8(step[:longest], "") + "…"
