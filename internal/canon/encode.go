@@ -1,8 +1,8 @@
 package canon
 
 import (
-	"errors"
 	"bytes"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"

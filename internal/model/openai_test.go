@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -304,10 +305,21 @@ func TestSlowTokens(t *testing.T) {
 
 func TestASlowCallerIsNotASlowEndpoint(t *testing.T) {
 	t.Parallel()
-	e := serve(t, stream(text("a"), text("b"), stop("stop"), usageChunk))
+	heard := make(chan struct{})
+	e := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		begin(w)
+		send(w, text("a"))
+		send(w, text("b"))
+		<-heard
+		send(w, stop("stop"))
+	})
 	m, _ := e.dial(t, func(c *model.OpenAIConfig) { c.BetweenTokensTimeout = 250 * time.Millisecond })
+	n := 0
 	_, err := m.Stream(t.Context(), ask(), func(model.Event) error {
-		<-time.After(400 * time.Millisecond)
+		if n++; n == 2 {
+			<-time.After(500 * time.Millisecond)
+			close(heard)
+		}
 		return nil
 	})
 	require.NoError(t, err)
@@ -362,12 +374,13 @@ func TestADocumentInPlaceOfAStream(t *testing.T) {
 	m, _ := e.dial(t, nil)
 	_, err := m.Stream(t.Context(), ask(), new(listen).emit)
 	failure(t, err, model.Protocol)
+	require.Equal(t, 1, e.requests())
 }
 
 func TestAHugeLineIsNotHeld(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*model.OpenAIConfig){
-		"line":  func(c *model.OpenAIConfig) { c.MaxLineBytes = 64 << 10 },
+		"line":  func(c *model.OpenAIConfig) { c.MaxLineBytes, c.MaxAnswerBytes = 64<<10, 0 },
 		"total": func(c *model.OpenAIConfig) { c.MaxLineBytes, c.MaxAnswerBytes = 0, 64<<10 },
 	} {
 		e := serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -384,6 +397,11 @@ func TestAHugeLineIsNotHeld(t *testing.T) {
 		_, err := m.Stream(t.Context(), ask(), new(listen).emit)
 		require.False(t, failure(t, err, model.Protocol).Retryable, name)
 	}
+
+	e := serve(t, stream(text(strings.Repeat("x", 2000)), stop("stop")))
+	m, _ := e.dial(t, func(c *model.OpenAIConfig) { c.MaxLineBytes = 1000 })
+	_, err := m.Stream(t.Context(), ask(), new(listen).emit)
+	failure(t, err, model.Protocol)
 }
 
 func TestACancelReachesTheEndpoint(t *testing.T) {
@@ -435,4 +453,24 @@ func TestAnEmitErrorEndsTheCall(t *testing.T) {
 	require.ErrorIs(t, err, full)
 	require.True(t, res.MaybeBilled)
 	<-gone
+}
+
+func TestAnEndpointThatDoesNotShakeHands(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	client := &http.Client{Transport: &http.Transport{}}
+	t.Cleanup(client.CloseIdleConnections)
+	cfg := model.OpenAIDefaults()
+	cfg.BaseURL, cfg.APIKey, cfg.Model = "https://"+l.Addr().String()+"/v1", testKey, "m"
+	cfg.ConnectTimeout, cfg.MaxRetries = 30*time.Millisecond, 1
+	m, err := model.NewOpenAI(cfg, client)
+	require.NoError(t, err)
+	model.RecordWaits(m, func(context.Context, time.Duration) error { return nil })
+	res, err := m.Stream(t.Context(), ask(), new(listen).emit)
+	got := failure(t, err, model.Timeout)
+	require.Contains(t, got.Message, "no connection within 30ms")
+	require.False(t, got.MaybeBilled)
+	require.Equal(t, 2, res.Attempts)
 }

@@ -18,13 +18,31 @@ type filler struct {
 	text    string
 	found   finds
 	numbers finds
-	stems   map[string]bool
+	// near holds the stems beside each of numbers, the nearest first.
+	near  [][2][]string
+	stems map[string]bool
 	// taken are the places that a pattern matched.
 	taken map[int]bool
 }
 
 func newFiller(root *schema, t thread, text string) *filler {
-	return &filler{root: root, thread: t, text: text, found: scan(text), numbers: scan(numberWords(text)), stems: setOf(stems(text)), taken: map[int]bool{}}
+	f := &filler{root: root, thread: t, text: text, found: scan(text), numbers: scan(numberWords(text)), stems: setOf(stems(text)), taken: map[int]bool{}}
+	for _, x := range f.numbers.all {
+		before := rawWords(clause(f.numbers.text[max(0, x.start-60):x.start], true))
+		after := rawWords(clause(f.numbers.text[x.end:min(len(f.numbers.text), x.end+60)], false))
+		slices.Reverse(before)
+		f.near = append(f.near, [2][]string{nearest(before), nearest(after)})
+	}
+	return f
+}
+
+// nearest gives the stems of the first three words.
+func nearest(list []string) []string {
+	var out []string
+	for _, w := range list[:min(3, len(list))] {
+		out = append(out, stem(strings.ToLower(w)))
+	}
+	return out
 }
 
 // mark remembers what has been taken; calling the result goes back to it.
@@ -339,14 +357,11 @@ func (f *filler) beside(s *schema, name string) int {
 			if x.kind != "number" || x.used {
 				continue
 			}
-			before := rawWords(clause(f.numbers.text[:x.start], true))
-			after := rawWords(clause(f.numbers.text[x.end:], false))
-			for d := 1; d <= 3; d++ {
-				if d <= len(after) && want[stem(strings.ToLower(after[d-1]))] && d < distance {
-					best, distance = i, d
-				}
-				if d <= len(before) && want[stem(strings.ToLower(before[len(before)-d]))] && d < distance {
-					best, distance = i, d
+			for _, side := range f.near[i] {
+				for d, w := range side {
+					if want[w] && d+1 < distance {
+						best, distance = i, d+1
+					}
 				}
 			}
 		}

@@ -139,7 +139,7 @@ func (f *filler) strFound(s *schema, name string) (string, bool) {
 		if re := compilePattern(s.Pattern); re != nil {
 			free := strings.TrimSuffix(strings.TrimPrefix(s.Pattern, "^"), "$")
 			if re := compilePattern(`(?:^|[\s("'#])(` + free + `)(?:$|[\s)"',.;:!?])`); re != nil {
-				for _, m := range re.FindAllStringSubmatchIndex(f.text, -1) {
+				for _, m := range re.FindAllStringSubmatchIndex(f.text, mostFinds) {
 					if m[2] < m[3] && !f.taken[m[2]] {
 						f.taken[m[2]] = true
 						return f.text[m[2]:m[3]], true
@@ -175,7 +175,7 @@ func (f *filler) labelled(name string) (string, bool) {
 }
 
 func (f *filler) match(re *regexp.Regexp) (string, bool) {
-	for _, m := range re.FindAllStringSubmatch(f.text, -1) {
+	for _, m := range re.FindAllStringSubmatch(f.text, mostFinds) {
 		if v, ok := f.takeText(strings.TrimRight(m[len(m)-1], " .!?\"”'")); ok {
 			return v, true
 		}

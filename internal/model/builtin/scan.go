@@ -39,6 +39,10 @@ var finders = []struct {
 	{"name", regexp.MustCompile(`\p{Lu}[\p{L}'’-]*(?: (?:of |de |van |von |the )?\p{Lu}[\p{L}'’-]*)*`)},
 }
 
+// mostFinds bounds what is looked for of each kind, so that a long text costs
+// no more than its length; what comes later is not seen.
+const mostFinds = 300
+
 // scan finds the typed things of a text; a stretch belongs to the first kind
 // that claims it, except that names are also found inside quotes.
 func scan(text string) finds {
@@ -53,7 +57,7 @@ func scan(text string) finds {
 		return true
 	}
 	for _, k := range finders {
-		for _, m := range k.re.FindAllStringSubmatchIndex(text, -1) {
+		for _, m := range k.re.FindAllStringSubmatchIndex(text, mostFinds) {
 			start, end := m[0], m[1]
 			if k.kind == "quoted" {
 				for g := 2; g+1 < len(m); g += 2 {
