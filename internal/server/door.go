@@ -1,0 +1,176 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/openagentsinc/openagents-runtime/gen/api"
+	"github.com/openagentsinc/openagents-runtime/internal/auth"
+	"github.com/openagentsinc/openagents-runtime/internal/telemetry"
+)
+
+// door is what every request passes.
+type door struct {
+	config   Config
+	auth     *auth.Verifier
+	log      *slog.Logger
+	contract *contract
+	routes   routes
+
+	requests *prometheus.CounterVec
+	seconds  *prometheus.HistogramVec
+	refusals *prometheus.CounterVec
+}
+
+// noOperation is the operation label of requests that have no route.
+const noOperation = "none"
+
+func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	begun := time.Now()
+	r = traced(r)
+	trace := telemetry.TraceFrom(r.Context())
+	out := &response{ResponseWriter: w, timeout: d.config.WriteTimeout}
+	out.Header().Set("x-request-id", trace.RequestID)
+	out.Header().Set("traceparent", trace.Parent)
+
+	operation := noOperation
+	defer func() { d.finish(out, r, operation, begun, recover()) }()
+	found, err := d.routes.find(r)
+	if err != nil {
+		d.fail(out, r, err)
+		return
+	}
+	operation = found.op.ID
+	r, err = d.admit(out, r, found.op)
+	if err != nil {
+		d.fail(out, r, err)
+		return
+	}
+	if found.op.Streams {
+		out.timeout = 0
+	} else {
+		ctx, cancel := context.WithTimeout(r.Context(), d.config.AnswerTimeout)
+		defer cancel()
+		r = r.WithContext(ctx)
+	}
+	found.handler.ServeHTTP(out, r)
+}
+
+// traced gives the request its trace. The headers keep only what is well
+// formed, once: a trace must not refuse a request.
+func traced(r *http.Request) *http.Request {
+	single := func(name string) string {
+		if values := r.Header.Values(name); len(values) == 1 {
+			return values[0]
+		}
+		return ""
+	}
+	t := telemetry.NewTrace(single("traceparent"), strings.Join(r.Header.Values("tracestate"), ","), single("x-request-id"))
+	r.Header.Set("traceparent", t.Parent)
+	r.Header.Set("x-request-id", t.RequestID)
+	r.Header.Del("tracestate")
+	if t.State != "" {
+		r.Header.Set("tracestate", t.State)
+	}
+	return r.WithContext(telemetry.WithTrace(r.Context(), t))
+}
+
+// admit lets a request in that is whole, genuine, allowed and fits the
+// contract. Nothing about the contract's details is told to a caller whose
+// token is not right.
+func (d *door) admit(out *response, r *http.Request, op api.Operation) (*http.Request, error) {
+	body, err := d.readBody(out, r, op)
+	if err != nil {
+		return r, err
+	}
+	caller, err := d.auth.Verify(r.Context(), auth.Request{
+		Method: r.Method, Target: r.RequestURI, Header: r.Header, BodySHA256: auth.BodyHash(body),
+		RunID: r.PathValue("runId"), ThreadID: r.PathValue("threadId"), Scope: auth.Scope(op.Scope),
+	})
+	if err != nil {
+		return r, err
+	}
+	out.caller = caller
+	r = r.WithContext(withAdmitted(r.Context(), admitted{caller, !r.ProtoAtLeast(1, 1)}))
+	return r, d.contract.check(r, op, body)
+}
+
+// finish logs and counts a request, and turns a panic into an answer, or into
+// an aborted connection when part of the answer has gone out.
+func (d *door) finish(out *response, r *http.Request, operation string, begun time.Time, panicked any) {
+	abort := panicked != nil && out.status != 0
+	if err, ok := panicked.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+		abort = true
+		if out.status == 0 {
+			out.status = statusGone
+		}
+	} else if panicked != nil {
+		d.log.ErrorContext(r.Context(), "a handler panicked", "operation", operation,
+			"panic", fmt.Sprint(panicked), "stack", string(debug.Stack()))
+		if !abort {
+			abort = d.answerPanic(out, r)
+		} else {
+			out.code = api.Internal
+		}
+	}
+	class := statusClass(out.status)
+	if out.code == api.Internal {
+		class = "5xx"
+	}
+	d.requests.WithLabelValues(operation, class).Inc()
+	d.seconds.WithLabelValues(operation).Observe(time.Since(begun).Seconds())
+	d.accessLine(out, r, operation, begun)
+	if abort {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// answerPanic answers 500 and says whether even that failed.
+func (d *door) answerPanic(out *response, r *http.Request) (failed bool) {
+	defer func() { failed = recover() != nil }()
+	d.answer(out, r, internalFault())
+	return false
+}
+
+func (d *door) accessLine(out *response, r *http.Request, operation string, begun time.Time) {
+	const longestPath = 300
+	path := r.URL.EscapedPath()
+	if len(path) > longestPath {
+		path = path[:longestPath]
+	}
+	attrs := []slog.Attr{
+		slog.String("operation", operation), slog.String("method", r.Method), slog.String("path", path),
+		slog.Int("status", out.status), slog.Int64("bytes", out.bytes),
+		slog.Float64("latency_ms", float64(time.Since(begun).Microseconds())/1000),
+	}
+	if out.code != "" {
+		attrs = append(attrs, slog.String("code", string(out.code)))
+	}
+	if out.reason != "" {
+		attrs = append(attrs, slog.String("reason", string(out.reason)))
+	}
+	if out.caller.KeyID != "" {
+		attrs = append(attrs, slog.String("actor", out.caller.Actor), slog.String("kid", out.caller.KeyID),
+			slog.String("scope", string(out.caller.Scope)))
+	}
+	d.log.LogAttrs(r.Context(), slog.LevelInfo, "request", attrs...)
+}
+
+func statusClass(status int) string {
+	switch {
+	case status >= 500:
+		return "5xx"
+	case status >= 400:
+		return "4xx"
+	default:
+		return "2xx"
+	}
+}

@@ -1,0 +1,145 @@
+package stream
+
+import (
+	"context"
+	"sync"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/openagentsinc/openagents-runtime/internal/runlog"
+)
+
+// tails has one tail per run that is read at its end, however many read it.
+type tails struct {
+	pool  *pgxpool.Pool
+	watch *runlog.Watch
+	// keepBytes bounds what a tail keeps for readers that are a little behind.
+	keepBytes int
+
+	mu  sync.Mutex
+	all map[uuid.UUID]*tail
+}
+
+// tail is the newest blocks of one run, kept up to date while somebody reads.
+type tail struct {
+	key     uuid.UUID
+	readers int // guarded by tails.mu
+	stop    context.CancelFunc
+
+	mu      sync.Mutex
+	batches []batch
+	bytes   int
+	start   int64         // the seq before the oldest batch
+	end     int64         // the seq of the newest event
+	err     error         // why nothing follows, unless the stream is closed
+	changed chan struct{} // closed at the next change
+}
+
+// join gives a reader the run's tail. When there is none, one that starts after
+// the cursor is begun if the reader is at the log's end, and else it is nil.
+func (ts *tails) join(key uuid.UUID, cursor int64, atEnd bool) *tail {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	t := ts.all[key]
+	if t == nil && !atEnd {
+		return nil
+	}
+	if t == nil {
+		ctx, stop := context.WithCancel(context.Background())
+		t = &tail{key: key, stop: stop, start: cursor, end: cursor, changed: make(chan struct{})}
+		ts.all[key] = t
+		go ts.follow(ctx, t)
+	}
+	t.readers++
+	return t
+}
+
+func (ts *tails) leave(t *tail) {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	if t.readers--; t.readers == 0 {
+		t.stop()
+		ts.forget(t)
+	}
+}
+
+// forget makes the next reader begin a new tail; ts.mu is held.
+func (ts *tails) forget(t *tail) {
+	if ts.all[t.key] == t {
+		delete(ts.all, t.key)
+	}
+}
+
+// follow reads the log whenever it may have grown.
+func (ts *tails) follow(ctx context.Context, t *tail) {
+	bell := ts.watch.Run(t.key)
+	defer bell.Close()
+	for after := t.end; ; {
+		b, err := read(ctx, ts.pool, t.key, after, pageEvents)
+		if err != nil {
+			ts.mu.Lock()
+			ts.forget(t)
+			ts.mu.Unlock()
+			t.fail(err)
+			return
+		}
+		if after = b.last(); len(b.ends) > 0 {
+			t.add(b, ts.keepBytes)
+		}
+		if len(b.ends) == pageEvents {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-bell.C:
+		}
+	}
+}
+
+// add publishes a batch and drops the oldest ones; the newest always stays.
+func (t *tail) add(b batch, keepBytes int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.batches = append(t.batches, b)
+	t.bytes += len(b.data)
+	drop := 0
+	for t.bytes > keepBytes && drop < len(t.batches)-1 {
+		t.bytes -= len(t.batches[drop].data)
+		drop++
+	}
+	t.batches = t.batches[drop:] // readers may still use what is dropped
+	t.start, t.end = t.batches[0].after, b.last()
+	t.ring()
+}
+
+func (t *tail) fail(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.err = err
+	t.ring()
+}
+
+func (t *tail) ring() {
+	close(t.changed)
+	t.changed = make(chan struct{})
+}
+
+// after is the batches with events after a cursor. When there are none, changed
+// is closed when there may be some. behind says that the cursor is older than
+// what the tail keeps, so the reader must ask the log.
+func (t *tail) after(cursor int64) (found []batch, changed <-chan struct{}, behind bool, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if cursor < t.start {
+		return nil, nil, true, nil
+	}
+	for i := len(t.batches); i > 0 && t.batches[i-1].last() > cursor; i-- {
+		found = t.batches[i-1:]
+	}
+	if len(found) == 0 {
+		return nil, t.changed, false, t.err
+	}
+	return found, nil, false, nil
+}
