@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"reflect"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,8 +27,8 @@ type config struct {
 	Env             string        `env:"RUNTIME_ENV" envDefault:"production" validate:"oneof=production dev" help:"production, or dev: only dev runs without a secret, and only on loopback"`
 	DatabaseURL     string        `env:"DATABASE_URL" help:"postgres:// URL of the database" secret:"true"`
 	DatabaseConns   int           `env:"DATABASE_MAX_CONNS" envDefault:"20" validate:"min=4,max=1000" help:"connections of the pool that answers and executes"`
-	APIAddr         string        `env:"RUNTIME_API_ADDR" envDefault:"127.0.0.1:4000" validate:"hostname_port" help:"where the API listens"`
-	OpsAddr         string        `env:"RUNTIME_OPS_ADDR" envDefault:"127.0.0.1:4001" validate:"hostname_port" help:"where /healthz, /readyz and /metrics listen"`
+	APIAddr         string        `env:"RUNTIME_API_ADDR" envDefault:"127.0.0.1:4000" validate:"host:port" help:"where the API listens"`
+	OpsAddr         string        `env:"RUNTIME_OPS_ADDR" envDefault:"127.0.0.1:4001" validate:"host:port" help:"where /healthz, /readyz and /metrics listen"`
 	Secret          string        `env:"RUNTIME_SIGNATURE_SECRET" help:"keyring of kid:secret pairs, comma separated; the first signs" secret:"true"`
 	Audience        string        `env:"RUNTIME_AUDIENCE" envDefault:"openagents-runtime" validate:"required" help:"the aud claim that tokens must have"`
 	MaxTokenLife    time.Duration `env:"RUNTIME_SIGNATURE_MAX_TTL" envDefault:"300s" validate:"min=1s,max=1h" help:"the longest life of a token"`
@@ -60,14 +61,37 @@ type config struct {
 func readConfig() (config, error) {
 	c, err := env.ParseAs[config]()
 	if err != nil {
-		return c, fmt.Errorf("environment: %w", err)
+		return c, fmt.Errorf("environment: %w", unread(err))
 	}
 	return c, c.check()
+}
+
+// unread names the variables that could not be read, where the parser names
+// fields of config.
+func unread(err error) error {
+	var all env.AggregateError
+	if !errors.As(err, &all) {
+		return err
+	}
+	var lines []string
+	for _, e := range all.Errors {
+		var p env.ParseError
+		if errors.As(e, &p) {
+			if f, found := reflect.TypeFor[config]().FieldByName(p.Name); found {
+				e = fmt.Errorf("%s: %w", f.Tag.Get("env"), p.Err)
+			}
+		}
+		lines = append(lines, e.Error())
+	}
+	return errors.New(strings.Join(lines, "; "))
 }
 
 func (c config) check() error {
 	v := validator.New(validator.WithRequiredStructEnabled())
 	v.RegisterTagNameFunc(func(f reflect.StructField) string { return f.Tag.Get("env") })
+	if err := v.RegisterValidation("host:port", func(f validator.FieldLevel) bool { return listens(f.Field().String()) }); err != nil {
+		return err
+	}
 	err := v.Struct(c)
 	var wrong validator.ValidationErrors
 	if errors.As(err, &wrong) {
@@ -78,6 +102,17 @@ func (c config) check() error {
 		return fmt.Errorf("environment: %s", strings.Join(lines, "; "))
 	}
 	return err
+}
+
+// listens says whether an address can be listened on. An IPv6 host stands in
+// brackets; port 0 is any free one, which the log names.
+func listens(addr string) bool {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	_, err = strconv.ParseUint(port, 10, 16)
+	return err == nil
 }
 
 // keyring is the secrets that sign and verify. Only dev goes without, and only

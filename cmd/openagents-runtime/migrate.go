@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -28,7 +29,7 @@ func migrateCommand() *cobra.Command {
 			}
 			out := cmd.OutOrStdout()
 			if verify {
-				if err := pg.Verify(cmd.Context(), c.DatabaseURL, migrations.FS); err != nil {
+				if err := verifySchema(cmd.Context(), c.DatabaseURL); err != nil {
 					return err
 				}
 				fmt.Fprintln(out, "the schema is up to date")
@@ -39,6 +40,17 @@ func migrateCommand() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&verify, "verify", false, "check only")
 	return cmd
+}
+
+// verifySchema fails unless the database's schema is this binary's, and says
+// what to do where a migration would mend it.
+func verifySchema(ctx context.Context, databaseURL string) error {
+	err := pg.Verify(ctx, databaseURL, migrations.FS)
+	var differs *pg.SchemaError
+	if errors.As(err, &differs) && len(differs.Pending) > 0 {
+		return fmt.Errorf("%w; run `openagents-runtime migrate`", err)
+	}
+	return err
 }
 
 var errNoDatabase = errors.New("DATABASE_URL is not set; for a private database on this machine use `openagents-runtime dev`")

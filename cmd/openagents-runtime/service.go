@@ -75,7 +75,7 @@ func (s *service) build(ctx context.Context) error {
 	if s.c.DatabaseURL == "" {
 		return errNoDatabase
 	}
-	if err := pg.Verify(ctx, s.c.DatabaseURL, migrations.FS); err != nil {
+	if err := verifySchema(ctx, s.c.DatabaseURL); err != nil {
 		return err
 	}
 	if s.pool, err = pg.Open(ctx, s.c.pool(s.c.DatabaseConns, "main")); err != nil {
@@ -134,10 +134,10 @@ func (s *service) checks() []server.Check {
 
 // observe reports a model's calls to the metrics.
 func observe(m model.Model, metrics *telemetry.Metrics) model.Model {
-	calls := metrics.Counter("model_calls_total", "Calls of a language model.", telemetry.Provider, telemetry.Outcome)
-	attempts := metrics.Counter("model_attempts_total", "HTTP attempts of model calls.", telemetry.Provider)
-	seconds := metrics.Seconds("model_call_seconds", "Time of a model call.", telemetry.Provider)
-	first := metrics.Seconds("model_first_delta_seconds", "Time to a model's first delta.", telemetry.Provider)
+	calls := metrics.Counter(telemetry.ModelCalls)
+	attempts := metrics.Counter(telemetry.ModelAttempts)
+	seconds := metrics.Seconds(telemetry.ModelSeconds)
+	first := metrics.Seconds(telemetry.ModelFirstDelta)
 	return model.Observed{Model: m, Observe: func(o model.Observation) {
 		calls.WithLabelValues(o.Provider, o.Outcome).Inc()
 		attempts.WithLabelValues(o.Provider).Add(float64(o.Attempts))
@@ -188,7 +188,7 @@ func (s *service) run(ctx context.Context) error {
 // the ones that are lost, and the sweep of nonces.
 func (s *service) follow(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	gaps := s.metrics.Counter("log_listen_reconnects_total", "Times that the notification connection was made.").WithLabelValues()
+	gaps := s.metrics.Counter(telemetry.LogListenReconnects).WithLabelValues()
 	g.Go(func() error {
 		return pg.Listen(ctx, s.c.DatabaseURL, runlog.Channel, s.watch.Notified, func() {
 			gaps.Inc()

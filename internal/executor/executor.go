@@ -69,10 +69,10 @@ type Executor struct {
 func New(c Config, pool *pgxpool.Pool, watch *runlog.Watch, leases *lease.Keeper, p *predict.Caller, m *telemetry.Metrics) *Executor {
 	return &Executor{
 		Config: c, Pool: pool, Watch: watch, Leases: leases, Predict: p, sessions: map[uuid.UUID]*session{},
-		steps:    m.Counter("executor_steps_total", "Steps, by how they ended.", telemetry.Outcome),
-		finished: m.Counter("runs_finished_total", "Runs that reached a terminal status here.", telemetry.RunStatus, telemetry.ReasonClass),
-		panics:   m.Counter("executor_panics_total", "Sessions that ended in a panic.").WithLabelValues(),
-		active:   m.Gauge("executor_active_runs", "Runs that are being driven.").WithLabelValues(),
+		steps:    m.Counter(telemetry.ExecutorSteps),
+		finished: m.Counter(telemetry.RunsFinished),
+		panics:   m.Counter(telemetry.ExecutorPanics).WithLabelValues(),
+		active:   m.Gauge(telemetry.ExecutorActive).WithLabelValues(),
 	}
 }
 

@@ -45,9 +45,9 @@ type Keeper struct {
 func NewKeeper(pool *pgxpool.Pool, log *runlog.Appender, owner string, ttl time.Duration, m *telemetry.Metrics) *Keeper {
 	return &Keeper{
 		pool: pool, log: log, owner: owner, ttl: ttl, held: map[uuid.UUID]*Held{},
-		taken: m.Counter("lease_acquires_total", "Tries to take a lease.", telemetry.Outcome),
-		lost:  m.Counter("lease_losses_total", "Leases that their holder lost.").WithLabelValues(),
-		gauge: m.Gauge("leases_held_leases", "Leases that this process holds.").WithLabelValues(),
+		taken: m.Counter(telemetry.LeaseAcquires),
+		lost:  m.Counter(telemetry.LeaseLosses).WithLabelValues(),
+		gauge: m.Gauge(telemetry.LeasesHeld).WithLabelValues(),
 	}
 }
 

@@ -34,9 +34,9 @@ type Caller struct {
 func NewCaller(m model.Model, metrics *telemetry.Metrics) *Caller {
 	return &Caller{
 		Model: m, Now: time.Now,
-		calls:   metrics.Counter("predict_calls_total", "Calls of signatures.", telemetry.Signature, telemetry.Outcome),
-		seconds: metrics.Seconds("predict_call_seconds", "Time of a call of a signature.", telemetry.Signature),
-		tokens:  metrics.Counter("predict_tokens_total", "Tokens that models read and wrote.", telemetry.Provider),
+		calls:   metrics.Counter(telemetry.PredictCalls),
+		seconds: metrics.Seconds(telemetry.PredictSeconds),
+		tokens:  metrics.Counter(telemetry.PredictTokens),
 	}
 }
 

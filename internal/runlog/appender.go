@@ -43,10 +43,10 @@ type Appender struct {
 func NewAppender(pool *pgxpool.Pool, watch *Watch, lanes int, m *telemetry.Metrics) *Appender {
 	a := &Appender{
 		pool: pool, watch: watch,
-		units:   m.Sizes("log_commit_units", "Units that share one commit of the log.", batchUnits).WithLabelValues(),
-		events:  m.Counter("log_events_total", "Events appended.", telemetry.EventType),
-		seconds: m.Seconds("log_commit_seconds", "Time of one commit of the log.").WithLabelValues(),
-		refused: m.Counter("log_units_refused_total", "Units that were not written, by cause.", telemetry.Outcome),
+		units:   m.Sizes(telemetry.LogCommitUnits, batchUnits).WithLabelValues(),
+		events:  m.Counter(telemetry.LogEvents),
+		seconds: m.Seconds(telemetry.LogCommitSeconds).WithLabelValues(),
+		refused: m.Counter(telemetry.LogUnitsRefused),
 	}
 	for range max(1, lanes) {
 		a.lanes = append(a.lanes, &lane{a: a, queue: make(chan *item, queueUnits)})

@@ -82,9 +82,9 @@ func New(c Config, d Deps) (http.Handler, error) {
 	}
 	door := &door{
 		config: c.withDefaults(), auth: d.Auth, log: d.Logger, contract: contract,
-		requests: d.Metrics.Counter("http_requests_total", "Requests answered by the API.", telemetry.Operation, telemetry.StatusClass),
-		seconds:  d.Metrics.Seconds("http_request_seconds", "Time from a request's header to the end of its answer.", telemetry.Operation),
-		refusals: d.Metrics.Counter("auth_refusals_total", "Callers who were not let in.", telemetry.Reason),
+		requests: d.Metrics.Counter(telemetry.HTTPRequests),
+		seconds:  d.Metrics.Seconds(telemetry.HTTPSeconds),
+		refusals: d.Metrics.Counter(telemetry.AuthRefusals),
 	}
 	api.HandlerWithOptions(
 		api.NewStrictHandlerWithOptions(d.Answers, nil, api.StrictHTTPServerOptions{

@@ -26,10 +26,9 @@ type metrics struct {
 
 func newMetrics(m *telemetry.Metrics) metrics {
 	return metrics{
-		open:   m.Gauge("stream_readers", "Streams that are open.").WithLabelValues(),
-		blocks: m.Counter("stream_blocks_total", "Events sent to readers.").WithLabelValues(),
-		ends:   m.Counter("stream_ends_total", "Streams that ended, by how; all but done were broken off.", telemetry.Outcome),
-		catchUp: m.Seconds("stream_catch_up_seconds",
-			"Time from opening a stream until its reader had all events that were there, if there were any.").WithLabelValues(),
+		open:   m.Gauge(telemetry.StreamReaders).WithLabelValues(),
+		blocks: m.Counter(telemetry.StreamBlocks).WithLabelValues(),
+		ends:   m.Counter(telemetry.StreamEnds),
+		catchUp: m.Seconds(telemetry.StreamCatchUp).WithLabelValues(),
 	}
 }

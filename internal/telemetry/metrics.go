@@ -39,37 +39,37 @@ func NewMetrics() *Metrics {
 }
 
 // Counter registers a counter; its name ends in _total.
-func (m *Metrics) Counter(name, help string, labels ...Label) *prometheus.CounterVec {
-	c := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, names(labels))
+func (m *Metrics) Counter(d Metric) *prometheus.CounterVec {
+	c := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: d.Name, Help: d.Help}, names(d.Labels))
 	m.Registry.MustRegister(c)
 	return c
 }
 
 // Gauge registers a gauge; its name ends in its unit.
-func (m *Metrics) Gauge(name, help string, labels ...Label) *prometheus.GaugeVec {
-	g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help}, names(labels))
+func (m *Metrics) Gauge(d Metric) *prometheus.GaugeVec {
+	g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: d.Name, Help: d.Help}, names(d.Labels))
 	m.Registry.MustRegister(g)
 	return g
 }
 
 // Seconds registers a histogram of durations from 0.5 ms to a minute; its name
 // ends in _seconds.
-func (m *Metrics) Seconds(name, help string, labels ...Label) *prometheus.HistogramVec {
+func (m *Metrics) Seconds(d Metric) *prometheus.HistogramVec {
 	h := prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Namespace: namespace, Name: name, Help: help,
+		Namespace: namespace, Name: d.Name, Help: d.Help,
 		Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
-	}, names(labels))
+	}, names(d.Labels))
 	m.Registry.MustRegister(h)
 	return h
 }
 
 // Sizes registers a histogram of counts, by powers of two up to limit.
-func (m *Metrics) Sizes(name, help string, limit int, labels ...Label) *prometheus.HistogramVec {
+func (m *Metrics) Sizes(d Metric, limit int) *prometheus.HistogramVec {
 	var buckets []float64
 	for b := 1; b <= limit; b *= 2 {
 		buckets = append(buckets, float64(b))
 	}
-	h := prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: namespace, Name: name, Help: help, Buckets: buckets}, names(labels))
+	h := prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: namespace, Name: d.Name, Help: d.Help, Buckets: buckets}, names(d.Labels))
 	m.Registry.MustRegister(h)
 	return h
 }

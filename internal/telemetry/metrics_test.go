@@ -12,14 +12,14 @@ import (
 func TestMetricsAreWellFormed(t *testing.T) {
 	t.Parallel()
 	m := telemetry.NewMetrics()
-	m.Counter("things_total", "Things that were done.", telemetry.Outcome).WithLabelValues("ok").Inc()
-	m.Seconds("thing_seconds", "Time of a thing.").WithLabelValues().Observe(.1)
-	m.Sizes("thing_units", "Units of a thing.", 8).WithLabelValues().Observe(3)
-	m.Gauge("open_things", "Things that are open.").WithLabelValues().Set(1)
+	m.Counter(telemetry.LeaseAcquires).WithLabelValues("ok").Inc()
+	m.Seconds(telemetry.LogCommitSeconds).WithLabelValues().Observe(.1)
+	m.Sizes(telemetry.LogCommitUnits, 8).WithLabelValues().Observe(3)
+	m.Gauge(telemetry.ExecutorActive).WithLabelValues().Set(1)
 	problems, err := testutil.GatherAndLint(m.Registry)
 	require.NoError(t, err)
 	require.Empty(t, problems)
-	count, err := testutil.GatherAndCount(m.Registry, "openagents_runtime_things_total")
+	count, err := testutil.GatherAndCount(m.Registry, "openagents_runtime_lease_acquires_total")
 	require.NoError(t, err)
 	require.Equal(t, 1, count)
 }
@@ -27,6 +27,8 @@ func TestMetricsAreWellFormed(t *testing.T) {
 func TestAnUnboundedLabelCannotBeNamed(t *testing.T) {
 	t.Parallel()
 	for _, name := range []telemetry.Label{"run_id", "seq", "tool_call_id", "user_id"} {
-		require.Panics(t, func() { telemetry.NewMetrics().Counter("x_total", "x.", name) })
+		require.Panics(t, func() {
+			telemetry.NewMetrics().Counter(telemetry.Metric{Name: "x_total", Help: "x.", Labels: []telemetry.Label{name}})
+		})
 	}
 }
