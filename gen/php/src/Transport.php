@@ -167,16 +167,51 @@ final class Transport
             'decode_content' => false,
             'timeout' => $timeout / 1000,
             'connect_timeout' => min($this->options->connectTimeoutMs, $timeout) / 1000,
+            // Guzzle's count of what it sends again by itself, as if used up: a token is sent once.
+            '_curl_retries' => 2,
         ];
         if ($call->stream) {
             // Guzzle's StreamHandler miscounts fractions of a second here.
             $settings = ['stream' => true, 'read_timeout' => (int) ceil($this->options->streamIdleTimeoutMs / 1000)] + $settings;
         }
         try {
-            return ($call->stream ? $this->streams : $this->http)->send($this->request($call, $options), $settings);
+            $response = ($call->stream ? $this->streams : $this->http)->send($this->request($call, $options), $settings);
         } catch (GuzzleException $e) {
             throw new TransportException($call->operation . ': the runtime does not answer: ' . $e->getMessage(), 0, $e);
         }
+        if (self::brokeOff($response, $call)) {
+            throw new TransportException($call->operation . ': the answer broke off before its body');
+        }
+
+        return $response;
+    }
+
+    /**
+     * Whether a success has lost its body: PHP's stream wrapper takes headers
+     * that are cut off for whole ones.
+     */
+    private static function brokeOff(ResponseInterface $response, Call $call): bool
+    {
+        if ($call->method === 'HEAD' || $response->getStatusCode() !== 200 && $response->getStatusCode() !== 202) {
+            return false;
+        }
+        if ($call->stream) {
+            if (self::isEventStream($response)) {
+                return false;
+            }
+            try {
+                return $response->getBody()->read(1) === '';
+            } catch (\RuntimeException) {
+                return true;
+            }
+        }
+
+        return $response->getBody()->getSize() === 0;
+    }
+
+    public static function isEventStream(ResponseInterface $response): bool
+    {
+        return preg_match('#^text/event-stream\s*(;|$)#i', $response->getHeaderLine('Content-Type')) === 1;
     }
 
     private function request(Call $call, CallOptions $options): Request

@@ -124,7 +124,6 @@ type loader struct {
 	runtime, events, ds node
 	out                 *contract
 	made                map[string]bool // namespace\name of classes and enums
-	pathNouns           map[string]string
 }
 
 func load(in Input) (*contract, error) {

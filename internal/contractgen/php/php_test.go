@@ -115,3 +115,43 @@ func TestWhatPHPCannotCarryIsRefused(t *testing.T) {
 		})
 	}
 }
+
+// TestTheReadmeIsPHP checks the examples: what they import exists, and each is
+// valid PHP, methods inside a class.
+func TestTheReadmeIsPHP(t *testing.T) {
+	t.Parallel()
+	bin, dir := tool(t, "php"), generate(t)
+	readme, err := os.ReadFile(filepath.Join(dir, "README.md"))
+	require.NoError(t, err)
+	examples := 0
+	for _, rest := range strings.Split(string(readme), "```php\n")[1:] {
+		code, _, _ := strings.Cut(rest, "```")
+		var uses, body strings.Builder
+		for line := range strings.Lines(code) {
+			if name, ok := strings.CutPrefix(line, "use OpenAgents\\Runtime\\"); ok {
+				uses.WriteString(line)
+				prefix, list, grouped := strings.Cut(strings.TrimSuffix(strings.TrimSpace(name), ";"), "{")
+				if !grouped {
+					list = prefix
+					prefix = ""
+				}
+				for _, class := range strings.Split(strings.TrimSuffix(list, "}"), ",") {
+					path := prefix + strings.TrimSpace(class)
+					require.FileExists(t, filepath.Join(dir, "src", strings.ReplaceAll(path, `\`, "/")+".php"))
+				}
+				continue
+			}
+			body.WriteString(line)
+		}
+		whole := "<?php\n" + uses.String() + body.String()
+		if strings.Contains(code, "public function") {
+			whole = "<?php\n" + uses.String() + "class Example {\n" + body.String() + "}\n"
+		}
+		cmd := exec.CommandContext(t.Context(), bin, "-l")
+		cmd.Stdin = strings.NewReader(whole)
+		out, err := cmd.CombinedOutput()
+		require.NoError(t, err, "%s\n%s", out, whole)
+		examples++
+	}
+	require.Greater(t, examples, 4)
+}

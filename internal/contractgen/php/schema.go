@@ -160,7 +160,6 @@ type class struct {
 	Properties      []*property // required first, then constants, then optional ones
 	EventType       string      // of an event's payload
 	EventVersion    string
-	Closed          bool // additionalProperties: false
 }
 
 func (c *class) FQCN() string { return c.Namespace + `\` + c.Name }

@@ -214,7 +214,7 @@ final class RunStream
 
     private static function check(ResponseInterface $response, Call $call): void
     {
-        if ($response->getStatusCode() !== 204 && !str_starts_with(strtolower($response->getHeaderLine('Content-Type')), 'text/event-stream')) {
+        if ($response->getStatusCode() !== 204 && !Transport::isEventStream($response)) {
             $response->getBody()->close();
 
             throw UnexpectedResponseException::because($call->operation . ': the answer is not a stream of server-sent events', $response);
