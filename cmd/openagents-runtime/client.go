@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strconv"
 	"time"
@@ -32,37 +33,57 @@ type client struct {
 	who principal
 }
 
-// newClient makes a client. actor is who acts, for the service's audit.
-func newClient(url string, keys auth.Keyring, audience string, who principal, actor string) (*client, error) {
-	sign := func(ctx context.Context, r *http.Request) error {
+// signer makes the headers of signed requests.
+type signer struct {
+	keys     auth.Keyring
+	audience string
+	who      principal
+	actor    string // who acts, for the service's audit
+	scope    auth.Scope
+}
+
+// headers are what a request needs beside its body. A token is for one request.
+func (s signer) headers(method, target string, body []byte) (http.Header, error) {
+	h := http.Header{}
+	claims := auth.Claims{
+		Audience: s.audience, Scope: s.scope, Actor: s.actor, Method: method, Target: target,
+		BodySHA256: auth.BodyHash(body), GuestScope: s.who.GuestScope,
+	}
+	if s.who.UserID > 0 {
+		claims.UserID = &s.who.UserID
+		h.Set(auth.UserHeader, strconv.FormatInt(s.who.UserID, 10))
+	}
+	if s.who.GuestScope != "" {
+		h.Set(auth.GuestHeader, s.who.GuestScope)
+	}
+	var err error
+	if claims.RunID, claims.ThreadID, err = named(target); err != nil {
+		return nil, err
+	}
+	token, err := auth.Sign(s.keys, claims, time.Now())
+	h.Set(auth.SignatureHeader, token)
+	return h, err
+}
+
+// newClient makes a client whose requests are signed.
+func newClient(url string, s signer) (*client, error) {
+	sign := func(_ context.Context, r *http.Request) error {
 		body, err := readBody(r)
 		if err != nil {
 			return err
 		}
-		claims := auth.Claims{
-			Audience: audience, Scope: auth.Operator, Actor: actor, Method: r.Method, Target: r.URL.RequestURI(),
-			BodySHA256: auth.BodyHash(body), GuestScope: who.GuestScope,
-		}
-		if who.UserID > 0 {
-			claims.UserID = &who.UserID
-			r.Header.Set(auth.UserHeader, strconv.FormatInt(who.UserID, 10))
-		}
-		if who.GuestScope != "" {
-			r.Header.Set(auth.GuestHeader, who.GuestScope)
-		}
-		claims.RunID, claims.ThreadID = named(r)
-		token, err := auth.Sign(keys, claims, time.Now())
+		h, err := s.headers(r.Method, r.URL.RequestURI(), body)
 		if err != nil {
 			return err
 		}
-		r.Header.Set(auth.SignatureHeader, token)
+		maps.Copy(r.Header, h)
 		return nil
 	}
 	c, err := api.NewClientWithResponses(url, api.WithHTTPClient(egress.New(egress.Config{})), api.WithRequestEditorFn(sign))
 	if err != nil {
 		return nil, err
 	}
-	return &client{ClientWithResponses: c, who: who}, nil
+	return &client{ClientWithResponses: c, who: s.who}, nil
 }
 
 func readBody(r *http.Request) ([]byte, error) {
@@ -74,16 +95,20 @@ func readBody(r *http.Request) ([]byte, error) {
 	return body, err
 }
 
-// named is the run or thread that a request's path names.
-func named(r *http.Request) (runID, threadID string) {
+// named is the run or thread that a request's target names.
+func named(target string) (runID, threadID string, err error) {
+	r, err := http.NewRequest(http.MethodGet, target, nil)
+	if err != nil {
+		return "", "", fmt.Errorf("target %q: %w", target, err)
+	}
 	mux := http.NewServeMux()
 	for _, path := range []string{"/internal/v1/runs/{runId}", "/internal/v1/runs/{runId}/{what}", "/internal/v1/threads/{threadId}/state"} {
 		mux.HandleFunc(path, func(_ http.ResponseWriter, r *http.Request) {
 			runID, threadID = r.PathValue("runId"), r.PathValue("threadId")
 		})
 	}
-	mux.ServeHTTP(nothing{}, r.Clone(r.Context()))
-	return runID, threadID
+	mux.ServeHTTP(nothing{}, r)
+	return runID, threadID, nil
 }
 
 // nothing is a response that nobody reads.

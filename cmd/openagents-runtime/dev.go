@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
+	"github.com/openagentsinc/openagents-runtime/internal/auth"
 	"github.com/openagentsinc/openagents-runtime/internal/devdb"
 	"github.com/openagentsinc/openagents-runtime/internal/pg"
 	"github.com/openagentsinc/openagents-runtime/migrations"
@@ -207,7 +208,7 @@ func firstRun(ctx context.Context, c config, url string, out io.Writer, question
 	if err != nil {
 		return err
 	}
-	k, err := newClient(url, keys, c.Audience, principal{UserID: 1}, "dev")
+	k, err := newClient(url, signer{keys: keys, audience: c.Audience, who: principal{UserID: 1}, actor: "dev", scope: auth.Service})
 	if err != nil {
 		return err
 	}
@@ -240,6 +241,7 @@ func tryNext(api, ops string) string {
   bin/openagents-runtime run events RUN_ID%[1]s          a run's log
   bin/openagents-runtime run stream RUN_ID%[1]s --raw    the stream as clients see it
   curl http://%[2]s/metrics
+  curl -H @<(bin/openagents-runtime sign GET /internal/v1/runs) http://%[3]s/internal/v1/runs
 Ctrl-C stops everything.
-`, at, ops)
+`, at, ops, api)
 }

@@ -35,24 +35,30 @@ func (t *target) flags(cmd *cobra.Command) {
 	f.StringVar(&t.who.GuestScope, "guest", "", "the guest scope to act for")
 }
 
-// client signs with RUNTIME_SIGNATURE_SECRET, or else as `dev` does.
-func (t *target) client() (*client, error) {
-	keys := auth.DevKeyring()
+// signer signs with RUNTIME_SIGNATURE_SECRET, or else as `dev` does.
+func (t *target) signer() (signer, error) {
+	s := signer{keys: auth.DevKeyring(), audience: os.Getenv("RUNTIME_AUDIENCE"), who: t.who, actor: "cli", scope: auth.Operator}
 	if secret := os.Getenv("RUNTIME_SIGNATURE_SECRET"); secret != "" {
 		var err error
-		if keys, err = auth.ParseKeyring(secret); err != nil {
-			return nil, fmt.Errorf("RUNTIME_SIGNATURE_SECRET: %w", err)
+		if s.keys, err = auth.ParseKeyring(secret); err != nil {
+			return s, fmt.Errorf("RUNTIME_SIGNATURE_SECRET: %w", err)
 		}
 	}
-	audience := os.Getenv("RUNTIME_AUDIENCE")
-	if audience == "" {
-		audience = "openagents-runtime"
+	if s.audience == "" {
+		s.audience = "openagents-runtime"
 	}
-	actor := "cli"
 	if u, err := user.Current(); err == nil {
-		actor = "cli:" + u.Username
+		s.actor = "cli:" + u.Username
 	}
-	return newClient(t.url, keys, audience, t.who, actor)
+	return s, nil
+}
+
+func (t *target) client() (*client, error) {
+	s, err := t.signer()
+	if err != nil {
+		return nil, err
+	}
+	return newClient(t.url, s)
 }
 
 // clientCommands talk to a running service: one for each operation, and chat.
@@ -62,7 +68,7 @@ func clientCommands() []*cobra.Command {
 	runs.AddCommand(t.runStart(), t.runGet(), t.runList(), t.runFrame(), t.runStream(), t.runEvents(), t.runCancel(), t.runProbe())
 	thread := &cobra.Command{Use: "thread", Short: "Look at threads of a running service"}
 	thread.AddCommand(t.threadState())
-	commands := []*cobra.Command{t.chat(), runs, thread, t.health()}
+	commands := []*cobra.Command{t.chat(), runs, thread, t.health(), t.sign()}
 	for _, c := range commands {
 		t.flags(c)
 	}
