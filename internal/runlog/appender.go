@@ -15,7 +15,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Channel is the notification channel; a payload is run keys, comma separated.
+// Channel is the notification channel; a payload is its sender and run keys,
+// comma separated.
 const Channel = "runtime_run_events"
 
 const (

@@ -15,11 +15,16 @@ import (
 // workMark stands before the key of a run that has work.
 const workMark = "!"
 
-// Notified wakes the followers whom a notification's payload names. A payload
-// that names no run does no more than that.
+// Notified wakes the followers whom a notification's payload names: the sender,
+// then the runs, comma separated. This process's own were woken by the
+// appender. A payload that names no run does no more than that.
 func (w *Watch) Notified(payload string) {
+	sender, names, _ := strings.Cut(payload, ",")
+	if sender == w.sender {
+		return
+	}
 	var grown, work []uuid.UUID
-	for s := range strings.SplitSeq(payload, ",") {
+	for s := range strings.SplitSeq(names, ",") {
 		name, hasWork := strings.CutPrefix(s, workMark)
 		k, err := uuid.Parse(name)
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/openagentsinc/openagents-runtime/gen/db"
 	"github.com/openagentsinc/openagents-runtime/internal/canon"
@@ -47,7 +49,9 @@ func (l *lane) drain() {
 	}
 }
 
-// gather takes what waits; there is no timer, so a lone unit never waits.
+// gather takes what waits; there is no timer, so a lone unit never waits. The
+// callers whom the last commit answered are let run first: else the fastest of
+// them would get a commit of its own, and the others the next one.
 func (l *lane) gather(first *item) []*item {
 	var items []*item
 	take := func(it *item) {
@@ -56,6 +60,7 @@ func (l *lane) gather(first *item) []*item {
 		}
 	}
 	take(first)
+	runtime.Gosched()
 	for len(items) < batchUnits {
 		select {
 		case it := <-l.queue:
@@ -98,15 +103,24 @@ func (l *lane) write(items []*item) {
 		}
 	}
 	if err == nil {
-		for _, r := range b.rows.EventTypes {
-			l.a.events.WithLabelValues(r).Inc()
-		}
 		l.a.watch.Wake(b.grown, slices.Collect(maps.Keys(b.work)))
+		b.count(l.a.events)
+	}
+}
+
+// count adds the batch's events to a counter by type.
+func (b *batch) count(events *prometheus.CounterVec) {
+	byType := map[string]int{}
+	for _, t := range b.rows.EventTypes {
+		byType[t]++
+	}
+	for t, n := range byType {
+		events.WithLabelValues(t).Add(float64(n))
 	}
 }
 
 func (l *lane) commit(ctx context.Context, items []*item) (*batch, error) {
-	b := &batch{out: map[*item]outcome{}, heads: map[uuid.UUID]*Head{}, work: map[uuid.UUID]bool{}}
+	b := &batch{sender: l.a.watch.sender, out: map[*item]outcome{}, heads: map[uuid.UUID]*Head{}, has: map[uuid.UUID]bool{}, work: map[uuid.UUID]bool{}}
 	conn, err := l.a.pool.Acquire(ctx)
 	if err != nil {
 		return b, fmt.Errorf("append: %w", err)
@@ -146,12 +160,13 @@ type outcome struct {
 
 // batch is what one transaction writes.
 type batch struct {
-	out   map[*item]outcome
-	heads map[uuid.UUID]*Head
-	grown []uuid.UUID
-	work  map[uuid.UUID]bool // among grown, those with a new frame or cancel
-	rows  db.RunLogInsertManyParams
-	stmts []func(q *db.Queries) error
+	out    map[*item]outcome
+	heads  map[uuid.UUID]*Head
+	sender string // of the notification
+	grown  []uuid.UUID
+	work   map[uuid.UUID]bool // among grown, those with a new frame or cancel
+	rows   db.RunLogInsertManyParams
+	stmts  []func(q *db.Queries) error
 }
 
 // lock begins the transaction and locks the heads of all runs, in key order.
@@ -237,7 +252,8 @@ func (b *batch) add(u Unit) (Ack, error) {
 }
 
 func (b *batch) grow(key uuid.UUID) {
-	if !slices.Contains(b.grown, key) {
+	if !b.has[key] {
+		b.has[key] = true
 		b.grown = append(b.grown, key)
 	}
 }
@@ -322,7 +338,7 @@ func (b *batch) queue(ctx context.Context, q *db.Queries) error {
 	return nil
 }
 
-// payloads packs the keys into notifications of less than Postgres' 8,000 bytes.
+// payloads packs the sender and the keys into notifications of less than Postgres' 8,000 bytes.
 func (b *batch) payloads() []string {
 	const perPayload = 200 // of a mark, 36 characters and a comma
 	var out []string
@@ -334,7 +350,7 @@ func (b *batch) payloads() []string {
 				names[i] = workMark + names[i]
 			}
 		}
-		out = append(out, strings.Join(names, ","))
+		out = append(out, b.sender+","+strings.Join(names, ","))
 	}
 	return out
 }

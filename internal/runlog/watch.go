@@ -1,6 +1,7 @@
 package runlog
 
 import (
+	"crypto/rand"
 	"sync"
 
 	"github.com/google/uuid"
@@ -9,6 +10,10 @@ import (
 // Watch wakes those who follow logs. A wake-up says only that a log may have
 // grown; a lost one costs latency, because followers also look on a tick.
 type Watch struct {
+	// sender marks the notifications of this process, which need not wake it
+	// again.
+	sender string
+
 	mu   sync.Mutex
 	runs map[uuid.UUID]map[*Subscription]struct{}
 	work map[*Subscription]struct{}
@@ -26,7 +31,7 @@ type Subscription struct {
 
 // NewWatch makes a watch with no followers.
 func NewWatch() *Watch {
-	return &Watch{runs: map[uuid.UUID]map[*Subscription]struct{}{}, work: map[*Subscription]struct{}{}}
+	return &Watch{sender: rand.Text()[:8], runs: map[uuid.UUID]map[*Subscription]struct{}{}, work: map[*Subscription]struct{}{}}
 }
 
 // Run follows one run.

@@ -84,7 +84,7 @@ func TestALostDatabaseBreaksTheStreamOff(t *testing.T) {
 	live := blocksOf(g.get(t, r, 0))
 	live.until(t, 1)
 	pool.Close()
-	g.Watch.Notified(r.RunKey.String())
+	g.Watch.Notified("another," + r.RunKey.String())
 	require.Empty(t, events(live.brokenEnd(t)))
 	g.ended(t, "failed", 1)
 }

@@ -119,7 +119,7 @@ func TestManyReadersCostTheReadsOfOne(t *testing.T) {
 	script := runtest.Reply(words(events)...)
 	for _, e := range script[:events] {
 		last := writer.Append(t, r, e).LastSeq
-		g.Watch.Notified(r.RunKey.String())
+		g.Watch.Notified("another," + r.RunKey.String())
 		for _, l := range live {
 			l.until(t, last)
 		}
@@ -139,7 +139,7 @@ func TestAReconnectionIsServedFromWhatIsKept(t *testing.T) {
 	var last int64
 	for _, e := range [][]event.Event{script[:7], script[7:8], script[8:15]} {
 		last = writer.Append(t, r, e...).LastSeq
-		g.Watch.Notified(r.RunKey.String())
+		g.Watch.Notified("another," + r.RunKey.String())
 		other.until(t, last)
 	}
 	reads, whole := c.reads.Load(), "id: 1\n\n"+blocksOf(g.get(t, r, 1)).until(t, last)

@@ -30,6 +30,8 @@ func TestASchemaIsFilledFromTheText(t *testing.T) {
 		{`{"anyOf":[{"type":"object","properties":{"email":{"type":"string","format":"email"}},"required":["email"]},{"type":"object","properties":{"url":{"type":"string","format":"uri"}},"required":["url"]}]}`, "go to https://b.example", `{"url":"https://b.example"}`},
 		{`{"allOf":[{"type":"object","properties":{"a":{"type":"integer"}},"required":["a"]},{"properties":{"b":{"type":"string","maxLength":3}},"required":["b"]}]}`, `5 "abcdef"`, `{"a":5,"b":"abc"}`},
 		{`{"type":"object","properties":{"answer":{"type":"string"}},"required":["answer"]}`, "What is 6 * 7?", `{"answer":"6 * 7 = 42"}`},
+		// What an incomplete object gives up is there for the next.
+		{`{"type":"object","properties":{"a":{"type":"object","properties":{"m":{"type":"string","format":"email"},"n":{"type":"integer"}},"required":["m","n"]},"b":{"type":"object","properties":{"m":{"type":"string","format":"email"}},"required":["m"]}}}`, "write to c@d.example", `{"b":{"m":"c@d.example"}}`},
 		{`{"type":"array","items":{"type":"integer"},"maxItems":2}`, "1 and 2 and 3", `[1,2]`},
 		{`{"type":"string"}`, "just this", `"just this"`},
 		{`true`, "anything", `"anything"`},

@@ -61,7 +61,6 @@ func TestPrompts(t *testing.T) {
 			t.Errorf("%q is marked as a miss (%s), but is answered: %s", name, p.Miss, res.Text)
 		}
 	}
-	t.Logf("hit rate %d/%d", hits, len(table.Prompts))
 	fmt.Printf("builtin model: hit rate %d/%d\n", hits, len(table.Prompts))
 	require.GreaterOrEqual(t, hits, floor)
 }

@@ -116,7 +116,8 @@ func (t thread) sources(passage []string) []source {
 	return out
 }
 
-// choose gives one sentence, or two that fit about equally well. must, when
+// choose gives one sentence, or two that fit about equally well, the better
+// first. must, when
 // not nil, holds stems of which one has to appear unless the kind fits.
 func choose(query, must []string, question string, sources []source) []source {
 	if len(query) == 0 || len(sources) == 0 {
@@ -153,9 +154,6 @@ func choose(query, must []string, question string, sources []source) []source {
 	}
 	out := []source{sources[best]}
 	if second >= 0 && score[second] > 0.9*score[best] && sources[second].intro == sources[best].intro && sources[second].text != sources[best].text {
-		if second < best {
-			return []source{sources[second], sources[best]}
-		}
 		return append(out, sources[second])
 	}
 	return out

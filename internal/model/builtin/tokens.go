@@ -34,20 +34,18 @@ const minDeltas = 10
 // split cuts a reply into deltas: by words when there are enough of them, else
 // into pieces of even length.
 func split(s string) []string {
-	if words := strings.SplitAfter(s, " "); len(words) >= minDeltas {
-		out := words[:0]
-		for _, w := range words {
-			if w != "" {
-				out = append(out, w)
-			}
+	var out []string
+	for _, w := range strings.SplitAfter(s, " ") {
+		if w != "" {
+			out = append(out, w)
 		}
-		if len(out) >= minDeltas {
-			return out
-		}
+	}
+	if len(out) >= minDeltas {
+		return out
 	}
 	runes := []rune(s)
 	n := min(len(runes), minDeltas)
-	out := make([]string, 0, n)
+	out = out[:0]
 	for i := range n {
 		out = append(out, string(runes[i*len(runes)/n:(i+1)*len(runes)/n]))
 	}
