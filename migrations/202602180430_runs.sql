@@ -18,6 +18,7 @@ CREATE TABLE runs (
     keep_open             boolean NOT NULL DEFAULT false,
     request_hash          text NOT NULL,
     status                text NOT NULL DEFAULT 'accepted',
+    runnable              boolean NOT NULL DEFAULT false,
     reason_class          text,
     reason                text,
     traceparent           text,
@@ -37,9 +38,9 @@ CREATE TABLE runs (
 
 CREATE INDEX runs_by_owner ON runs (owner, run_key);
 CREATE INDEX runs_by_thread ON runs (thread_id, inserted_at);
--- What an executor may have to do something about.
-CREATE INDEX runs_live ON runs (run_key)
-    WHERE status IN ('accepted', 'running', 'waiting', 'canceling');
+-- What an executor has something to do for: a frame that is not answered, or a
+-- cancel. Runs that wait are not in it, however many there are.
+CREATE INDEX runs_runnable ON runs (run_key) WHERE runnable;
 
 -- The head of a run's log, and all that guards a change of the run: one narrow
 -- row, locked once per run and group commit. No index but the key, so that

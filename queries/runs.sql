@@ -46,30 +46,32 @@ ORDER BY run_key DESC
 LIMIT @max_runs;
 
 -- name: RunSetStatus :exec
--- Follows the head's status, in the commit that changes it.
+-- Follows the head's status, in the commit that changes it. A run that waits has
+-- nothing to do.
 UPDATE runs
 SET status = @status,
+    runnable = @status <> 'waiting',
     started_at = coalesce(started_at, CASE WHEN @status = 'running' THEN clock_timestamp() END),
     updated_at = clock_timestamp()
 WHERE run_key = @run_key AND status NOT IN ('completed', 'failed', 'canceled');
 
+-- name: RunSetRunnable :exec
+-- Notes that there is something to do, in the commit of the frame.
+UPDATE runs SET runnable = true, updated_at = clock_timestamp() WHERE run_key = @run_key AND NOT runnable;
+
 -- name: RunFinish :exec
 -- The one terminal status.
 UPDATE runs
-SET status = @status, reason_class = @reason_class, reason = @reason,
+SET status = @status, reason_class = @reason_class, reason = @reason, runnable = false,
     finished_at = clock_timestamp(), updated_at = clock_timestamp()
 WHERE run_key = @run_key AND status NOT IN ('completed', 'failed', 'canceled');
 
 -- name: RunListRunnable :many
--- Runs that have something to do and no live lease, oldest first: a frame that
--- is not answered, or a cancel that has not ended the run.
+-- Runs that have something to do and no live lease, oldest first.
 SELECT r.run_key
 FROM runs r
-JOIN run_heads h USING (run_key)
 LEFT JOIN run_leases l USING (run_key)
-WHERE r.status IN ('accepted', 'running', 'waiting', 'canceling')
-  AND (h.frame_count > h.frame_position OR h.cancel_requested)
-  AND (l.run_key IS NULL OR l.lease_expires_at < clock_timestamp())
+WHERE r.runnable AND (l.run_key IS NULL OR l.lease_expires_at < clock_timestamp())
 ORDER BY r.run_key
 LIMIT @max_runs;
 

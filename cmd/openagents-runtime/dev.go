@@ -20,7 +20,7 @@ import (
 	"github.com/openagentsinc/openagents-runtime/migrations"
 )
 
-const firstQuestion = "Hello! What can you do, and what is 6 times 7?"
+const firstQuestion = "Hello! Who are you, and what can you do?"
 
 func devCommand() *cobra.Command {
 	var question string

@@ -54,6 +54,7 @@ type Run struct {
 	KeepOpen             bool
 	RequestHash          string
 	Status               string
+	Runnable             bool
 	ReasonClass          *string
 	Reason               *string
 	Traceparent          *string

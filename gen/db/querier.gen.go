@@ -63,8 +63,7 @@ type Querier interface {
 	RunListByOwner(ctx context.Context, arg RunListByOwnerParams) ([]Run, error)
 	// The newest runs of a thread that have one owner, before one of them.
 	RunListOfThread(ctx context.Context, arg RunListOfThreadParams) ([]Run, error)
-	// Runs that have something to do and no live lease, oldest first: a frame that
-	// is not answered, or a cancel that has not ended the run.
+	// Runs that have something to do and no live lease, oldest first.
 	RunListRunnable(ctx context.Context, maxRuns int32) ([]uuid.UUID, error)
 	// Appends events whose seq and hashes were computed under locked heads.
 	RunLogInsertMany(ctx context.Context, arg RunLogInsertManyParams) error
@@ -72,7 +71,10 @@ type Querier interface {
 	RunLogListAfter(ctx context.Context, arg RunLogListAfterParams) ([]RunLog, error)
 	// The events of some types of some runs, in the order of the runs' keys.
 	RunLogListOfTypes(ctx context.Context, arg RunLogListOfTypesParams) ([]RunLog, error)
-	// Follows the head's status, in the commit that changes it.
+	// Notes that there is something to do, in the commit of the frame.
+	RunSetRunnable(ctx context.Context, runKey uuid.UUID) error
+	// Follows the head's status, in the commit that changes it. A run that waits has
+	// nothing to do.
 	RunSetStatus(ctx context.Context, arg RunSetStatusParams) error
 	// Creates a run with its head and its first event in one statement, or returns
 	// no row when the run_id is taken.

@@ -26,7 +26,7 @@ func (q *Queries) RunElapsed(ctx context.Context, runKey uuid.UUID) (int64, erro
 
 const runFinish = `-- name: RunFinish :exec
 UPDATE runs
-SET status = $1, reason_class = $2, reason = $3,
+SET status = $1, reason_class = $2, reason = $3, runnable = false,
     finished_at = clock_timestamp(), updated_at = clock_timestamp()
 WHERE run_key = $4 AND status NOT IN ('completed', 'failed', 'canceled')
 `
@@ -50,7 +50,7 @@ func (q *Queries) RunFinish(ctx context.Context, arg RunFinishParams) error {
 }
 
 const runGet = `-- name: RunGet :one
-SELECT run_key, run_id, thread_id, user_id, guest_scope, owner, autopilot_id, authenticated_session, tool_policy, limits, keep_open, request_hash, status, reason_class, reason, traceparent, tracestate, request_id, inserted_at, started_at, finished_at, updated_at FROM runs WHERE run_id = $1
+SELECT run_key, run_id, thread_id, user_id, guest_scope, owner, autopilot_id, authenticated_session, tool_policy, limits, keep_open, request_hash, status, runnable, reason_class, reason, traceparent, tracestate, request_id, inserted_at, started_at, finished_at, updated_at FROM runs WHERE run_id = $1
 `
 
 func (q *Queries) RunGet(ctx context.Context, runID string) (Run, error) {
@@ -70,6 +70,7 @@ func (q *Queries) RunGet(ctx context.Context, runID string) (Run, error) {
 		&i.KeepOpen,
 		&i.RequestHash,
 		&i.Status,
+		&i.Runnable,
 		&i.ReasonClass,
 		&i.Reason,
 		&i.Traceparent,
@@ -84,7 +85,7 @@ func (q *Queries) RunGet(ctx context.Context, runID string) (Run, error) {
 }
 
 const runGetByKey = `-- name: RunGetByKey :one
-SELECT run_key, run_id, thread_id, user_id, guest_scope, owner, autopilot_id, authenticated_session, tool_policy, limits, keep_open, request_hash, status, reason_class, reason, traceparent, tracestate, request_id, inserted_at, started_at, finished_at, updated_at FROM runs WHERE run_key = $1
+SELECT run_key, run_id, thread_id, user_id, guest_scope, owner, autopilot_id, authenticated_session, tool_policy, limits, keep_open, request_hash, status, runnable, reason_class, reason, traceparent, tracestate, request_id, inserted_at, started_at, finished_at, updated_at FROM runs WHERE run_key = $1
 `
 
 func (q *Queries) RunGetByKey(ctx context.Context, runKey uuid.UUID) (Run, error) {
@@ -104,6 +105,7 @@ func (q *Queries) RunGetByKey(ctx context.Context, runKey uuid.UUID) (Run, error
 		&i.KeepOpen,
 		&i.RequestHash,
 		&i.Status,
+		&i.Runnable,
 		&i.ReasonClass,
 		&i.Reason,
 		&i.Traceparent,
@@ -118,7 +120,7 @@ func (q *Queries) RunGetByKey(ctx context.Context, runKey uuid.UUID) (Run, error
 }
 
 const runListByOwner = `-- name: RunListByOwner :many
-SELECT run_key, run_id, thread_id, user_id, guest_scope, owner, autopilot_id, authenticated_session, tool_policy, limits, keep_open, request_hash, status, reason_class, reason, traceparent, tracestate, request_id, inserted_at, started_at, finished_at, updated_at FROM runs
+SELECT run_key, run_id, thread_id, user_id, guest_scope, owner, autopilot_id, authenticated_session, tool_policy, limits, keep_open, request_hash, status, runnable, reason_class, reason, traceparent, tracestate, request_id, inserted_at, started_at, finished_at, updated_at FROM runs
 WHERE ($1::text IS NULL OR owner = $1::text)
   AND ($2::text IS NULL OR thread_id = $2::text)
   AND ($3::text IS NULL OR status = $3::text)
@@ -165,6 +167,7 @@ func (q *Queries) RunListByOwner(ctx context.Context, arg RunListByOwnerParams) 
 			&i.KeepOpen,
 			&i.RequestHash,
 			&i.Status,
+			&i.Runnable,
 			&i.ReasonClass,
 			&i.Reason,
 			&i.Traceparent,
@@ -186,7 +189,7 @@ func (q *Queries) RunListByOwner(ctx context.Context, arg RunListByOwnerParams) 
 }
 
 const runListOfThread = `-- name: RunListOfThread :many
-SELECT run_key, run_id, thread_id, user_id, guest_scope, owner, autopilot_id, authenticated_session, tool_policy, limits, keep_open, request_hash, status, reason_class, reason, traceparent, tracestate, request_id, inserted_at, started_at, finished_at, updated_at FROM runs
+SELECT run_key, run_id, thread_id, user_id, guest_scope, owner, autopilot_id, authenticated_session, tool_policy, limits, keep_open, request_hash, status, runnable, reason_class, reason, traceparent, tracestate, request_id, inserted_at, started_at, finished_at, updated_at FROM runs
 WHERE thread_id = $1 AND owner = $2
   AND ($3::uuid IS NULL OR run_key < $3::uuid)
 ORDER BY run_key DESC
@@ -229,6 +232,7 @@ func (q *Queries) RunListOfThread(ctx context.Context, arg RunListOfThreadParams
 			&i.KeepOpen,
 			&i.RequestHash,
 			&i.Status,
+			&i.Runnable,
 			&i.ReasonClass,
 			&i.Reason,
 			&i.Traceparent,
@@ -252,17 +256,13 @@ func (q *Queries) RunListOfThread(ctx context.Context, arg RunListOfThreadParams
 const runListRunnable = `-- name: RunListRunnable :many
 SELECT r.run_key
 FROM runs r
-JOIN run_heads h USING (run_key)
 LEFT JOIN run_leases l USING (run_key)
-WHERE r.status IN ('accepted', 'running', 'waiting', 'canceling')
-  AND (h.frame_count > h.frame_position OR h.cancel_requested)
-  AND (l.run_key IS NULL OR l.lease_expires_at < clock_timestamp())
+WHERE r.runnable AND (l.run_key IS NULL OR l.lease_expires_at < clock_timestamp())
 ORDER BY r.run_key
 LIMIT $1
 `
 
-// Runs that have something to do and no live lease, oldest first: a frame that
-// is not answered, or a cancel that has not ended the run.
+// Runs that have something to do and no live lease, oldest first.
 func (q *Queries) RunListRunnable(ctx context.Context, maxRuns int32) ([]uuid.UUID, error) {
 	rows, err := q.db.Query(ctx, runListRunnable, maxRuns)
 	if err != nil {
@@ -283,9 +283,20 @@ func (q *Queries) RunListRunnable(ctx context.Context, maxRuns int32) ([]uuid.UU
 	return items, nil
 }
 
+const runSetRunnable = `-- name: RunSetRunnable :exec
+UPDATE runs SET runnable = true, updated_at = clock_timestamp() WHERE run_key = $1 AND NOT runnable
+`
+
+// Notes that there is something to do, in the commit of the frame.
+func (q *Queries) RunSetRunnable(ctx context.Context, runKey uuid.UUID) error {
+	_, err := q.db.Exec(ctx, runSetRunnable, runKey)
+	return err
+}
+
 const runSetStatus = `-- name: RunSetStatus :exec
 UPDATE runs
 SET status = $1,
+    runnable = $1 <> 'waiting',
     started_at = coalesce(started_at, CASE WHEN $1 = 'running' THEN clock_timestamp() END),
     updated_at = clock_timestamp()
 WHERE run_key = $2 AND status NOT IN ('completed', 'failed', 'canceled')
@@ -296,7 +307,8 @@ type RunSetStatusParams struct {
 	RunKey uuid.UUID
 }
 
-// Follows the head's status, in the commit that changes it.
+// Follows the head's status, in the commit that changes it. A run that waits has
+// nothing to do.
 func (q *Queries) RunSetStatus(ctx context.Context, arg RunSetStatusParams) error {
 	_, err := q.db.Exec(ctx, runSetStatus, arg.Status, arg.RunKey)
 	return err

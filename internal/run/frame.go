@@ -110,7 +110,7 @@ func frameUnit(ctx context.Context, r db.Run, f Frame, hash string) (runlog.Unit
 		}
 		appended := appended
 		appended.FrameSeq = h.FrameCount + 1
-		return runlog.Change{
+		change := runlog.Change{
 			Events: []event.Event{appended}, FrameCount: 1,
 			Rows: []runlog.Row{func(q *db.Queries, firstSeq int64) error {
 				return q.FrameInsert(context.Background(), db.FrameInsertParams{
@@ -119,8 +119,17 @@ func frameUnit(ctx context.Context, r db.Run, f Frame, hash string) (runlog.Unit
 					Tracestate: nonEmpty(trace.State), RequestID: nonEmpty(trace.RequestID),
 				})
 			}},
-		}, nil
+		}
+		if h.FrameCount == h.FramePosition {
+			change.Rows = append(change.Rows, setRunnable(r))
+		}
+		return change, nil
 	}}, nil
+}
+
+// setRunnable is the row that lets executors find a run that had nothing to do.
+func setRunnable(r db.Run) runlog.Row {
+	return func(q *db.Queries, _ int64) error { return q.RunSetRunnable(context.Background(), r.RunKey) }
 }
 
 // NextFrame is the first frame after a position; found is false at the end.

@@ -3,9 +3,12 @@ package run_test
 import (
 	"context"
 	"encoding/json"
+	"strings"
 	"sync"
 	"testing"
 
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
@@ -236,4 +239,32 @@ func TestARunEndsOnce(t *testing.T) {
 			rt.Fatalf("%d ends, status %s, %v: %v", ends, row.Status, err, types)
 		}
 	})
+}
+
+// Runs that only wait cost the executors nothing, however many there are.
+func TestRunnableRunsAreFoundAmongManyThatWait(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.New(t)
+	p := runtest.NewProcess(t, pool)
+	_, err := pool.Exec(t.Context(), `
+		INSERT INTO runs (run_key, run_id, thread_id, user_id, authenticated_session, request_hash, status, keep_open)
+		SELECT gen_random_uuid(), 'waiting-' || n, 't', 1, true, '', 'waiting', true FROM generate_series(1, 20000) n`)
+	require.NoError(t, err)
+	_, err = pool.Exec(t.Context(), `ANALYZE runs`)
+	require.NoError(t, err)
+	r := runtest.Run(t, pool)
+	keys, err := run.Runnable(t.Context(), pool, 10)
+	require.NoError(t, err)
+	require.Empty(t, keys, "a run without a frame has nothing to do")
+	p.Message(t, r, "f1", "Hi")
+	keys, err = run.Runnable(t.Context(), pool, 10)
+	require.NoError(t, err)
+	require.Equal(t, []uuid.UUID{r.RunKey}, keys)
+
+	rows, err := pool.Query(t.Context(), `EXPLAIN SELECT r.run_key FROM runs r LEFT JOIN run_leases l USING (run_key)
+		WHERE r.runnable AND (l.run_key IS NULL OR l.lease_expires_at < clock_timestamp()) ORDER BY r.run_key LIMIT 10`)
+	require.NoError(t, err)
+	plan, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(t, err)
+	require.Contains(t, strings.Join(plan, "\n"), "runs_runnable")
 }

@@ -120,7 +120,10 @@ func (b *batch) count(events *prometheus.CounterVec) {
 }
 
 func (l *lane) commit(ctx context.Context, items []*item) (*batch, error) {
-	b := &batch{sender: l.a.watch.sender, out: map[*item]outcome{}, heads: map[uuid.UUID]*Head{}, has: map[uuid.UUID]bool{}, work: map[uuid.UUID]bool{}}
+	b := &batch{
+		sender: l.a.watch.sender, out: map[*item]outcome{},
+		heads: map[uuid.UUID]*Head{}, has: map[uuid.UUID]bool{}, work: map[uuid.UUID]bool{},
+	}
 	conn, err := l.a.pool.Acquire(ctx)
 	if err != nil {
 		return b, fmt.Errorf("append: %w", err)
@@ -164,6 +167,7 @@ type batch struct {
 	heads  map[uuid.UUID]*Head
 	sender string // of the notification
 	grown  []uuid.UUID
+	has    map[uuid.UUID]bool // what grown holds
 	work   map[uuid.UUID]bool // among grown, those with a new frame or cancel
 	rows   db.RunLogInsertManyParams
 	stmts  []func(q *db.Queries) error

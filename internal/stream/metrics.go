@@ -26,9 +26,9 @@ type metrics struct {
 
 func newMetrics(m *telemetry.Metrics) metrics {
 	return metrics{
-		open:   m.Gauge(telemetry.StreamReaders).WithLabelValues(),
-		blocks: m.Counter(telemetry.StreamBlocks).WithLabelValues(),
-		ends:   m.Counter(telemetry.StreamEnds),
+		open:    m.Gauge(telemetry.StreamReaders).WithLabelValues(),
+		blocks:  m.Counter(telemetry.StreamBlocks).WithLabelValues(),
+		ends:    m.Counter(telemetry.StreamEnds),
 		catchUp: m.Seconds(telemetry.StreamCatchUp).WithLabelValues(),
 	}
 }
