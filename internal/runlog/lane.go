@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -83,8 +84,7 @@ func (l *lane) write(items []*item) {
 	defer stop()
 	begun := time.Now()
 	b, err := l.commit(ctx, items)
-	var refused *pgconn.PgError
-	if errors.As(err, &refused) && len(items) > 1 {
+	if refused(err) && len(items) > 1 {
 		for _, it := range items {
 			l.write([]*item{it})
 		}
@@ -221,7 +221,7 @@ func (b *batch) add(u Unit) (Ack, error) {
 	case u.ExpectSeq != nil && *u.ExpectSeq != h.Seq:
 		return Ack{}, fmt.Errorf("%w: the head is at %d, not %d", ErrSeq, h.Seq, *u.ExpectSeq)
 	}
-	change, err := u.Decide(*h)
+	change, err := decide(u, *h)
 	if err != nil {
 		return Ack{}, err
 	}
@@ -253,6 +253,16 @@ func (b *batch) add(u Unit) (Ack, error) {
 	}
 	*h = next
 	return Ack{FirstSeq: first, LastSeq: next.Seq, Head: next}, nil
+}
+
+// decide keeps a panic of one unit from the others of the lane.
+func decide(u Unit, h Head) (change Change, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("append: the unit panicked: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return u.Decide(h)
 }
 
 func (b *batch) grow(key uuid.UUID) {
@@ -296,15 +306,22 @@ func (b *batch) store(ctx context.Context, conn *pgx.Conn) error {
 	}
 	pb.Queue("COMMIT")
 	err := conn.SendBatch(ctx, pb).Close()
-	var refused *pgconn.PgError
-	if err != nil && !errors.As(err, &refused) {
+	switch {
+	case err == nil:
+		return nil
+	case refused(err):
+		return fmt.Errorf("append: %w", err)
+	default:
 		// The connection broke, perhaps after the server had committed.
 		return fmt.Errorf("append: %w: %w", ErrUnknown, err)
 	}
-	if err != nil {
-		return fmt.Errorf("append: %w", err)
-	}
-	return nil
+}
+
+// refused says whether the server has refused a statement, and so the whole
+// transaction. A FATAL error ends the session and may follow a commit.
+func refused(err error) bool {
+	var e *pgconn.PgError
+	return errors.As(err, &e) && e.SeverityUnlocalized == "ERROR"
 }
 
 func (b *batch) queue(ctx context.Context, q *db.Queries) error {

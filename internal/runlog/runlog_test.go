@@ -130,6 +130,39 @@ func TestAUnitThatFailsFailsAlone(t *testing.T) {
 	require.Equal(t, []string{"run.accepted"}, runtest.Types(t, pool, bad))
 }
 
+func TestAUnitThatPanicsFailsAlone(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.New(t)
+	p := runtest.NewProcess(t, pool)
+	r := runtest.Run(t, pool)
+	_, err := p.Log.Commit(t.Context(), runlog.Unit{RunKey: r.RunKey, RunID: r.RunID, Decide: func(runlog.Head) (runlog.Change, error) { panic("as asked") }})
+	require.ErrorContains(t, err, "as asked")
+	_, err = p.Log.Commit(t.Context(), runlog.Unit{RunKey: r.RunKey, RunID: r.RunID, Decide: runlog.Append(delta("x"))})
+	require.NoError(t, err)
+}
+
+// A server that ends our session in the middle leaves the outcome unknown: the
+// unit is not sent again, because it may have been committed.
+func TestALostConnectionLeavesTheOutcomeUnknown(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.New(t)
+	p := runtest.NewProcess(t, pool)
+	r := runtest.Run(t, pool)
+	_, err := p.Log.Commit(t.Context(), runlog.Unit{RunKey: r.RunKey, RunID: r.RunID, Decide: func(runlog.Head) (runlog.Change, error) {
+		// The lane is in its transaction and holds the head.
+		_, err := pool.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_locks
+			WHERE relation = 'run_heads'::regclass AND mode = 'RowShareLock' AND pid <> pg_backend_pid()`)
+		require.NoError(t, err)
+		return runlog.Change{Events: []event.Event{delta("x")}}, nil
+	}})
+	require.ErrorIs(t, err, runlog.ErrUnknown)
+	_, err = p.Log.Commit(t.Context(), runlog.Unit{RunKey: r.RunKey, RunID: r.RunID, Decide: runlog.Append(delta("next"))})
+	require.NoError(t, err)
+	n, err := runlog.Verify(t.Context(), pool, r.RunKey, r.RunID)
+	require.NoError(t, err)
+	require.EqualValues(t, 2, n)
+}
+
 func TestAWithdrawnUnitWritesNothing(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.New(t)
