@@ -33,7 +33,7 @@ lint: ## Lint the hand-written Go code
 	go tool -modfile=openapi/tools.mod golangci-lint run
 
 attacks: ## Send every attack to a running handler and print what refused it
-	go run ./internal/contracttest/attacktable
+	go test -count=1 -v -run 'TestA[0-9]' ./internal/contracttest | go run ./internal/contracttest/attacktable
 
 fuzz: ## Fuzz every operation longer: make fuzz REQUESTS=20000 SEED=1
 	FUZZ_REQUESTS=$(or $(REQUESTS),20000) FUZZ_SEED=$(SEED) go test -count=1 -timeout 60m -v -run TestFuzz ./internal/contracttest

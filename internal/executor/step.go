@@ -97,7 +97,7 @@ func (s *session) beginStep(ctx context.Context, frame db.Frame, step, attempt i
 			return change, nil
 		}
 		if !s.past.started {
-			change.Events = append(change.Events, event.RunStartedV1{MessageID: "msg-" + s.run.RunKey.String()})
+			change.Events = append(change.Events, event.RunStartedV1{MessageID: run.MessageID(s.run)})
 		} else if h.Status == "waiting" {
 			change.Events = append(change.Events, event.RunWokenV1{Cause: event.RunWokenV1CauseFrame})
 		}

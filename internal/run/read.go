@@ -101,3 +101,7 @@ func OfThread(ctx context.Context, q db.DBTX, owner Owner, threadID string, befo
 	}
 	return runs, nil
 }
+
+// MessageID is the id of the run's one assistant message, the same in every
+// replay of its stream.
+func MessageID(r db.Run) string { return "msg-" + r.RunKey.String() }

@@ -64,14 +64,16 @@ func runOf(ctx context.Context, q db.DBTX, runID string) (db.Run, error) {
 	return r, nil
 }
 
-// startsFor refuses a body that starts a run for somebody whom the token does
-// not name, or for another run or thread than the token names.
+// startsFor refuses a body that starts a run for somebody else than the token
+// names, or for another run or thread. A token that names nobody leaves it to
+// the body, which it signs.
 func startsFor(c auth.Caller, body api.StartRunRequest) error {
-	const how = "sign the same as the claim and send it as the header"
+	const how = "sign the same as the claim and send it as the header, or send neither"
+	named := c.UserID != nil || c.GuestScope != ""
 	switch {
-	case !same(c.UserID, body.UserID):
+	case named && !same(c.UserID, body.UserID):
 		return principalMismatch("userId", "user_id, "+auth.UserHeader+": "+how)
-	case c.GuestScope != deref(body.GuestScope):
+	case named && c.GuestScope != deref(body.GuestScope):
 		return principalMismatch("guestScope", "guest_scope, "+auth.GuestHeader+": "+how)
 	case c.Claims.RunID != "" && c.Claims.RunID != body.RunID:
 		return claimMismatch("run_id", "the body's runId")

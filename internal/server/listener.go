@@ -14,7 +14,7 @@ type HTTPConfig struct {
 	ReadHeaderTimeout time.Duration // for the whole header to arrive; 5 s
 	IdleTimeout       time.Duration // between two requests of a connection; 75 s
 	MaxHeaderBytes    int           // of a request's header; 32 kB
-	MaxConns          int           // open at once on a listener; 10,000
+	MaxConns          int           // open at once on a listener; 12,000, more than a process has streams
 }
 
 func (c HTTPConfig) withDefaults() HTTPConfig {
@@ -28,7 +28,7 @@ func (c HTTPConfig) withDefaults() HTTPConfig {
 		c.MaxHeaderBytes = 32 << 10
 	}
 	if c.MaxConns == 0 {
-		c.MaxConns = 10_000
+		c.MaxConns = 12_000
 	}
 	return c
 }

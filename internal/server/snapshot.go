@@ -11,6 +11,7 @@ import (
 	"github.com/openagentsinc/openagents-runtime/gen/api"
 	"github.com/openagentsinc/openagents-runtime/gen/db"
 	"github.com/openagentsinc/openagents-runtime/gen/event"
+	"github.com/openagentsinc/openagents-runtime/internal/run"
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
 )
 
@@ -54,7 +55,7 @@ func tellRuns(ctx context.Context, q db.DBTX, runs []db.Run) (map[uuid.UUID]*tal
 	told := make(map[uuid.UUID]*tale, len(runs))
 	keys := make([]uuid.UUID, len(runs))
 	for i, r := range runs {
-		keys[i], told[r.RunKey] = r.RunKey, &tale{runID: r.RunID}
+		keys[i], told[r.RunKey] = r.RunKey, &tale{runID: r.RunID, messageID: run.MessageID(r)}
 	}
 	if err := tell(ctx, q, told, keys, taleTypes...); err != nil {
 		return nil, err

@@ -14,7 +14,8 @@ import (
 // tale is what a run's log says to people: who said what, and what it took.
 type tale struct {
 	runID     string
-	messageID string // of the assistant's one message; empty until the run starts
+	messageID string // of the assistant's one message
+	started   bool   // whether the run has started, so that there is a message
 	closed    bool
 	ended     bool // run.finished has told the whole usage
 	usage     ds.UsageV1
@@ -50,9 +51,9 @@ func (t *tale) add(row db.RunLog, e event.Event) {
 			})
 		}
 	case event.RunStartedV1:
-		t.messageID = e.MessageID
+		t.messageID, t.started = e.MessageID, true
 	case event.RunStepStartedV1:
-		t.frameID = e.FrameID
+		t.frameID, t.started = e.FrameID, true
 	case event.MessageStartedV1:
 		t.parts = append(t.parts, &textPart{partID: e.PartID, frameID: t.frameID, startedSeq: row.Seq})
 	case event.MessageDeltaV1:
@@ -60,9 +61,13 @@ func (t *tale) add(row db.RunLog, e event.Event) {
 			p.text, p.seq, p.at = p.text+e.Delta, row.Seq, row.InsertedAt
 		}
 	case event.MessageFinishedV1:
-		if p := t.part(e.PartID); p != nil {
-			p.text, p.seq, p.at, p.finished = e.Text, row.Seq, row.InsertedAt, true
+		p := t.part(e.PartID)
+		if p == nil {
+			// The part's beginning is no longer kept; its whole text is here.
+			p = &textPart{partID: e.PartID, frameID: t.frameID, startedSeq: row.Seq}
+			t.parts = append(t.parts, p)
 		}
+		p.text, p.seq, p.at, p.finished = e.Text, row.Seq, row.InsertedAt, true
 	case event.MessageDiscardedV1:
 		t.discard(func(p *textPart) bool { return p.partID == e.PartID })
 	case event.StepDiscardedV1:
@@ -98,7 +103,7 @@ func (t *tale) hasOpenPart() bool {
 
 // assistantMessage is the one message of a run that has started.
 func (t *tale) assistantMessage() *api.AssistantMessage {
-	if t.messageID == "" {
+	if !t.started && len(t.parts) == 0 {
 		return nil
 	}
 	var text strings.Builder

@@ -1,0 +1,244 @@
+package contracttest_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/openagentsinc/openagents-runtime/gen/api"
+	"github.com/openagentsinc/openagents-runtime/gen/event"
+	"github.com/openagentsinc/openagents-runtime/internal/auth"
+	"github.com/openagentsinc/openagents-runtime/internal/contracttest"
+	"github.com/openagentsinc/openagents-runtime/internal/dbtest"
+	"github.com/openagentsinc/openagents-runtime/internal/run"
+)
+
+// fixture is one example of the contract: what is there, what is asked, what is
+// answered. Times and page tokens are not the same twice, so the answer has a
+// word in their place.
+type fixture struct {
+	Given    []step          `json:"given"`
+	Request  fixtureRequest  `json:"request"`
+	Response fixtureResponse `json:"response"`
+}
+
+// step is one thing that happened before; it has one of these.
+type step struct {
+	Request *fixtureRequest `json:"request,omitempty"`
+	Events  *fixtureEvents  `json:"events,omitempty"` // as an executor appends them
+	Forget  *fixtureForget  `json:"forget,omitempty"` // as retention drops them
+}
+
+type fixtureRequest struct {
+	Method     string            `json:"method"`
+	Target     string            `json:"target"`
+	UserID     int64             `json:"userId,omitempty"`
+	GuestScope string            `json:"guestScope,omitempty"`
+	Scope      auth.Scope        `json:"scope,omitempty"`
+	NoToken    bool              `json:"noToken,omitempty"`
+	Headers    map[string]string `json:"headers,omitempty"`
+	Body       json.RawMessage   `json:"body,omitempty"`
+	Text       string            `json:"text,omitempty"` // a body that is not JSON
+}
+
+type fixtureEvents struct {
+	RunID  string        `json:"runId"`
+	Events []storedEvent `json:"events"`
+}
+
+type storedEvent struct {
+	Type    string          `json:"type"`
+	Version int             `json:"version"`
+	Payload json.RawMessage `json:"payload"`
+}
+
+type fixtureForget struct {
+	RunID string `json:"runId"`
+	Seq   int64  `json:"seq"` // the newest that is dropped
+}
+
+type fixtureResponse struct {
+	Status  int               `json:"status"`
+	Headers map[string]string `json:"headers"`
+	Body    any               `json:"body,omitempty"` // JSON, or the text of a stream
+}
+
+const fixtureFolder = "../../openapi/fixtures"
+
+// fixtureTrace is what fixture requests are sent with, so that answers are the
+// same each time.
+var fixtureTrace = map[string]string{
+	"X-Request-Id": "req_fixture", "Traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+}
+
+func TestFixturesAreAnsweredAsWritten(t *testing.T) {
+	t.Parallel()
+	for _, op := range api.Operations() {
+		files, err := filepath.Glob(filepath.Join(fixtureFolder, op.ID, "*.json"))
+		require.NoError(t, err)
+		require.GreaterOrEqual(t, len(files), 3, "%s has less than three fixtures in %s", op.ID, fixtureFolder)
+		failures := 0
+		for _, file := range files {
+			raw, err := os.ReadFile(file)
+			require.NoError(t, err)
+			var f fixture
+			d := json.NewDecoder(bytes.NewReader(raw))
+			d.DisallowUnknownFields()
+			require.NoError(t, d.Decode(&f), file)
+			if f.Response.Status >= 400 {
+				failures++
+			}
+			t.Run(op.ID+"/"+strings.TrimSuffix(filepath.Base(file), ".json"), func(t *testing.T) {
+				t.Parallel()
+				f.check(t, op, file)
+			})
+		}
+		require.True(t, failures > 0 || *update, "%s has no fixture of an error", op.ID)
+	}
+}
+
+func (f fixture) check(t *testing.T, op api.Operation, file string) {
+	rig := contracttest.New(t, dbtest.New(t), contracttest.Options{})
+	for _, s := range f.Given {
+		s.happen(t, rig)
+	}
+	a := rig.Do(t, f.Request.call())
+	require.Equal(t, op.ID, a.Operation, "the fixture lies in the folder of another operation")
+	got := responseOf(t, a)
+	if *update {
+		f.Response = got
+		var out bytes.Buffer
+		e := json.NewEncoder(&out)
+		e.SetEscapeHTML(false)
+		e.SetIndent("", "  ")
+		require.NoError(t, e.Encode(f))
+		require.NoError(t, os.WriteFile(file, out.Bytes(), 0o644))
+		return
+	}
+	require.Equal(t, asJSON(t, f.Response), asJSON(t, got), "go test ./internal/contracttest -run TestFixtures -update writes the answers anew")
+}
+
+func (s step) happen(t *testing.T, rig *contracttest.Rig) {
+	t.Helper()
+	switch {
+	case s.Request != nil:
+		require.Less(t, rig.Do(t, s.Request.call()).Status, 300)
+	case s.Events != nil:
+		r, err := run.Get(t.Context(), rig.Pool, run.Everybody, s.Events.RunID)
+		require.NoError(t, err)
+		var events []event.Event
+		for _, stored := range s.Events.Events {
+			e, err := event.Decode(stored.Type, stored.Version, stored.Payload)
+			require.NoError(t, err)
+			events = append(events, e)
+		}
+		rig.Happen(t, r, events...)
+	case s.Forget != nil:
+		rig.Forget(t, s.Forget.RunID, s.Forget.Seq)
+	}
+}
+
+func (q fixtureRequest) call() contracttest.Request {
+	c := contracttest.Request{
+		Method: q.Method, Target: q.Target, User: q.UserID, Guest: q.GuestScope, Scope: q.Scope, Header: http.Header{},
+		Nobody: q.UserID == 0 && q.GuestScope == "",
+	}
+	for name, value := range fixtureTrace {
+		c.Header.Set(name, value)
+	}
+	for name, value := range q.Headers {
+		c.Header.Set(name, value)
+	}
+	if q.NoToken {
+		c.Token = contracttest.NoToken
+	}
+	if q.Body != nil {
+		c.Body = []byte(q.Body)
+	}
+	if q.Text != "" {
+		c.Body = q.Text
+	}
+	return c
+}
+
+var (
+	moment = regexp.MustCompile(`"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z"`)
+	token  = regexp.MustCompile(`"nextPageToken":"[0-9a-f-]+"`)
+)
+
+// toldHeaders are the headers that a fixture states.
+var toldHeaders = []string{
+	"Content-Type", "X-Request-Id", "Traceparent", "Retry-After", "Allow", "Idempotent-Replay", "X-Oa-Run-Id", "X-Oa-Stream-Floor",
+	"X-Oa-Stream-Head", "X-Oa-Stream-Closed", "X-Oa-Restart-Cursor", "X-Vercel-Ai-Ui-Message-Stream", "X-Accel-Buffering",
+}
+
+func responseOf(t *testing.T, a contracttest.Answer) fixtureResponse {
+	t.Helper()
+	r := fixtureResponse{Status: a.Status, Headers: map[string]string{}}
+	for _, name := range toldHeaders {
+		if value := a.Header.Get(name); value != "" {
+			r.Headers[strings.ToLower(name)] = value
+		}
+	}
+	switch {
+	case len(a.Body) == 0:
+	case a.Header.Get("Content-Type") == "text/event-stream":
+		r.Body = string(a.Body)
+	default:
+		text := token.ReplaceAll(moment.ReplaceAll(a.Body, []byte(`"<time>"`)), []byte(`"nextPageToken":"<page token>"`))
+		require.NoError(t, json.Unmarshal(text, &r.Body))
+	}
+	return r
+}
+
+func asJSON(t *testing.T, v any) string {
+	t.Helper()
+	raw, err := json.MarshalIndent(v, "", "  ")
+	require.NoError(t, err)
+	return string(raw)
+}
+
+// The contract shows requests as examples; they are what people send first.
+func TestTheContractsOwnExamplesAreAccepted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, contracttest.Options{})
+	doc := contracttest.Contract(t)
+	sent := 0
+	for _, op := range api.Operations() {
+		at := "/paths/" + strings.ReplaceAll(op.Path, "/", "~1") + "/" + strings.ToLower(op.Method)
+		examples, _ := doc.At(at + "/requestBody/content/application~1json/examples")
+		for _, name := range slices.Sorted(maps.Keys(examples)) {
+			example, _ := doc.At(at + "/requestBody/content/application~1json/examples/" + name)
+			q := contracttest.Request{Method: op.Method, Target: strings.ReplaceAll(op.Path, "{runId}", w.live), Body: example["value"]}
+			if body, ok := example["value"].(map[string]any); ok && op.ID == "startRun" {
+				q.User, q.Guest = mustInt(t, body["userId"]), asText(body["guestScope"])
+			}
+			require.Equal(t, http.StatusAccepted, w.Do(t, q).Status, "%s, example %s", op.ID, name)
+			sent++
+		}
+	}
+	require.GreaterOrEqual(t, sent, 4)
+}
+
+func mustInt(t *testing.T, v any) int64 {
+	t.Helper()
+	n, ok := v.(json.Number)
+	require.True(t, ok, "%v is no number", v)
+	i, err := n.Int64()
+	require.NoError(t, err)
+	return i
+}
+
+func asText(v any) string {
+	s, _ := v.(string)
+	return s
+}

@@ -1,0 +1,80 @@
+package contracttest_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/openagentsinc/openagents-runtime/gen/ds"
+	"github.com/openagentsinc/openagents-runtime/gen/event"
+	"github.com/openagentsinc/openagents-runtime/internal/contracttest"
+	"github.com/openagentsinc/openagents-runtime/internal/dbtest"
+	"github.com/openagentsinc/openagents-runtime/internal/runtest"
+)
+
+// world is a rig with runs of several owners in several states.
+type world struct {
+	*contracttest.Rig
+	t              *testing.T
+	guest          string
+	runs           []string // of user 1, of nobody else
+	guestRuns      []string // of the guest
+	threads        []string
+	live, ended    string // user 1's
+	stale          string // user 1's, with the events up to 3 no longer kept
+	ofGuest, other string // the guest's, and user 2's
+}
+
+func newWorld(t *testing.T, o contracttest.Options) *world {
+	t.Helper()
+	pool := dbtest.New(t)
+	w := &world{Rig: contracttest.New(t, pool, o), t: t, guest: "guest-1", threads: []string{"thread-1", "thread-2"}}
+	begin := func(name string, user int64, guest string) string {
+		e := runtest.Envelope()
+		e.RunID, e.ThreadID, e.UserID = "run-"+name, "thread-1", &user
+		if guest != "" {
+			e.GuestScope = &guest
+		}
+		r := runtest.Start(t, pool, e)
+		w.Process.Message(t, r, "f1", "What is the capital of France?")
+		switch {
+		case guest != "":
+			w.guestRuns = append(w.guestRuns, r.RunID)
+		case user == 1:
+			w.runs = append(w.runs, r.RunID)
+		}
+		if name == "live" || name == "guest" {
+			w.Happen(t, r, event.RunStartedV1{MessageID: "msg-1"}, event.MessageStartedV1{PartID: "t1"},
+				event.MessageDeltaV1{PartID: "t1", Delta: "Pa"})
+			return r.RunID
+		}
+		w.Happen(t, r, event.RunStartedV1{MessageID: "msg-1"},
+			event.RunStepStartedV1{Step: 1, FrameID: "f1", Attempt: 1}, event.MessageStartedV1{PartID: "t1"},
+			event.MessageDeltaV1{PartID: "t1", Delta: "Paris."}, event.MessageFinishedV1{PartID: "t1", Text: "Paris."},
+			event.RunStepFinishedV1{Step: 1, FinishReason: "stop"},
+			event.RunFinishedV1{Status: "completed", ReasonClass: "completed", Reason: "every frame was answered", Usage: ds.UsageV1{ModelCalls: 1}},
+			event.StreamClosedV1{})
+		return r.RunID
+	}
+	w.live, w.ended, w.stale = begin("live", 1, ""), begin("ended", 1, ""), begin("stale", 1, "")
+	w.ofGuest, w.other = begin("guest", 1, w.guest), begin("other", 2, "")
+	w.Forget(t, w.stale, 3)
+	return w
+}
+
+// startMany adds live runs of user 1 and of the guest, so that there are some
+// that nothing has happened to.
+func (w *world) startMany(t *testing.T, n int) {
+	t.Helper()
+	user := int64(1)
+	for i := range n {
+		e := runtest.Envelope()
+		e.RunID, e.ThreadID, e.UserID, e.KeepOpen = fmt.Sprintf("run-%d", i), "thread-2", &user, true
+		if i%4 == 0 {
+			e.GuestScope = &w.guest
+			w.guestRuns = append(w.guestRuns, e.RunID)
+		} else {
+			w.runs = append(w.runs, e.RunID)
+		}
+		runtest.Start(t, w.Pool, e)
+	}
+}
