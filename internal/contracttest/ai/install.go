@@ -52,7 +52,7 @@ func install(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer os.RemoveAll(fresh)
+	defer func() { _ = os.RemoveAll(fresh) }() // gone when it was moved
 	if err := os.CopyFS(fresh, manifest); err != nil {
 		return "", err
 	}
