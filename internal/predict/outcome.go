@@ -39,8 +39,9 @@ func (call *Call) seal(ctx context.Context, info model.Info, res model.Result, e
 		InputTokens: res.Usage.InputTokens, OutputTokens: res.Usage.OutputTokens,
 		TotalTokens: res.Usage.InputTokens + res.Usage.OutputTokens, ModelCalls: 1,
 	}
+	started, took = started.UTC().Truncate(time.Millisecond), took.Truncate(time.Millisecond)
 	r.Timing = ds.PredictReceiptV1Timing{
-		StartedAt: started.UTC(), CompletedAt: started.Add(took).UTC(), LatencyMs: took.Milliseconds(),
+		StartedAt: started, CompletedAt: started.Add(took), LatencyMs: took.Milliseconds(),
 	}
 	trace := telemetry.TraceFrom(ctx)
 	r.Traceparent, r.RequestID = optional(trace.Parent), optional(trace.RequestID)
