@@ -82,7 +82,9 @@ func (s *service) build(ctx context.Context) error {
 		return err
 	}
 	// The log has connections of its own: a busy pool must not hold up commits.
-	if s.logPool, err = pg.Open(ctx, s.c.pool(s.c.Lanes, "log")); err != nil {
+	logPool := s.c.pool(s.c.Lanes, "log")
+	logPool.ByKeyOnly = true
+	if s.logPool, err = pg.Open(ctx, logPool); err != nil {
 		return err
 	}
 	s.nonces = auth.PostgresNonces{Pool: s.pool}

@@ -44,6 +44,9 @@ type Config struct {
 	// an old snapshot slows every writer. 0 means
 	// DefaultIdleInTransactionTimeout.
 	IdleInTransactionTimeout time.Duration
+	// ByKeyOnly is for sessions whose every statement finds its rows by key: a
+	// plan made while a table was small must not go on reading it whole.
+	ByKeyOnly bool
 }
 
 // Validate reports the first setting that cannot work.
@@ -77,6 +80,14 @@ func Open(ctx context.Context, cfg Config) (*pgxpool.Pool, error) {
 	params := pc.ConnConfig.RuntimeParams
 	params["statement_timeout"] = millis(cfg.StatementTimeout, DefaultStatementTimeout)
 	params["idle_in_transaction_session_timeout"] = millis(cfg.IdleInTransactionTimeout, DefaultIdleInTransactionTimeout)
+
+	if cfg.ByKeyOnly {
+		params["enable_seqscan"] = "off"
+	}
+	pc.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
+		sendUUIDs(conn)
+		return nil
+	}
 
 	pool, err := pgxpool.NewWithConfig(ctx, pc)
 	if err != nil {
