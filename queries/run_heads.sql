@@ -44,3 +44,18 @@ UPDATE run_heads SET lease_epoch = @lease_epoch WHERE run_key = @run_key;
 -- name: RunHeadListCanceled :many
 -- Which of some runs are to be canceled; one question for all that a process holds.
 SELECT run_key FROM run_heads WHERE run_key = ANY(@run_keys::uuid[]) AND cancel_requested;
+
+-- name: RunHeadAssertMany :exec
+-- Locks heads that the caller knows, in key order, and fails with a division by
+-- zero unless all of them are still as it knows them.
+SELECT 1 / (CASE WHEN count(*) = @wanted::bigint THEN 1 ELSE 0 END)
+FROM (
+    SELECT h.run_key
+    FROM run_heads h
+    JOIN (SELECT unnest(@run_keys::uuid[]) AS run_key,
+                 unnest(@latest_seqs::bigint[]) AS latest_seq,
+                 unnest(@lease_epochs::bigint[]) AS lease_epoch) k ON h.run_key = k.run_key
+    WHERE h.latest_seq = k.latest_seq AND h.lease_epoch = k.lease_epoch
+    ORDER BY h.run_key
+    FOR UPDATE OF h
+) locked;
