@@ -7,16 +7,23 @@ SELECT unnest(@run_keys::uuid[]), unnest(@seqs::bigint[]), unnest(@event_types::
        nullif(unnest(@traceparents::text[]), ''), nullif(unnest(@request_ids::text[]), '');
 
 -- name: RunLogListAfter :many
--- A page of a run's log in seq order.
+-- A page of a run's log in seq order, without deltas that were folded.
 SELECT run_key, seq, event_type, event_version, payload, content_hash, event_hash,
        traceparent, request_id, inserted_at
-FROM run_log
-WHERE run_key = @run_key AND seq > @after_seq
+FROM (
+    SELECT run_key, seq, event_type, event_version, payload, content_hash, event_hash,
+           traceparent, request_id, inserted_at
+    FROM run_log WHERE run_log.run_key = @run_key AND run_log.seq > @after_seq
+    UNION ALL
+    SELECT run_key, seq, event_type, event_version, payload, content_hash, event_hash,
+           traceparent, request_id, inserted_at
+    FROM run_log_deltas WHERE run_log_deltas.run_key = @run_key AND run_log_deltas.seq > @after_seq
+) AS l
 ORDER BY seq
 LIMIT @max_events;
 
 -- name: RunLogListOfTypes :many
--- The events of some types of some runs, in the order of the runs' keys.
+-- The control events of some types of some runs, in the order of the runs' keys.
 SELECT run_key, seq, event_type, event_version, payload, content_hash, event_hash,
        traceparent, request_id, inserted_at
 FROM run_log

@@ -50,8 +50,15 @@ func (q *Queries) RunLogInsertMany(ctx context.Context, arg RunLogInsertManyPara
 const runLogListAfter = `-- name: RunLogListAfter :many
 SELECT run_key, seq, event_type, event_version, payload, content_hash, event_hash,
        traceparent, request_id, inserted_at
-FROM run_log
-WHERE run_key = $1 AND seq > $2
+FROM (
+    SELECT run_key, seq, event_type, event_version, payload, content_hash, event_hash,
+           traceparent, request_id, inserted_at
+    FROM run_log WHERE run_log.run_key = $1 AND run_log.seq > $2
+    UNION ALL
+    SELECT run_key, seq, event_type, event_version, payload, content_hash, event_hash,
+           traceparent, request_id, inserted_at
+    FROM run_log_deltas WHERE run_log_deltas.run_key = $1 AND run_log_deltas.seq > $2
+) AS l
 ORDER BY seq
 LIMIT $3
 `
@@ -62,7 +69,7 @@ type RunLogListAfterParams struct {
 	MaxEvents int32
 }
 
-// A page of a run's log in seq order.
+// A page of a run's log in seq order, without deltas that were folded.
 func (q *Queries) RunLogListAfter(ctx context.Context, arg RunLogListAfterParams) ([]RunLog, error) {
 	rows, err := q.db.Query(ctx, runLogListAfter, arg.RunKey, arg.AfterSeq, arg.MaxEvents)
 	if err != nil {
@@ -107,7 +114,7 @@ type RunLogListOfTypesParams struct {
 	EventTypes []string
 }
 
-// The events of some types of some runs, in the order of the runs' keys.
+// The control events of some types of some runs, in the order of the runs' keys.
 func (q *Queries) RunLogListOfTypes(ctx context.Context, arg RunLogListOfTypesParams) ([]RunLog, error) {
 	rows, err := q.db.Query(ctx, runLogListOfTypes, arg.RunKeys, arg.EventTypes)
 	if err != nil {

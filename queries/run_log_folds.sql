@@ -1,0 +1,28 @@
+-- name: RunLogFoldInsert :exec
+INSERT INTO run_log_folds (run_key, seq, first_seq, event_type, event_version, payload, marks, content_hashes,
+                           prev_hash, event_hash, traceparent, request_id, inserted_at)
+VALUES (@run_key, @seq, @first_seq, @event_type, @event_version, @payload, @marks, @content_hashes,
+        @prev_hash, @event_hash, sqlc.narg('traceparent'), sqlc.narg('request_id'), @inserted_at);
+
+-- name: RunLogFoldLock :one
+-- Takes a run's head for the one that folds it, and says whether it was folded
+-- before. No row when somebody else has it.
+SELECT EXISTS (SELECT FROM run_log_folds f WHERE f.run_key = h.run_key) AS folded
+FROM run_heads h WHERE h.run_key = @run_key FOR UPDATE OF h SKIP LOCKED;
+
+-- name: RunLogFoldListAfter :many
+-- Stretches that end after a seq, in order.
+SELECT f.run_key, r.run_id, f.seq, f.first_seq, f.event_type, f.event_version, f.payload, f.marks,
+       f.content_hashes, f.prev_hash, f.event_hash, f.traceparent, f.request_id, f.inserted_at
+FROM run_log_folds f JOIN runs r ON r.run_key = f.run_key
+WHERE f.run_key = @run_key AND f.seq > @after_seq
+ORDER BY f.seq
+LIMIT @max_folds;
+
+-- name: RunLogFoldListOfTypes :many
+-- Stretches of some types of some runs, in the order of the runs' keys.
+SELECT f.run_key, r.run_id, f.seq, f.first_seq, f.event_type, f.event_version, f.payload, f.marks,
+       f.content_hashes, f.prev_hash, f.event_hash, f.traceparent, f.request_id, f.inserted_at
+FROM run_log_folds f JOIN runs r ON r.run_key = f.run_key
+WHERE f.run_key = ANY(@run_keys::uuid[]) AND f.event_type = ANY(@event_types::text[])
+ORDER BY f.run_key, f.seq;
