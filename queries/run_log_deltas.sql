@@ -46,10 +46,10 @@ LIMIT @max_runs;
 DELETE FROM run_log_deltas_default WHERE run_key = @run_key;
 
 -- name: RunLogDeltaListUnfolded :many
--- Runs of a range of keys that have deltas and no folds.
+-- Runs of a range of keys that have deltas and no folds, or may get some.
 SELECT r.run_key
 FROM runs r
 WHERE r.run_key >= @from_key AND r.run_key < @until_key
-  AND EXISTS (SELECT FROM run_log_deltas d WHERE d.run_key = r.run_key)
+  AND (r.finished_at IS NULL OR EXISTS (SELECT FROM run_log_deltas d WHERE d.run_key = r.run_key))
   AND NOT EXISTS (SELECT FROM run_log_folds f WHERE f.run_key = r.run_key)
 ORDER BY r.run_key;

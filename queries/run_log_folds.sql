@@ -5,10 +5,13 @@ VALUES (@run_key, @seq, @first_seq, @event_type, @event_version, @payload, @mark
         @prev_hash, @event_hash, sqlc.narg('traceparent'), sqlc.narg('request_id'), @inserted_at);
 
 -- name: RunLogFoldLock :one
--- Takes a run's head for the one that folds it, and says whether it was folded
--- before. No row when somebody else has it.
-SELECT EXISTS (SELECT FROM run_log_folds f WHERE f.run_key = h.run_key) AS folded
-FROM run_heads h WHERE h.run_key = @run_key FOR UPDATE OF h SKIP LOCKED;
+-- Takes a run's head for the one that folds it. No row when somebody else has it.
+SELECT run_key FROM run_heads WHERE run_key = @run_key FOR UPDATE SKIP LOCKED;
+
+-- name: RunLogFoldExists :one
+-- Whether a run was folded. Asked under the lock and not with it: the statement
+-- that locks does not see what was committed while it began.
+SELECT EXISTS (SELECT FROM run_log_folds WHERE run_key = @run_key) AS folded;
 
 -- name: RunLogFoldListAfter :many
 -- Stretches that end after a seq, in order.

@@ -88,16 +88,18 @@ type Querier interface {
 	RunLogDeltaListFoldableStray(ctx context.Context, arg RunLogDeltaListFoldableStrayParams) ([]RunLogDeltaListFoldableStrayRow, error)
 	// The deltas of some types of some runs that were not folded, in the order of the runs' keys.
 	RunLogDeltaListOfTypes(ctx context.Context, arg RunLogDeltaListOfTypesParams) ([]RunLogDelta, error)
-	// Runs of a range of keys that have deltas and no folds.
+	// Runs of a range of keys that have deltas and no folds, or may get some.
 	RunLogDeltaListUnfolded(ctx context.Context, arg RunLogDeltaListUnfoldedParams) ([]uuid.UUID, error)
+	// Whether a run was folded. Asked under the lock and not with it: the statement
+	// that locks does not see what was committed while it began.
+	RunLogFoldExists(ctx context.Context, runKey uuid.UUID) (bool, error)
 	RunLogFoldInsert(ctx context.Context, arg RunLogFoldInsertParams) error
 	// Stretches that end after a seq, in order.
 	RunLogFoldListAfter(ctx context.Context, arg RunLogFoldListAfterParams) ([]RunLogFoldListAfterRow, error)
 	// Stretches of some types of some runs, in the order of the runs' keys.
 	RunLogFoldListOfTypes(ctx context.Context, arg RunLogFoldListOfTypesParams) ([]RunLogFoldListOfTypesRow, error)
-	// Takes a run's head for the one that folds it, and says whether it was folded
-	// before. No row when somebody else has it.
-	RunLogFoldLock(ctx context.Context, runKey uuid.UUID) (bool, error)
+	// Takes a run's head for the one that folds it. No row when somebody else has it.
+	RunLogFoldLock(ctx context.Context, runKey uuid.UUID) (uuid.UUID, error)
 	// Appends events whose seq and hashes were computed under locked heads.
 	RunLogInsertMany(ctx context.Context, arg RunLogInsertManyParams) error
 	// A page of a run's log in seq order, without deltas that were folded.

@@ -207,7 +207,7 @@ const runLogDeltaListUnfolded = `-- name: RunLogDeltaListUnfolded :many
 SELECT r.run_key
 FROM runs r
 WHERE r.run_key >= $1 AND r.run_key < $2
-  AND EXISTS (SELECT FROM run_log_deltas d WHERE d.run_key = r.run_key)
+  AND (r.finished_at IS NULL OR EXISTS (SELECT FROM run_log_deltas d WHERE d.run_key = r.run_key))
   AND NOT EXISTS (SELECT FROM run_log_folds f WHERE f.run_key = r.run_key)
 ORDER BY r.run_key
 `
@@ -217,7 +217,7 @@ type RunLogDeltaListUnfoldedParams struct {
 	UntilKey uuid.UUID
 }
 
-// Runs of a range of keys that have deltas and no folds.
+// Runs of a range of keys that have deltas and no folds, or may get some.
 func (q *Queries) RunLogDeltaListUnfolded(ctx context.Context, arg RunLogDeltaListUnfoldedParams) ([]uuid.UUID, error) {
 	rows, err := q.db.Query(ctx, runLogDeltaListUnfolded, arg.FromKey, arg.UntilKey)
 	if err != nil {

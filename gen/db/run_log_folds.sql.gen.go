@@ -12,6 +12,19 @@ import (
 	"github.com/google/uuid"
 )
 
+const runLogFoldExists = `-- name: RunLogFoldExists :one
+SELECT EXISTS (SELECT FROM run_log_folds WHERE run_key = $1) AS folded
+`
+
+// Whether a run was folded. Asked under the lock and not with it: the statement
+// that locks does not see what was committed while it began.
+func (q *Queries) RunLogFoldExists(ctx context.Context, runKey uuid.UUID) (bool, error) {
+	row := q.db.QueryRow(ctx, runLogFoldExists, runKey)
+	var folded bool
+	err := row.Scan(&folded)
+	return folded, err
+}
+
 const runLogFoldInsert = `-- name: RunLogFoldInsert :exec
 INSERT INTO run_log_folds (run_key, seq, first_seq, event_type, event_version, payload, marks, content_hashes,
                            prev_hash, event_hash, traceparent, request_id, inserted_at)
@@ -189,15 +202,13 @@ func (q *Queries) RunLogFoldListOfTypes(ctx context.Context, arg RunLogFoldListO
 }
 
 const runLogFoldLock = `-- name: RunLogFoldLock :one
-SELECT EXISTS (SELECT FROM run_log_folds f WHERE f.run_key = h.run_key) AS folded
-FROM run_heads h WHERE h.run_key = $1 FOR UPDATE OF h SKIP LOCKED
+SELECT run_key FROM run_heads WHERE run_key = $1 FOR UPDATE SKIP LOCKED
 `
 
-// Takes a run's head for the one that folds it, and says whether it was folded
-// before. No row when somebody else has it.
-func (q *Queries) RunLogFoldLock(ctx context.Context, runKey uuid.UUID) (bool, error) {
+// Takes a run's head for the one that folds it. No row when somebody else has it.
+func (q *Queries) RunLogFoldLock(ctx context.Context, runKey uuid.UUID) (uuid.UUID, error) {
 	row := q.db.QueryRow(ctx, runLogFoldLock, runKey)
-	var folded bool
-	err := row.Scan(&folded)
-	return folded, err
+	var run_key uuid.UUID
+	err := row.Scan(&run_key)
+	return run_key, err
 }
