@@ -15,6 +15,7 @@ import (
 
 	"github.com/openagentsinc/openagents-runtime/internal/auth"
 	"github.com/openagentsinc/openagents-runtime/internal/executor"
+	"github.com/openagentsinc/openagents-runtime/internal/janitor"
 	"github.com/openagentsinc/openagents-runtime/internal/lease"
 	"github.com/openagentsinc/openagents-runtime/internal/model"
 	"github.com/openagentsinc/openagents-runtime/internal/pg"
@@ -35,12 +36,13 @@ type service struct {
 	model   model.Model
 
 	pool, logPool *pgxpool.Pool
+	sweepPool     *pgxpool.Pool
 	watch         *runlog.Watch
 	log           *runlog.Appender
 	leases        *lease.Keeper
 	executor      *executor.Executor
 	streams       *stream.Handler
-	nonces        auth.PostgresNonces
+	janitor       *janitor.Janitor
 
 	api, ops         *http.Server
 	apiAddr, opsAddr net.Listener
@@ -85,8 +87,12 @@ func (s *service) build(ctx context.Context) error {
 	if s.logPool, err = pg.Open(ctx, s.c.pool(s.c.Lanes, "log")); err != nil {
 		return err
 	}
-	s.nonces = auth.PostgresNonces{Pool: s.pool}
-	verifier.Nonces = s.nonces
+	// Sweeps neither wait for the requests nor take their connections.
+	if s.sweepPool, err = pg.Open(ctx, s.c.pool(2, "sweeps")); err != nil {
+		return err
+	}
+	verifier.Nonces = auth.PostgresNonces{Pool: s.pool}
+	s.janitor = janitor.New(s.metrics, sweeps(s.c, s.sweepPool)...)
 	s.model = observe(m, s.metrics)
 	s.log = runlog.NewAppender(s.logPool, s.watch, s.c.Lanes, s.metrics)
 	s.leases = lease.NewKeeper(s.pool, s.log, s.c.owner(), s.c.LeaseTTL, s.metrics)
@@ -148,9 +154,6 @@ func observe(m model.Model, metrics *telemetry.Metrics) model.Model {
 	}}
 }
 
-// nonceSweep is how often forgotten nonces leave the table.
-const nonceSweep = time.Minute
-
 // run works until ctx ends, then drains: the executor puts its pens down and
 // gives its leases back, streams are told to come back elsewhere, requests in
 // flight are answered, and the log is written to its end.
@@ -160,6 +163,7 @@ func (s *service) run(ctx context.Context) error {
 	beats := s.start("leases", s.leases.Run)
 	work := s.start("executor", s.executor.Run)
 	aux := s.start("followers", s.follow)
+	upkeep := s.start("janitor", s.janitor.Run)
 	var g errgroup.Group
 	g.Go(func() error { return serving(server.Serve(s.api, s.apiAddr, server.HTTPConfig{})) })
 	g.Go(func() error { return serving(server.Serve(s.ops, s.opsAddr, server.HTTPConfig{})) })
@@ -175,6 +179,7 @@ func (s *service) run(ctx context.Context) error {
 	close(s.draining)
 	drained, stop := context.WithTimeout(context.WithoutCancel(ctx), s.c.DrainTimeout)
 	defer stop()
+	upkeep.stop()
 	work.stop()
 	s.streams.Shutdown()
 	err = errors.Join(err, s.api.Shutdown(drained))
@@ -184,8 +189,8 @@ func (s *service) run(ctx context.Context) error {
 	return errors.Join(err, s.ops.Shutdown(drained))
 }
 
-// follow keeps the watch awake: notifications of other processes, a tick for
-// the ones that are lost, and the sweep of nonces.
+// follow keeps the watch awake: notifications of other processes, and a tick for
+// the ones that are lost.
 func (s *service) follow(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	gaps := s.metrics.Counter(telemetry.LogListenReconnects).WithLabelValues()
@@ -196,20 +201,6 @@ func (s *service) follow(ctx context.Context) error {
 		})
 	})
 	g.Go(func() error { return s.watch.Tick(ctx, s.pool, time.Second) })
-	g.Go(func() error {
-		t := time.NewTicker(nonceSweep)
-		defer t.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-t.C:
-				if _, err := s.nonces.Sweep(ctx); err != nil && ctx.Err() == nil {
-					s.logger.WarnContext(ctx, "old nonces were not swept", "error", err.Error())
-				}
-			}
-		}
-	})
 	return g.Wait()
 }
 
@@ -251,7 +242,7 @@ func (s *service) close() {
 			_ = l.Close() // a server that was shut down has closed it
 		}
 	}
-	for _, p := range []*pgxpool.Pool{s.logPool, s.pool} {
+	for _, p := range []*pgxpool.Pool{s.logPool, s.sweepPool, s.pool} {
 		if p != nil {
 			p.Close()
 		}

@@ -84,4 +84,3 @@ func TestAStaleCursorIsToldHowToStartAgain(t *testing.T) {
 	_, err = runlog.Verify(t.Context(), r.Pool, of.RunKey, of.RunID)
 	require.NoError(t, err)
 }
-
