@@ -14,13 +14,13 @@ SELECT run_key FROM run_heads WHERE run_key = @run_key FOR UPDATE SKIP LOCKED;
 SELECT EXISTS (SELECT FROM run_log_folds WHERE run_key = @run_key) AS folded;
 
 -- name: RunLogFoldListAfter :many
--- Stretches that end after a seq, in order.
+-- Stretches with an event of a range of seqs, in order. None that has one ends
+-- after last_seq.
 SELECT f.run_key, r.run_id, f.seq, f.first_seq, f.event_type, f.event_version, f.payload, f.marks,
        f.content_hashes, f.prev_hash, f.event_hash, f.traceparent, f.request_id, f.inserted_at
 FROM run_log_folds f JOIN runs r ON r.run_key = f.run_key
-WHERE f.run_key = @run_key AND f.seq > @after_seq
-ORDER BY f.seq
-LIMIT @max_folds;
+WHERE f.run_key = @run_key AND f.seq > @after_seq AND f.seq <= @last_seq AND f.first_seq <= @until_seq
+ORDER BY f.seq;
 
 -- name: RunLogFoldListOfTypes :many
 -- Stretches of some types of some runs, in the order of the runs' keys.

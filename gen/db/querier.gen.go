@@ -94,7 +94,8 @@ type Querier interface {
 	// that locks does not see what was committed while it began.
 	RunLogFoldExists(ctx context.Context, runKey uuid.UUID) (bool, error)
 	RunLogFoldInsert(ctx context.Context, arg RunLogFoldInsertParams) error
-	// Stretches that end after a seq, in order.
+	// Stretches with an event of a range of seqs, in order. None that has one ends
+	// after last_seq.
 	RunLogFoldListAfter(ctx context.Context, arg RunLogFoldListAfterParams) ([]RunLogFoldListAfterRow, error)
 	// Stretches of some types of some runs, in the order of the runs' keys.
 	RunLogFoldListOfTypes(ctx context.Context, arg RunLogFoldListOfTypesParams) ([]RunLogFoldListOfTypesRow, error)
@@ -102,7 +103,10 @@ type Querier interface {
 	RunLogFoldLock(ctx context.Context, runKey uuid.UUID) (uuid.UUID, error)
 	// Appends events whose seq and hashes were computed under locked heads.
 	RunLogInsertMany(ctx context.Context, arg RunLogInsertManyParams) error
-	// A page of a run's log in seq order, without deltas that were folded.
+	// What is there of the next events of a run, in seq order, without deltas that
+	// were folded. Seqs have no gaps, so a range of them bounds the page whatever
+	// the planner believes of the run's length. One row more, with nothing but a
+	// seq, says that control events follow the range.
 	RunLogListAfter(ctx context.Context, arg RunLogListAfterParams) ([]RunLog, error)
 	// The control events of some types of some runs, in the order of the runs' keys.
 	RunLogListOfTypes(ctx context.Context, arg RunLogListOfTypesParams) ([]RunLog, error)

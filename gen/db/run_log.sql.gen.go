@@ -53,25 +53,30 @@ SELECT run_key, seq, event_type, event_version, payload, content_hash, event_has
 FROM (
     SELECT run_key, seq, event_type, event_version, payload, content_hash, event_hash,
            traceparent, request_id, inserted_at
-    FROM run_log WHERE run_log.run_key = $1 AND run_log.seq > $2
+    FROM run_log c WHERE c.run_key = $1 AND c.seq > $2 AND c.seq <= $3
     UNION ALL
     SELECT run_key, seq, event_type, event_version, payload, content_hash, event_hash,
            traceparent, request_id, inserted_at
-    FROM run_log_deltas WHERE run_log_deltas.run_key = $1 AND run_log_deltas.seq > $2
+    FROM run_log_deltas d WHERE d.run_key = $1 AND d.seq > $2 AND d.seq <= $3
+    UNION ALL
+    (SELECT run_key, seq, '', 0, '{}', ''::bytea, ''::bytea, NULL, NULL, inserted_at
+     FROM run_log m WHERE m.run_key = $1 AND m.seq > $3 ORDER BY m.seq LIMIT 1)
 ) AS l
 ORDER BY seq
-LIMIT $3
 `
 
 type RunLogListAfterParams struct {
-	RunKey    uuid.UUID
-	AfterSeq  int64
-	MaxEvents int32
+	RunKey   uuid.UUID
+	AfterSeq int64
+	UntilSeq int64
 }
 
-// A page of a run's log in seq order, without deltas that were folded.
+// What is there of the next events of a run, in seq order, without deltas that
+// were folded. Seqs have no gaps, so a range of them bounds the page whatever
+// the planner believes of the run's length. One row more, with nothing but a
+// seq, says that control events follow the range.
 func (q *Queries) RunLogListAfter(ctx context.Context, arg RunLogListAfterParams) ([]RunLog, error) {
-	rows, err := q.db.Query(ctx, runLogListAfter, arg.RunKey, arg.AfterSeq, arg.MaxEvents)
+	rows, err := q.db.Query(ctx, runLogListAfter, arg.RunKey, arg.AfterSeq, arg.UntilSeq)
 	if err != nil {
 		return nil, err
 	}

@@ -71,15 +71,15 @@ const runLogFoldListAfter = `-- name: RunLogFoldListAfter :many
 SELECT f.run_key, r.run_id, f.seq, f.first_seq, f.event_type, f.event_version, f.payload, f.marks,
        f.content_hashes, f.prev_hash, f.event_hash, f.traceparent, f.request_id, f.inserted_at
 FROM run_log_folds f JOIN runs r ON r.run_key = f.run_key
-WHERE f.run_key = $1 AND f.seq > $2
+WHERE f.run_key = $1 AND f.seq > $2 AND f.seq <= $3 AND f.first_seq <= $4
 ORDER BY f.seq
-LIMIT $3
 `
 
 type RunLogFoldListAfterParams struct {
 	RunKey   uuid.UUID
 	AfterSeq int64
-	MaxFolds int32
+	LastSeq  int64
+	UntilSeq int64
 }
 
 type RunLogFoldListAfterRow struct {
@@ -99,9 +99,15 @@ type RunLogFoldListAfterRow struct {
 	InsertedAt    time.Time
 }
 
-// Stretches that end after a seq, in order.
+// Stretches with an event of a range of seqs, in order. None that has one ends
+// after last_seq.
 func (q *Queries) RunLogFoldListAfter(ctx context.Context, arg RunLogFoldListAfterParams) ([]RunLogFoldListAfterRow, error) {
-	rows, err := q.db.Query(ctx, runLogFoldListAfter, arg.RunKey, arg.AfterSeq, arg.MaxFolds)
+	rows, err := q.db.Query(ctx, runLogFoldListAfter,
+		arg.RunKey,
+		arg.AfterSeq,
+		arg.LastSeq,
+		arg.UntilSeq,
+	)
 	if err != nil {
 		return nil, err
 	}

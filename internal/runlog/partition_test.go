@@ -385,3 +385,50 @@ func oldKeys(n int) (keys []string) {
 	}
 	return keys
 }
+
+// What one event after a cursor costs, and one commit of a delta, when each
+// table has so many partitions besides the default one.
+func BenchmarkPartitions(b *testing.B) {
+	pool := dbtest.New(b)
+	made := 0
+	for _, n := range []int{0, 4, 12, 24} {
+		for ; made < n; made++ {
+			// The first begins in a minute, so that the runs before it stay where they are.
+			from := time.Now().Truncate(time.Minute).Add(2*time.Minute + time.Duration(made)*day)
+			for _, table := range []string{"run_log", "run_log_deltas", "run_log_folds"} {
+				require.NoError(b, runlog.MakePartition(b.Context(), pool, table, from, from.Add(day)))
+			}
+		}
+		p := runtest.NewProcess(b, pool)
+		r := runtest.Run(b, pool)
+		if n > 0 {
+			r = began(b, pool, r, -2*time.Hour)
+		}
+		b.Run(fmt.Sprintf("append/%d", n), func(b *testing.B) {
+			for range b.N {
+				p.Append(b, r, delta("x"))
+			}
+		})
+		last := p.Append(b, r, delta("x")).LastSeq
+		b.Run(fmt.Sprintf("tail/%d", n), func(b *testing.B) {
+			for range b.N {
+				rows, err := runlog.After(b.Context(), pool, r.RunKey, last-1, 256)
+				require.NoError(b, err)
+				require.Len(b, rows, 1)
+			}
+		})
+		_, err := pool.Exec(b.Context(), "ANALYZE run_log, run_log_deltas")
+		require.NoError(b, err)
+		rows, err := pool.Query(b.Context(), "EXPLAIN (ANALYZE) SELECT * FROM (SELECT * FROM run_log WHERE run_key=$1 AND seq > 1 UNION ALL SELECT * FROM run_log_deltas WHERE run_key=$1 AND seq>1) l ORDER BY seq LIMIT 256", r.RunKey)
+		require.NoError(b, err)
+		pl, _ := pgx.CollectRows(rows, pgx.RowTo[string])
+		fmt.Println(strings.Join(pl, "\n"))
+		b.Run(fmt.Sprintf("page/%d", n), func(b *testing.B) {
+			for range b.N {
+				rows, err := runlog.After(b.Context(), pool, r.RunKey, 1, 256)
+				require.NoError(b, err)
+				require.Len(b, rows, 256)
+			}
+		})
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/google/uuid"
@@ -39,17 +40,46 @@ func (h Head) PrevHash(runID string) [32]byte {
 	return *h.FloorHash
 }
 
-// After reads at most limit events after a seq, in order. Deltas that were
-// folded are given as they were.
+// After reads the limit events after a seq, fewer where the log ends, in order.
+// Deltas that were folded are given as they were.
 func After(ctx context.Context, q db.DBTX, key uuid.UUID, seq int64, limit int) ([]db.RunLog, error) {
-	rows, err := db.New(q).RunLogListAfter(ctx, db.RunLogListAfterParams{RunKey: key, AfterSeq: seq, MaxEvents: int32(limit)})
-	if err == nil {
-		rows, err = unfold(ctx, q, key, seq, limit, rows)
-	}
+	until := seq + int64(limit)
+	rows, err := db.New(q).RunLogListAfter(ctx, db.RunLogListAfterParams{RunKey: key, AfterSeq: seq, UntilSeq: until})
 	if err != nil {
 		return nil, fmt.Errorf("read the log: %w", err)
 	}
+	if n := len(rows); n > 0 && rows[n-1].Seq > until {
+		rows = rows[:n-1]
+	} else if n > 0 {
+		until = rows[n-1].Seq // the end of the log
+	} else {
+		return rows, nil
+	}
+	if int64(len(rows)) == until-seq {
+		return rows, nil
+	}
+	folds, err := db.New(q).RunLogFoldListAfter(ctx, db.RunLogFoldListAfterParams{RunKey: key, AfterSeq: seq, UntilSeq: until, LastSeq: until + stretchEvents})
+	if err != nil {
+		return nil, fmt.Errorf("read the log: %w", err)
+	}
+	if rows, err = unfold(rows, folds, seq, until); err != nil {
+		return nil, fmt.Errorf("read the log: %w", err)
+	}
 	return rows, nil
+}
+
+// unfold adds to rows the events of folds whose seqs are after one and not after
+// another. What is in both is the same.
+func unfold(rows []db.RunLog, folds []db.RunLogFoldListAfterRow, after, until int64) (_ []db.RunLog, err error) {
+	for _, f := range folds {
+		if rows, err = appendUnfolded(rows, f, after, until); err != nil {
+			return nil, err
+		}
+	}
+	slices.SortStableFunc(rows, func(a, b db.RunLog) int {
+		return cmp.Or(bytes.Compare(a.RunKey[:], b.RunKey[:]), cmp.Compare(a.Seq, b.Seq))
+	})
+	return slices.CompactFunc(rows, func(a, b db.RunLog) bool { return a.RunKey == b.RunKey && a.Seq == b.Seq }), nil
 }
 
 const pageEvents = 1000
@@ -111,15 +141,11 @@ func withDeltas(ctx context.Context, q db.DBTX, keys []uuid.UUID, types []string
 	if err != nil {
 		return nil, err
 	}
-	for _, f := range folds {
-		if rows, err = appendUnfolded(rows, db.RunLogFoldListAfterRow(f), f.FirstSeq); err != nil {
-			return nil, err
-		}
+	all := make([]db.RunLogFoldListAfterRow, len(folds))
+	for i, f := range folds {
+		all[i] = db.RunLogFoldListAfterRow(f)
 	}
-	slices.SortStableFunc(rows, func(a, b db.RunLog) int {
-		return cmp.Or(bytes.Compare(a.RunKey[:], b.RunKey[:]), cmp.Compare(a.Seq, b.Seq))
-	})
-	return slices.CompactFunc(rows, func(a, b db.RunLog) bool { return a.RunKey == b.RunKey && a.Seq == b.Seq }), nil
+	return unfold(rows, all, 0, math.MaxInt64)
 }
 
 // Decode reads a stored payload into its type, in today's shape.

@@ -2,11 +2,8 @@ package runlog
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
 	"time"
-
-	"github.com/google/uuid"
 
 	"github.com/openagentsinc/openagents-runtime/gen/db"
 	"github.com/openagentsinc/openagents-runtime/internal/canon"
@@ -14,7 +11,7 @@ import (
 
 // A stretch is consecutive deltas of one part. Its row keeps all that was in
 // theirs, so that an event can be given as it was, byte for byte. These bounds
-// keep a page from being read for the sake of one event.
+// keep much from being read for the sake of one page; the queries know them too.
 const (
 	stretchEvents = 256
 	stretchBytes  = 64 << 10
@@ -88,9 +85,9 @@ func (s *stretch) done() db.RunLogFoldInsertParams {
 
 func same(a, b *string) bool { return a == b || a != nil && b != nil && *a == *b }
 
-// appendUnfolded appends the events of a stretch from a seq on, as they were. A
-// row that cannot be taken apart is a *ChainError.
-func appendUnfolded(rows []db.RunLog, f db.RunLogFoldListAfterRow, from int64) ([]db.RunLog, error) {
+// appendUnfolded appends the events of a stretch whose seqs are after one and not
+// after another, as they were. A row that cannot be taken apart is a *ChainError.
+func appendUnfolded(rows []db.RunLog, f db.RunLogFoldListAfterRow, after, until int64) ([]db.RunLog, error) {
 	one := db.RunLog{
 		RunKey: f.RunKey, Seq: f.FirstSeq, EventType: f.EventType, EventVersion: f.EventVersion, Payload: f.Payload,
 		ContentHash: f.ContentHashes, EventHash: f.EventHash, Traceparent: f.Traceparent, RequestID: f.RequestID, InsertedAt: f.InsertedAt,
@@ -116,8 +113,11 @@ func appendUnfolded(rows []db.RunLog, f db.RunLogFoldListAfterRow, from int64) (
 			return rows, &ChainError{seq, err.Error()}
 		}
 		one.Seq, one.InsertedAt = seq, one.InsertedAt.Add(time.Duration(later)*time.Microsecond)
-		if seq >= from {
+		if seq > after && seq <= until {
 			one.Payload, one.ContentHash, one.EventHash = deltaPayload(text[:size], id), content, hash[:]
+			if seq == f.Seq {
+				one.EventHash = f.EventHash
+			}
 			rows = append(rows, one)
 		}
 		prev, marks, text = hash, marks[n+m:], text[size:]
@@ -125,51 +125,5 @@ func appendUnfolded(rows []db.RunLog, f db.RunLogFoldListAfterRow, from int64) (
 	if len(text) > 0 || len(marks) > 0 {
 		return rows, &ChainError{f.Seq, "the fold's marks do not fit its text"}
 	}
-	rows[len(rows)-1].EventHash = f.EventHash
 	return rows, nil
-}
-
-// unfold puts folded deltas into the places of a page where seqs are missing.
-func unfold(ctx context.Context, q db.DBTX, key uuid.UUID, after int64, limit int, page []db.RunLog) ([]db.RunLog, error) {
-	if len(page) == 0 || page[len(page)-1].Seq == after+int64(len(page)) {
-		return page, nil
-	}
-	const foldsAtOnce = 4
-	var folds []db.RunLogFoldListAfterRow
-	out, more := make([]db.RunLog, 0, limit), true
-	for len(out) < limit && len(page) > 0 {
-		next := after + 1
-		if len(out) > 0 {
-			next = out[len(out)-1].Seq + 1
-		}
-		if page[0].Seq <= next {
-			if page[0].Seq == next {
-				out = append(out, page[0])
-			}
-			page = page[1:]
-			continue
-		}
-		for len(folds) > 0 && folds[0].Seq < next {
-			folds = folds[1:]
-		}
-		if len(folds) == 0 && more {
-			var err error
-			folds, err = db.New(q).RunLogFoldListAfter(ctx, db.RunLogFoldListAfterParams{RunKey: key, AfterSeq: next - 1, MaxFolds: foldsAtOnce})
-			if err != nil {
-				return nil, err
-			}
-			more = len(folds) == foldsAtOnce
-		}
-		if len(folds) == 0 || folds[0].FirstSeq > page[0].Seq {
-			// What is missing here is not kept any more.
-			out, page = append(out, page[0]), page[1:]
-			continue
-		}
-		var err error
-		if out, err = appendUnfolded(out, folds[0], next); err != nil {
-			return nil, err
-		}
-		folds = folds[1:]
-	}
-	return out[:min(limit, len(out))], nil
 }
