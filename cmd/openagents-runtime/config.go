@@ -187,6 +187,13 @@ func (c config) executor() executor.Config {
 	return e
 }
 
+// keyPool is a pool for what asks the log by key alone.
+func (c config) keyPool(conns int, name string) pg.Config {
+	p := c.pool(conns, name)
+	p.GenericPlans = true
+	return p
+}
+
 func (c config) retention(pool *pgxpool.Pool) runlog.Retention {
 	return runlog.Retention{Pool: pool, FoldAfter: c.FoldAfter, Deltas: c.RetainDeltas, Events: c.RetainEvents}
 }

@@ -35,14 +35,14 @@ type service struct {
 	metrics *telemetry.Metrics
 	model   model.Model
 
-	pool, logPool *pgxpool.Pool
-	sweepPool     *pgxpool.Pool
-	watch         *runlog.Watch
-	log           *runlog.Appender
-	leases        *lease.Keeper
-	executor      *executor.Executor
-	streams       *stream.Handler
-	janitor       *janitor.Janitor
+	pool, logPool       *pgxpool.Pool
+	readPool, sweepPool *pgxpool.Pool
+	watch               *runlog.Watch
+	log                 *runlog.Appender
+	leases              *lease.Keeper
+	executor            *executor.Executor
+	streams             *stream.Handler
+	janitor             *janitor.Janitor
 
 	api, ops         *http.Server
 	apiAddr, opsAddr net.Listener
@@ -87,6 +87,9 @@ func (s *service) build(ctx context.Context) error {
 	if s.logPool, err = pg.Open(ctx, s.c.pool(s.c.Lanes, "log")); err != nil {
 		return err
 	}
+	if s.readPool, err = pg.Open(ctx, s.c.keyPool(streamConns, "streams")); err != nil {
+		return err
+	}
 	// Sweeps neither wait for the requests nor take their connections.
 	if s.sweepPool, err = pg.Open(ctx, s.c.pool(2, "sweeps")); err != nil {
 		return err
@@ -97,9 +100,13 @@ func (s *service) build(ctx context.Context) error {
 	s.log = runlog.NewAppender(s.logPool, s.watch, s.c.Lanes, s.metrics)
 	s.leases = lease.NewKeeper(s.pool, s.log, s.c.owner(), s.c.LeaseTTL, s.metrics)
 	s.executor = executor.New(s.c.executor(), s.pool, s.watch, s.leases, predict.NewCaller(s.model, s.metrics), s.metrics)
-	s.streams = stream.New(s.pool, s.watch, stream.Config{}, s.metrics)
+	s.streams = stream.New(s.readPool, s.watch, stream.Config{}, s.metrics)
 	return s.listen(verifier)
 }
+
+// streamConns bounds how many pages of logs are read for streams at once; each
+// takes a fraction of a millisecond.
+const streamConns = 4
 
 func (s *service) listen(verifier *auth.Verifier) error {
 	handler, err := server.New(server.Config{}, server.Deps{
@@ -242,7 +249,7 @@ func (s *service) close() {
 			_ = l.Close() // a server that was shut down has closed it
 		}
 	}
-	for _, p := range []*pgxpool.Pool{s.logPool, s.sweepPool, s.pool} {
+	for _, p := range []*pgxpool.Pool{s.logPool, s.readPool, s.sweepPool, s.pool} {
 		if p != nil {
 			p.Close()
 		}

@@ -417,12 +417,6 @@ func BenchmarkPartitions(b *testing.B) {
 				require.Len(b, rows, 1)
 			}
 		})
-		_, err := pool.Exec(b.Context(), "ANALYZE run_log, run_log_deltas")
-		require.NoError(b, err)
-		rows, err := pool.Query(b.Context(), "EXPLAIN (ANALYZE) SELECT * FROM (SELECT * FROM run_log WHERE run_key=$1 AND seq > 1 UNION ALL SELECT * FROM run_log_deltas WHERE run_key=$1 AND seq>1) l ORDER BY seq LIMIT 256", r.RunKey)
-		require.NoError(b, err)
-		pl, _ := pgx.CollectRows(rows, pgx.RowTo[string])
-		fmt.Println(strings.Join(pl, "\n"))
 		b.Run(fmt.Sprintf("page/%d", n), func(b *testing.B) {
 			for range b.N {
 				rows, err := runlog.After(b.Context(), pool, r.RunKey, 1, 256)
