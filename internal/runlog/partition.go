@@ -86,7 +86,7 @@ func listPartitions(ctx context.Context, q db.DBTX, table string) ([]partition, 
 
 // lockWait bounds how long appends may have to wait behind a change of
 // partitions that waits for its lock itself.
-const lockWait = "SET LOCAL lock_timeout = '1s'"
+const lockWait = "SET LOCAL lock_timeout = '200ms'"
 
 // ahead is how long before its time a range is made.
 const ahead = time.Minute

@@ -3,6 +3,8 @@ package runlog_test
 import (
 	"context"
 	"fmt"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -255,8 +257,9 @@ func TestTheKeptHeadIsVerified(t *testing.T) {
 // explainer notes the plan of each question before it asks it.
 type explainer struct {
 	db.DBTX
-	t     testing.TB
-	plans []string
+	t       testing.TB
+	options string
+	plans   []string
 }
 
 func (e *explainer) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
@@ -275,7 +278,7 @@ func (e *explainer) Exec(ctx context.Context, sql string, args ...any) (pgconn.C
 }
 
 func (e *explainer) explain(ctx context.Context, sql string, args ...any) {
-	rows, err := e.DBTX.Query(ctx, "EXPLAIN "+sql, args...)
+	rows, err := e.DBTX.Query(ctx, "EXPLAIN "+e.options+sql, args...)
 	require.NoError(e.t, err, sql)
 	plan, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	require.NoError(e.t, err, sql)
@@ -341,6 +344,49 @@ func TestReadsOfThePartitionedLogUseIndexes(t *testing.T) {
 		require.NotContains(t, strings.ReplaceAll(plan, "Seq Scan on runs", "") /* of four rows */, "Seq Scan", plan)
 		require.LessOrEqual(t, strings.Count(plan, " on run_log"), 4, "other runs' partitions are not asked:\n%s", plan)
 	}
+}
+
+// What a turn costs does not depend on how many came before: neither the bytes
+// that it adds nor the pages that are read for what is new.
+func TestALateTurnCostsWhatAnEarlyOneDoes(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.New(t)
+	p := runtest.NewProcess(t, pool)
+	r := runtest.Run(t, pool)
+	turn := reply(20)[1:26] // without the run's start and end
+	touched := func(after int64) (pages int) {
+		e := &explainer{DBTX: pool, t: t, options: "(ANALYZE, BUFFERS, COSTS OFF, TIMING OFF, SUMMARY OFF) "}
+		rows, err := runlog.After(t.Context(), e, r.RunKey, after, 256)
+		require.NoError(t, err)
+		require.Len(t, rows, len(turn))
+		require.Len(t, e.plans, 1)
+		execution, _, _ := strings.Cut(e.plans[0], "Planning:")
+		for _, m := range regexp.MustCompile(`shared hit=(\d+)`).FindAllStringSubmatch(execution, 1) {
+			pages, err = strconv.Atoi(m[1])
+			require.NoError(t, err)
+		}
+		return pages
+	}
+	var early int
+	for i := range 1000 {
+		ack := p.Append(t, r, turn...)
+		if i == 10 {
+			early = touched(ack.FirstSeq - 1)
+		}
+	}
+	_, err := pool.Exec(t.Context(), "ANALYZE run_log, run_log_deltas")
+	require.NoError(t, err)
+	head, err := runlog.GetHead(t.Context(), pool, r.RunKey)
+	require.NoError(t, err)
+	require.Positive(t, early)
+	require.LessOrEqual(t, touched(head.Seq-int64(len(turn))), early+4, "the index is a level or two deeper")
+
+	bytes := func(turn int64) int64 {
+		const n = 25
+		return number(t, pool, `SELECT sum(pg_column_size(l.*)) FROM (SELECT * FROM run_log UNION ALL SELECT * FROM run_log_deltas) l
+			WHERE seq > 1 + $1 * $2::bigint AND seq <= 1 + ($1 + 1) * $2::bigint`, turn, n)
+	}
+	require.Equal(t, bytes(10), bytes(999))
 }
 
 func BenchmarkForgettingARange(b *testing.B) {
