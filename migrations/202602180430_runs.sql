@@ -49,7 +49,8 @@ CREATE TABLE run_heads (
     run_key          uuid PRIMARY KEY,
     latest_seq       bigint NOT NULL,
     latest_hash      bytea NOT NULL,
-    oldest_seq       bigint NOT NULL DEFAULT 1,
+    oldest_seq       bigint NOT NULL DEFAULT 1, -- what comes before is no longer kept
+    floor_hash       bytea,                     -- event_hash of the event before oldest_seq
     lease_epoch      bigint NOT NULL DEFAULT 0,
     frame_count      bigint NOT NULL DEFAULT 0,
     frame_position   bigint NOT NULL DEFAULT 0,
@@ -57,7 +58,11 @@ CREATE TABLE run_heads (
     cancel_requested boolean NOT NULL DEFAULT false
 ) WITH (fillfactor = 50);
 
--- The log. payload holds the canonical bytes that were hashed.
+-- The log: control events here, deltas in run_log_deltas; seq runs through
+-- both. payload holds the canonical bytes that were hashed. The partitions are
+-- ranges of run_key, and so of the time at which runs began; the service makes
+-- them ahead and drops them. What no partition is made for goes to the default
+-- one, so that nothing ever fails to insert.
 CREATE TABLE run_log (
     run_key       uuid NOT NULL,
     seq           bigint NOT NULL,
@@ -70,17 +75,58 @@ CREATE TABLE run_log (
     request_id    text,
     inserted_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (run_key, seq)
-);
+) PARTITION BY RANGE (run_key);
+CREATE TABLE run_log_default PARTITION OF run_log DEFAULT;
 
 CREATE INDEX run_log_by_time ON run_log USING brin (inserted_at);
 
--- The log under the names that operators type.
+-- The log's deltas: most of its events, of no use once their part is told whole.
+CREATE TABLE run_log_deltas (
+    run_key       uuid NOT NULL,
+    seq           bigint NOT NULL,
+    event_type    text NOT NULL,
+    event_version integer NOT NULL,
+    payload       json NOT NULL,
+    content_hash  bytea NOT NULL,
+    event_hash    bytea NOT NULL,
+    traceparent   text,
+    request_id    text,
+    inserted_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (run_key, seq)
+) PARTITION BY RANGE (run_key);
+CREATE TABLE run_log_deltas_default PARTITION OF run_log_deltas DEFAULT;
+
+-- Deltas of runs that have ended, one row for a stretch of consecutive deltas
+-- of one part. payload is that of a single delta with all their text; marks
+-- says where in it each one ends and when it came; content_hashes has 32 bytes
+-- of each. event_hash is the last one's, prev_hash that of the event before the
+-- first; those between follow from them.
+CREATE TABLE run_log_folds (
+    run_key        uuid NOT NULL,
+    seq            bigint NOT NULL, -- of the last of the stretch
+    first_seq      bigint NOT NULL,
+    event_type     text NOT NULL,
+    event_version  integer NOT NULL,
+    payload        json NOT NULL,
+    marks          bytea NOT NULL,
+    content_hashes bytea NOT NULL,
+    prev_hash      bytea NOT NULL,
+    event_hash     bytea NOT NULL,
+    traceparent    text,
+    request_id     text,
+    inserted_at    timestamptz NOT NULL, -- of the first
+    PRIMARY KEY (run_key, seq),
+    CONSTRAINT run_log_folds_hash_each CHECK (length(content_hashes) = 32 * (seq - first_seq + 1))
+) PARTITION BY RANGE (run_key);
+CREATE TABLE run_log_folds_default PARTITION OF run_log_folds DEFAULT;
+
+-- The log under the names that operators type, without deltas that were folded.
 CREATE VIEW run_events AS
 SELECT r.run_id, r.thread_id, l.seq, l.event_type, l.event_version, l.payload,
        'sha256:' || encode(l.content_hash, 'hex') AS content_hash,
        'sha256:' || encode(l.event_hash, 'hex') AS event_hash,
        l.traceparent, l.request_id, l.inserted_at, l.inserted_at AS created_at, l.run_key
-FROM run_log l JOIN runs r USING (run_key);
+FROM (SELECT * FROM run_log UNION ALL SELECT * FROM run_log_deltas) l JOIN runs r USING (run_key);
 
 -- A run's inputs, numbered from 1 in the order in which they were accepted.
 CREATE TABLE frames (
@@ -103,6 +149,8 @@ CREATE TABLE frames (
 -- +goose Down
 DROP TABLE frames;
 DROP VIEW run_events;
+DROP TABLE run_log_folds;
+DROP TABLE run_log_deltas;
 DROP TABLE run_log;
 DROP TABLE run_heads;
 DROP TABLE runs;

@@ -1,7 +1,7 @@
 -- name: RunHeadLockMany :many
 -- Locks the heads of many runs in key order, so that two processes that lock
 -- several at once cannot deadlock. What is read is the newest committed state.
-SELECT h.run_key, h.latest_seq, h.latest_hash, h.oldest_seq, h.lease_epoch,
+SELECT h.run_key, h.latest_seq, h.latest_hash, h.oldest_seq, h.floor_hash, h.lease_epoch,
        h.frame_count, h.frame_position, h.status, h.cancel_requested
 FROM run_heads h
 WHERE h.run_key = ANY(@run_keys::uuid[])
@@ -24,7 +24,7 @@ FROM (SELECT unnest(@run_keys::uuid[]) AS run_key,
 WHERE h.run_key = u.run_key;
 
 -- name: RunHeadGet :one
-SELECT run_key, latest_seq, latest_hash, oldest_seq, lease_epoch,
+SELECT run_key, latest_seq, latest_hash, oldest_seq, floor_hash, lease_epoch,
        frame_count, frame_position, status, cancel_requested
 FROM run_heads WHERE run_key = @run_key;
 
@@ -59,3 +59,37 @@ FROM (
     ORDER BY h.run_key
     FOR UPDATE OF h
 ) locked;
+
+-- name: RunHeadListEnded :many
+-- Which of some runs have their terminal status.
+SELECT run_key FROM run_heads
+WHERE run_key = ANY(@run_keys::uuid[]) AND status IN ('completed', 'failed', 'canceled');
+
+-- name: RunHeadLockAged :many
+-- Locks the heads of runs of a range that ended so long ago and of which something
+-- is kept, in key order, as appends do.
+SELECT h.run_key FROM run_heads h JOIN runs r USING (run_key)
+WHERE h.run_key >= @from_key AND h.run_key < @until_key AND r.finished_at <= clock_timestamp() - @age::interval
+  AND h.oldest_seq <= h.latest_seq AND (NOT @folded::boolean OR h.oldest_seq <= (
+      SELECT f.seq FROM run_log_folds f WHERE f.run_key = h.run_key ORDER BY f.seq DESC LIMIT 1))
+ORDER BY h.run_key
+LIMIT @max_runs
+FOR UPDATE OF h;
+
+-- name: RunHeadRaiseFloor :exec
+-- Nothing of some runs' logs is kept any more.
+UPDATE run_heads SET oldest_seq = latest_seq + 1, floor_hash = latest_hash WHERE run_key = ANY(@run_keys::uuid[]);
+
+-- name: RunHeadRaiseFloorOverFolds :exec
+-- Of some runs only what follows their last folded delta is kept.
+UPDATE run_heads h SET oldest_seq = f.seq + 1, floor_hash = f.event_hash
+FROM (SELECT DISTINCT ON (run_key) run_key, seq, event_hash FROM run_log_folds
+      WHERE run_key = ANY(@run_keys::uuid[]) ORDER BY run_key, seq DESC) f
+WHERE h.run_key = f.run_key AND h.oldest_seq <= f.seq;
+
+-- name: RunHeadListUnaged :many
+-- Runs of a range of keys that have not ended so long ago.
+SELECT h.run_key FROM run_heads h JOIN runs r USING (run_key)
+WHERE h.run_key >= @from_key AND h.run_key < @until_key
+  AND (r.finished_at IS NULL OR r.finished_at > clock_timestamp() - @age::interval)
+ORDER BY h.run_key;

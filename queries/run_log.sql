@@ -7,16 +7,28 @@ SELECT unnest(@run_keys::uuid[]), unnest(@seqs::bigint[]), unnest(@event_types::
        nullif(unnest(@traceparents::text[]), ''), nullif(unnest(@request_ids::text[]), '');
 
 -- name: RunLogListAfter :many
--- A page of a run's log in seq order.
+-- What is there of the next events of a run, in seq order, without deltas that
+-- were folded. Seqs have no gaps, so a range of them bounds the page whatever
+-- the planner believes of the run's length. One row more, with nothing but a
+-- seq, says that control events follow the range.
 SELECT run_key, seq, event_type, event_version, payload, content_hash, event_hash,
        traceparent, request_id, inserted_at
-FROM run_log
-WHERE run_key = @run_key AND seq > @after_seq
-ORDER BY seq
-LIMIT @max_events;
+FROM (
+    SELECT run_key, seq, event_type, event_version, payload, content_hash, event_hash,
+           traceparent, request_id, inserted_at
+    FROM run_log c WHERE c.run_key = @run_key AND c.seq > @after_seq AND c.seq <= @until_seq
+    UNION ALL
+    SELECT run_key, seq, event_type, event_version, payload, content_hash, event_hash,
+           traceparent, request_id, inserted_at
+    FROM run_log_deltas d WHERE d.run_key = @run_key AND d.seq > @after_seq AND d.seq <= @until_seq
+    UNION ALL
+    (SELECT run_key, seq, '', 0, '{}', ''::bytea, ''::bytea, NULL, NULL, inserted_at
+     FROM run_log m WHERE m.run_key = @run_key AND m.seq > @until_seq ORDER BY m.seq LIMIT 1)
+) AS l
+ORDER BY seq;
 
 -- name: RunLogListOfTypes :many
--- The events of some types of some runs, in the order of the runs' keys.
+-- The control events of some types of some runs, in the order of the runs' keys.
 SELECT run_key, seq, event_type, event_version, payload, content_hash, event_hash,
        traceparent, request_id, inserted_at
 FROM run_log

@@ -12,6 +12,7 @@ import (
 
 	"github.com/caarlos0/env/v11"
 	"github.com/go-playground/validator/v10"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
 	"github.com/openagentsinc/openagents-runtime/internal/auth"
@@ -20,6 +21,7 @@ import (
 	"github.com/openagentsinc/openagents-runtime/internal/model"
 	"github.com/openagentsinc/openagents-runtime/internal/model/builtin"
 	"github.com/openagentsinc/openagents-runtime/internal/pg"
+	"github.com/openagentsinc/openagents-runtime/internal/runlog"
 )
 
 // config is what the environment says. `openagents-runtime config` prints it.
@@ -41,6 +43,9 @@ type config struct {
 	MaxRuns         int           `env:"RUNTIME_MAX_RUNS" envDefault:"256" validate:"min=1,max=100000" help:"runs that this process drives at once"`
 	Lanes           int           `env:"RUNTIME_LOG_LANES" envDefault:"1" validate:"min=1,max=8" help:"connections that append to the log"`
 	DrainTimeout    time.Duration `env:"RUNTIME_DRAIN_TIMEOUT" envDefault:"20s" validate:"min=1s,max=10m" help:"how long a stop may take"`
+	FoldAfter       time.Duration `env:"RUNTIME_FOLD_AFTER" envDefault:"10m" validate:"min=0,max=720h" help:"how long a run has ended at the least before its deltas are folded"`
+	RetainDeltas    time.Duration `env:"RUNTIME_RETAIN_DELTAS" envDefault:"2160h" validate:"omitempty,min=48h" help:"how long after a run's end its stream can be resumed in the middle at the least; 0 for ever"`
+	RetainEvents    time.Duration `env:"RUNTIME_RETAIN_EVENTS" envDefault:"0" validate:"omitempty,min=48h" help:"how long after a run's end its log is kept at the least; 0 for ever"`
 	DevDir          string        `env:"RUNTIME_DEV_DIR" help:"where dev keeps its database and log; empty for the user's state folder"`
 	LogLevel        string        `env:"RUNTIME_LOG_LEVEL" envDefault:"info" validate:"oneof=debug info warn error" help:"debug, info, warn or error"`
 
@@ -180,6 +185,17 @@ func (c config) executor() executor.Config {
 	e := executor.DefaultConfig()
 	e.MaxRuns = c.MaxRuns
 	return e
+}
+
+// keyPool is a pool for what asks the log by key alone.
+func (c config) keyPool(conns int, name string) pg.Config {
+	p := c.pool(conns, name)
+	p.GenericPlans = true
+	return p
+}
+
+func (c config) retention(pool *pgxpool.Pool) runlog.Retention {
+	return runlog.Retention{Pool: pool, FoldAfter: c.FoldAfter, Deltas: c.RetainDeltas, Events: c.RetainEvents}
 }
 
 // owner names this process in leases, for people.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/openagentsinc/openagents-runtime/internal/auth"
 	"github.com/openagentsinc/openagents-runtime/internal/executor"
+	"github.com/openagentsinc/openagents-runtime/internal/janitor"
 	"github.com/openagentsinc/openagents-runtime/internal/lease"
 	"github.com/openagentsinc/openagents-runtime/internal/model"
 	"github.com/openagentsinc/openagents-runtime/internal/pg"
@@ -34,13 +35,14 @@ type service struct {
 	metrics *telemetry.Metrics
 	model   model.Model
 
-	pool, logPool *pgxpool.Pool
-	watch         *runlog.Watch
-	log           *runlog.Appender
-	leases        *lease.Keeper
-	executor      *executor.Executor
-	streams       *stream.Handler
-	nonces        auth.PostgresNonces
+	pool, logPool       *pgxpool.Pool
+	readPool, sweepPool *pgxpool.Pool
+	watch               *runlog.Watch
+	log                 *runlog.Appender
+	leases              *lease.Keeper
+	executor            *executor.Executor
+	streams             *stream.Handler
+	janitor             *janitor.Janitor
 
 	api, ops         *http.Server
 	apiAddr, opsAddr net.Listener
@@ -87,15 +89,26 @@ func (s *service) build(ctx context.Context) error {
 	if s.logPool, err = pg.Open(ctx, logPool); err != nil {
 		return err
 	}
-	s.nonces = auth.PostgresNonces{Pool: s.pool}
-	verifier.Nonces = s.nonces
+	if s.readPool, err = pg.Open(ctx, s.c.keyPool(streamConns, "streams")); err != nil {
+		return err
+	}
+	// Sweeps neither wait for the requests nor take their connections.
+	if s.sweepPool, err = pg.Open(ctx, s.c.pool(2, "sweeps")); err != nil {
+		return err
+	}
+	verifier.Nonces = auth.PostgresNonces{Pool: s.pool}
+	s.janitor = janitor.New(s.metrics, sweeps(s.c, s.sweepPool)...)
 	s.model = observe(m, s.metrics)
 	s.log = runlog.NewAppender(s.logPool, s.watch, s.c.Lanes, s.metrics)
 	s.leases = lease.NewKeeper(s.pool, s.log, s.c.owner(), s.c.LeaseTTL, s.metrics)
 	s.executor = executor.New(s.c.executor(), s.pool, s.watch, s.leases, predict.NewCaller(s.model, s.metrics), s.metrics)
-	s.streams = stream.New(s.pool, s.watch, stream.Config{}, s.metrics)
+	s.streams = stream.New(s.readPool, s.watch, stream.Config{}, s.metrics)
 	return s.listen(verifier)
 }
+
+// streamConns bounds how many pages of logs are read for streams at once; each
+// takes a fraction of a millisecond.
+const streamConns = 4
 
 func (s *service) listen(verifier *auth.Verifier) error {
 	handler, err := server.New(server.Config{}, server.Deps{
@@ -150,9 +163,6 @@ func observe(m model.Model, metrics *telemetry.Metrics) model.Model {
 	}}
 }
 
-// nonceSweep is how often forgotten nonces leave the table.
-const nonceSweep = time.Minute
-
 // run works until ctx ends, then drains: the executor puts its pens down and
 // gives its leases back, streams are told to come back elsewhere, requests in
 // flight are answered, and the log is written to its end.
@@ -162,6 +172,7 @@ func (s *service) run(ctx context.Context) error {
 	beats := s.start("leases", s.leases.Run)
 	work := s.start("executor", s.executor.Run)
 	aux := s.start("followers", s.follow)
+	upkeep := s.start("janitor", s.janitor.Run)
 	var g errgroup.Group
 	g.Go(func() error { return serving(server.Serve(s.api, s.apiAddr, server.HTTPConfig{})) })
 	g.Go(func() error { return serving(server.Serve(s.ops, s.opsAddr, server.HTTPConfig{})) })
@@ -177,6 +188,7 @@ func (s *service) run(ctx context.Context) error {
 	close(s.draining)
 	drained, stop := context.WithTimeout(context.WithoutCancel(ctx), s.c.DrainTimeout)
 	defer stop()
+	upkeep.stop()
 	work.stop()
 	s.streams.Shutdown()
 	err = errors.Join(err, s.api.Shutdown(drained))
@@ -186,8 +198,8 @@ func (s *service) run(ctx context.Context) error {
 	return errors.Join(err, s.ops.Shutdown(drained))
 }
 
-// follow keeps the watch awake: notifications of other processes, a tick for
-// the ones that are lost, and the sweep of nonces.
+// follow keeps the watch awake: notifications of other processes, and a tick for
+// the ones that are lost.
 func (s *service) follow(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	gaps := s.metrics.Counter(telemetry.LogListenReconnects).WithLabelValues()
@@ -198,20 +210,6 @@ func (s *service) follow(ctx context.Context) error {
 		})
 	})
 	g.Go(func() error { return s.watch.Tick(ctx, s.pool, time.Second) })
-	g.Go(func() error {
-		t := time.NewTicker(nonceSweep)
-		defer t.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-t.C:
-				if _, err := s.nonces.Sweep(ctx); err != nil && ctx.Err() == nil {
-					s.logger.WarnContext(ctx, "old nonces were not swept", "error", err.Error())
-				}
-			}
-		}
-	})
 	return g.Wait()
 }
 
@@ -253,7 +251,7 @@ func (s *service) close() {
 			_ = l.Close() // a server that was shut down has closed it
 		}
 	}
-	for _, p := range []*pgxpool.Pool{s.logPool, s.pool} {
+	for _, p := range []*pgxpool.Pool{s.logPool, s.readPool, s.sweepPool, s.pool} {
 		if p != nil {
 			p.Close()
 		}

@@ -404,7 +404,7 @@ type RunEvent struct {
 	// Payload The payload as it is stored; openapi/events.yaml has a schema for each type and version.
 	Payload map[string]interface{} `json:"payload"`
 
-	// PrevHash The eventHash of the event before, or the digest of the runId for the first; absent when the event before is no longer kept.
+	// PrevHash The eventHash of the event before, whether that one is still kept or not; of the first event, the digest of the runId.
 	PrevHash *Digest `json:"prevHash,omitempty"`
 
 	// RequestID The request that caused the event.

@@ -71,6 +71,7 @@ type RunHead struct {
 	LatestSeq       int64
 	LatestHash      []byte
 	OldestSeq       int64
+	FloorHash       []byte
 	LeaseEpoch      int64
 	FrameCount      int64
 	FramePosition   int64
@@ -90,6 +91,19 @@ type RunLease struct {
 }
 
 type RunLog struct {
+	RunKey       uuid.UUID
+	Seq          int64
+	EventType    string
+	EventVersion int32
+	Payload      []byte
+	ContentHash  []byte
+	EventHash    []byte
+	Traceparent  *string
+	RequestID    *string
+	InsertedAt   time.Time
+}
+
+type RunLogDelta struct {
 	RunKey       uuid.UUID
 	Seq          int64
 	EventType    string

@@ -36,14 +36,25 @@ type Querier interface {
 	RunHeadGet(ctx context.Context, runKey uuid.UUID) (RunHead, error)
 	// Which of some runs are to be canceled; one question for all that a process holds.
 	RunHeadListCanceled(ctx context.Context, runKeys []uuid.UUID) ([]uuid.UUID, error)
+	// Which of some runs have their terminal status.
+	RunHeadListEnded(ctx context.Context, runKeys []uuid.UUID) ([]uuid.UUID, error)
 	// Where the logs of some runs end; one question for all that a process follows.
 	RunHeadListSeqs(ctx context.Context, runKeys []uuid.UUID) ([]RunHeadListSeqsRow, error)
+	// Runs of a range of keys that have not ended so long ago.
+	RunHeadListUnaged(ctx context.Context, arg RunHeadListUnagedParams) ([]uuid.UUID, error)
+	// Locks the heads of runs of a range that ended so long ago and of which something
+	// is kept, in key order, as appends do.
+	RunHeadLockAged(ctx context.Context, arg RunHeadLockAgedParams) ([]uuid.UUID, error)
 	// Locks the heads of many runs in key order, so that two processes that lock
 	// several at once cannot deadlock. What is read is the newest committed state.
 	RunHeadLockMany(ctx context.Context, runKeys []uuid.UUID) ([]RunHead, error)
 	// Wakes the followers of other processes; delivered when the transaction
 	// commits. The payload is run keys and never data.
 	RunHeadNotify(ctx context.Context, payload string) error
+	// Nothing of some runs' logs is kept any more.
+	RunHeadRaiseFloor(ctx context.Context, runKeys []uuid.UUID) error
+	// Of some runs only what follows their last folded delta is kept.
+	RunHeadRaiseFloorOverFolds(ctx context.Context, runKeys []uuid.UUID) error
 	// Writes back heads that this transaction has locked.
 	RunHeadUpdateMany(ctx context.Context, arg RunHeadUpdateManyParams) error
 	// Takes the lease when it is free or expired, under the locked head. Every
@@ -68,11 +79,39 @@ type Querier interface {
 	RunListOfThread(ctx context.Context, arg RunListOfThreadParams) ([]Run, error)
 	// Runs that have something to do and no live lease, oldest first.
 	RunListRunnable(ctx context.Context, maxRuns int32) ([]uuid.UUID, error)
+	// Forgets deltas that were folded and lie in no range that could be dropped.
+	RunLogDeltaDeleteStray(ctx context.Context, runKey uuid.UUID) (int64, error)
+	// Appends deltas whose seq and hashes were computed under locked heads.
+	RunLogDeltaInsertMany(ctx context.Context, arg RunLogDeltaInsertManyParams) error
+	// Runs of a range of keys that ended so long ago, and whose deltas are not
+	// folded yet, in key order.
+	RunLogDeltaListFoldable(ctx context.Context, arg RunLogDeltaListFoldableParams) ([]RunLogDeltaListFoldableRow, error)
+	// The same of runs whose deltas are in no range: an index lookup per run, however
+	// many deltas each has.
+	RunLogDeltaListFoldableStray(ctx context.Context, arg RunLogDeltaListFoldableStrayParams) ([]RunLogDeltaListFoldableStrayRow, error)
+	// The deltas of some types of some runs that were not folded, in the order of the runs' keys.
+	RunLogDeltaListOfTypes(ctx context.Context, arg RunLogDeltaListOfTypesParams) ([]RunLogDelta, error)
+	// Runs of a range of keys that have deltas and no folds, or may get some.
+	RunLogDeltaListUnfolded(ctx context.Context, arg RunLogDeltaListUnfoldedParams) ([]uuid.UUID, error)
+	// Whether a run was folded. Asked under the lock and not with it: the statement
+	// that locks does not see what was committed while it began.
+	RunLogFoldExists(ctx context.Context, runKey uuid.UUID) (bool, error)
+	RunLogFoldInsert(ctx context.Context, arg RunLogFoldInsertParams) error
+	// Stretches with an event of a range of seqs, in order. None that has one ends
+	// after last_seq.
+	RunLogFoldListAfter(ctx context.Context, arg RunLogFoldListAfterParams) ([]RunLogFoldListAfterRow, error)
+	// Stretches of some types of some runs, in the order of the runs' keys.
+	RunLogFoldListOfTypes(ctx context.Context, arg RunLogFoldListOfTypesParams) ([]RunLogFoldListOfTypesRow, error)
+	// Takes a run's head for the one that folds it. No row when somebody else has it.
+	RunLogFoldLock(ctx context.Context, runKey uuid.UUID) (uuid.UUID, error)
 	// Appends events whose seq and hashes were computed under locked heads.
 	RunLogInsertMany(ctx context.Context, arg RunLogInsertManyParams) error
-	// A page of a run's log in seq order.
+	// What is there of the next events of a run, in seq order, without deltas that
+	// were folded. Seqs have no gaps, so a range of them bounds the page whatever
+	// the planner believes of the run's length. One row more, with nothing but a
+	// seq, says that control events follow the range.
 	RunLogListAfter(ctx context.Context, arg RunLogListAfterParams) ([]RunLog, error)
-	// The events of some types of some runs, in the order of the runs' keys.
+	// The control events of some types of some runs, in the order of the runs' keys.
 	RunLogListOfTypes(ctx context.Context, arg RunLogListOfTypesParams) ([]RunLog, error)
 	// Notes that there is something to do, in the commit of the frame.
 	RunSetRunnable(ctx context.Context, runKey uuid.UUID) error

@@ -9,6 +9,7 @@ import (
 	"context"
 
 	"github.com/google/uuid"
+	"time"
 )
 
 const runHeadAssertMany = `-- name: RunHeadAssertMany :exec
@@ -60,7 +61,7 @@ func (q *Queries) RunHeadFence(ctx context.Context, arg RunHeadFenceParams) erro
 }
 
 const runHeadGet = `-- name: RunHeadGet :one
-SELECT run_key, latest_seq, latest_hash, oldest_seq, lease_epoch,
+SELECT run_key, latest_seq, latest_hash, oldest_seq, floor_hash, lease_epoch,
        frame_count, frame_position, status, cancel_requested
 FROM run_heads WHERE run_key = $1
 `
@@ -73,6 +74,7 @@ func (q *Queries) RunHeadGet(ctx context.Context, runKey uuid.UUID) (RunHead, er
 		&i.LatestSeq,
 		&i.LatestHash,
 		&i.OldestSeq,
+		&i.FloorHash,
 		&i.LeaseEpoch,
 		&i.FrameCount,
 		&i.FramePosition,
@@ -89,6 +91,32 @@ SELECT run_key FROM run_heads WHERE run_key = ANY($1::uuid[]) AND cancel_request
 // Which of some runs are to be canceled; one question for all that a process holds.
 func (q *Queries) RunHeadListCanceled(ctx context.Context, runKeys []uuid.UUID) ([]uuid.UUID, error) {
 	rows, err := q.db.Query(ctx, runHeadListCanceled, runKeys)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []uuid.UUID{}
+	for rows.Next() {
+		var run_key uuid.UUID
+		if err := rows.Scan(&run_key); err != nil {
+			return nil, err
+		}
+		items = append(items, run_key)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const runHeadListEnded = `-- name: RunHeadListEnded :many
+SELECT run_key FROM run_heads
+WHERE run_key = ANY($1::uuid[]) AND status IN ('completed', 'failed', 'canceled')
+`
+
+// Which of some runs have their terminal status.
+func (q *Queries) RunHeadListEnded(ctx context.Context, runKeys []uuid.UUID) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, runHeadListEnded, runKeys)
 	if err != nil {
 		return nil, err
 	}
@@ -137,8 +165,88 @@ func (q *Queries) RunHeadListSeqs(ctx context.Context, runKeys []uuid.UUID) ([]R
 	return items, nil
 }
 
+const runHeadListUnaged = `-- name: RunHeadListUnaged :many
+SELECT h.run_key FROM run_heads h JOIN runs r USING (run_key)
+WHERE h.run_key >= $1 AND h.run_key < $2
+  AND (r.finished_at IS NULL OR r.finished_at > clock_timestamp() - $3::interval)
+ORDER BY h.run_key
+`
+
+type RunHeadListUnagedParams struct {
+	FromKey  uuid.UUID
+	UntilKey uuid.UUID
+	Age      time.Duration
+}
+
+// Runs of a range of keys that have not ended so long ago.
+func (q *Queries) RunHeadListUnaged(ctx context.Context, arg RunHeadListUnagedParams) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, runHeadListUnaged, arg.FromKey, arg.UntilKey, arg.Age)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []uuid.UUID{}
+	for rows.Next() {
+		var run_key uuid.UUID
+		if err := rows.Scan(&run_key); err != nil {
+			return nil, err
+		}
+		items = append(items, run_key)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const runHeadLockAged = `-- name: RunHeadLockAged :many
+SELECT h.run_key FROM run_heads h JOIN runs r USING (run_key)
+WHERE h.run_key >= $1 AND h.run_key < $2 AND r.finished_at <= clock_timestamp() - $3::interval
+  AND h.oldest_seq <= h.latest_seq AND (NOT $4::boolean OR h.oldest_seq <= (
+      SELECT f.seq FROM run_log_folds f WHERE f.run_key = h.run_key ORDER BY f.seq DESC LIMIT 1))
+ORDER BY h.run_key
+LIMIT $5
+FOR UPDATE OF h
+`
+
+type RunHeadLockAgedParams struct {
+	FromKey  uuid.UUID
+	UntilKey uuid.UUID
+	Age      time.Duration
+	Folded   bool
+	MaxRuns  int32
+}
+
+// Locks the heads of runs of a range that ended so long ago and of which something
+// is kept, in key order, as appends do.
+func (q *Queries) RunHeadLockAged(ctx context.Context, arg RunHeadLockAgedParams) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, runHeadLockAged,
+		arg.FromKey,
+		arg.UntilKey,
+		arg.Age,
+		arg.Folded,
+		arg.MaxRuns,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []uuid.UUID{}
+	for rows.Next() {
+		var run_key uuid.UUID
+		if err := rows.Scan(&run_key); err != nil {
+			return nil, err
+		}
+		items = append(items, run_key)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const runHeadLockMany = `-- name: RunHeadLockMany :many
-SELECT h.run_key, h.latest_seq, h.latest_hash, h.oldest_seq, h.lease_epoch,
+SELECT h.run_key, h.latest_seq, h.latest_hash, h.oldest_seq, h.floor_hash, h.lease_epoch,
        h.frame_count, h.frame_position, h.status, h.cancel_requested
 FROM run_heads h
 WHERE h.run_key = ANY($1::uuid[])
@@ -162,6 +270,7 @@ func (q *Queries) RunHeadLockMany(ctx context.Context, runKeys []uuid.UUID) ([]R
 			&i.LatestSeq,
 			&i.LatestHash,
 			&i.OldestSeq,
+			&i.FloorHash,
 			&i.LeaseEpoch,
 			&i.FrameCount,
 			&i.FramePosition,
@@ -186,6 +295,29 @@ SELECT pg_notify('runtime_run_events', $1::text)
 // commits. The payload is run keys and never data.
 func (q *Queries) RunHeadNotify(ctx context.Context, payload string) error {
 	_, err := q.db.Exec(ctx, runHeadNotify, payload)
+	return err
+}
+
+const runHeadRaiseFloor = `-- name: RunHeadRaiseFloor :exec
+UPDATE run_heads SET oldest_seq = latest_seq + 1, floor_hash = latest_hash WHERE run_key = ANY($1::uuid[])
+`
+
+// Nothing of some runs' logs is kept any more.
+func (q *Queries) RunHeadRaiseFloor(ctx context.Context, runKeys []uuid.UUID) error {
+	_, err := q.db.Exec(ctx, runHeadRaiseFloor, runKeys)
+	return err
+}
+
+const runHeadRaiseFloorOverFolds = `-- name: RunHeadRaiseFloorOverFolds :exec
+UPDATE run_heads h SET oldest_seq = f.seq + 1, floor_hash = f.event_hash
+FROM (SELECT DISTINCT ON (run_key) run_key, seq, event_hash FROM run_log_folds
+      WHERE run_key = ANY($1::uuid[]) ORDER BY run_key, seq DESC) f
+WHERE h.run_key = f.run_key AND h.oldest_seq <= f.seq
+`
+
+// Of some runs only what follows their last folded delta is kept.
+func (q *Queries) RunHeadRaiseFloorOverFolds(ctx context.Context, runKeys []uuid.UUID) error {
+	_, err := q.db.Exec(ctx, runHeadRaiseFloorOverFolds, runKeys)
 	return err
 }
 

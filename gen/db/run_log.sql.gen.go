@@ -50,21 +50,33 @@ func (q *Queries) RunLogInsertMany(ctx context.Context, arg RunLogInsertManyPara
 const runLogListAfter = `-- name: RunLogListAfter :many
 SELECT run_key, seq, event_type, event_version, payload, content_hash, event_hash,
        traceparent, request_id, inserted_at
-FROM run_log
-WHERE run_key = $1 AND seq > $2
+FROM (
+    SELECT run_key, seq, event_type, event_version, payload, content_hash, event_hash,
+           traceparent, request_id, inserted_at
+    FROM run_log c WHERE c.run_key = $1 AND c.seq > $2 AND c.seq <= $3
+    UNION ALL
+    SELECT run_key, seq, event_type, event_version, payload, content_hash, event_hash,
+           traceparent, request_id, inserted_at
+    FROM run_log_deltas d WHERE d.run_key = $1 AND d.seq > $2 AND d.seq <= $3
+    UNION ALL
+    (SELECT run_key, seq, '', 0, '{}', ''::bytea, ''::bytea, NULL, NULL, inserted_at
+     FROM run_log m WHERE m.run_key = $1 AND m.seq > $3 ORDER BY m.seq LIMIT 1)
+) AS l
 ORDER BY seq
-LIMIT $3
 `
 
 type RunLogListAfterParams struct {
-	RunKey    uuid.UUID
-	AfterSeq  int64
-	MaxEvents int32
+	RunKey   uuid.UUID
+	AfterSeq int64
+	UntilSeq int64
 }
 
-// A page of a run's log in seq order.
+// What is there of the next events of a run, in seq order, without deltas that
+// were folded. Seqs have no gaps, so a range of them bounds the page whatever
+// the planner believes of the run's length. One row more, with nothing but a
+// seq, says that control events follow the range.
 func (q *Queries) RunLogListAfter(ctx context.Context, arg RunLogListAfterParams) ([]RunLog, error) {
-	rows, err := q.db.Query(ctx, runLogListAfter, arg.RunKey, arg.AfterSeq, arg.MaxEvents)
+	rows, err := q.db.Query(ctx, runLogListAfter, arg.RunKey, arg.AfterSeq, arg.UntilSeq)
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +119,7 @@ type RunLogListOfTypesParams struct {
 	EventTypes []string
 }
 
-// The events of some types of some runs, in the order of the runs' keys.
+// The control events of some types of some runs, in the order of the runs' keys.
 func (q *Queries) RunLogListOfTypes(ctx context.Context, arg RunLogListOfTypesParams) ([]RunLog, error) {
 	rows, err := q.db.Query(ctx, runLogListOfTypes, arg.RunKeys, arg.EventTypes)
 	if err != nil {

@@ -73,6 +73,8 @@ var tableOwners = map[string]string{
 	"frames":              "run",
 	"run_heads":           "runlog",
 	"run_log":             "runlog",
+	"run_log_deltas":      "runlog",
+	"run_log_folds":       "runlog",
 	"run_leases":          "lease",
 	"ds_predict_receipts": "predict",
 	"auth_nonces":         "auth",

@@ -169,7 +169,11 @@ func (r *Rig) Forget(t testing.TB, runID string, seq int64) {
 	t.Helper()
 	_, err := r.Pool.Exec(t.Context(), `
 		WITH run AS (SELECT run_key FROM runs WHERE run_id = $1),
-		     floor AS (UPDATE run_heads SET oldest_seq = $2 + 1 WHERE run_key = (SELECT run_key FROM run))
+		     log AS (SELECT seq, event_hash FROM run_log JOIN run USING (run_key)
+		             UNION ALL SELECT seq, event_hash FROM run_log_deltas JOIN run USING (run_key)),
+		     floor AS (UPDATE run_heads SET oldest_seq = $2 + 1, floor_hash = (SELECT event_hash FROM log WHERE seq = $2)
+		               WHERE run_key = (SELECT run_key FROM run)),
+		     deltas AS (DELETE FROM run_log_deltas WHERE seq <= $2 AND run_key = (SELECT run_key FROM run))
 		DELETE FROM run_log WHERE seq <= $2 AND run_key = (SELECT run_key FROM run)`, runID, seq)
 	require.NoError(t, err)
 }

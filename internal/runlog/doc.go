@@ -1,4 +1,4 @@
-// Package runlog appends facts to a run's log, and reads them back.
+// Package runlog appends facts to a run's log, and reads them back, and lets them go.
 //
 // A log is the ordered events of one run. Its head, one narrow row, holds the
 // last seq and hash and whatever guards a change of the run: the lease epoch,
@@ -7,4 +7,8 @@
 // events, the rows that belong to them and the new head in one transaction.
 // Units of many runs that wait at the same time share one transaction (group
 // commit), so that a busy process pays for few flushes.
+//
+// Most events are deltas. They have a table of their own and fold, after their
+// run's end, into few rows that give each of them back as it was; Retention has
+// the sweeps.
 package runlog

@@ -34,3 +34,9 @@ func First(runID string, e event.Event) (payload, content, hash []byte, err erro
 	s, err := store(runID, 1, e, canon.FirstPrevHash(runID))
 	return s.payload, s.content[:], s.hash[:], err
 }
+
+// isDelta says whether events of a type are deltas: many, and of use only until
+// what they add up to is told whole. They have a table of their own.
+func isDelta(eventType string) bool {
+	return eventType == event.TypeMessageDelta || eventType == event.TypeReasoningDelta
+}

@@ -112,8 +112,10 @@ func (l *lane) write(items []*item) {
 // count adds the batch's events to a counter by type.
 func (b *batch) count(events *prometheus.CounterVec) {
 	byType := map[string]int{}
-	for _, t := range b.rows.EventTypes {
-		byType[t]++
+	for _, types := range [][]string{b.rows.EventTypes, b.deltas.EventTypes} {
+		for _, t := range types {
+			byType[t]++
+		}
 	}
 	for t, n := range byType {
 		events.WithLabelValues(t).Add(float64(n))
@@ -193,9 +195,10 @@ type batch struct {
 	heads  map[uuid.UUID]*Head
 	sender string // of the notification
 	grown  []uuid.UUID
-	has    map[uuid.UUID]bool // what grown holds
-	work   map[uuid.UUID]bool // among grown, those with a new frame or cancel
-	rows   db.RunLogInsertManyParams
+	has    map[uuid.UUID]bool        // what grown holds
+	work   map[uuid.UUID]bool        // among grown, those with a new frame or cancel
+	rows   db.RunLogInsertManyParams // control events
+	deltas db.RunLogInsertManyParams
 	stmts  []func(q *db.Queries) error
 }
 
@@ -211,7 +214,7 @@ func (b *batch) lock(ctx context.Context, conn *pgx.Conn, items []*item) error {
 		defer rows.Close()
 		for rows.Next() {
 			var r db.RunHead
-			if err := rows.Scan(&r.RunKey, &r.LatestSeq, &r.LatestHash, &r.OldestSeq, &r.LeaseEpoch,
+			if err := rows.Scan(&r.RunKey, &r.LatestSeq, &r.LatestHash, &r.OldestSeq, &r.FloorHash, &r.LeaseEpoch,
 				&r.FrameCount, &r.FramePosition, &r.Status, &r.CancelRequested); err != nil {
 				return err
 			}
@@ -233,6 +236,9 @@ func HeadOf(r db.RunHead) *Head {
 	h := &Head{Seq: r.LatestSeq, Oldest: r.OldestSeq, Epoch: r.LeaseEpoch, FrameCount: r.FrameCount,
 		FramePosition: r.FramePosition, Status: r.Status, CancelRequested: r.CancelRequested}
 	copy(h.Hash[:], r.LatestHash)
+	if r.FloorHash != nil {
+		h.FloorHash = (*[32]byte)(r.FloorHash)
+	}
 	return h
 }
 
@@ -310,6 +316,9 @@ func (b *batch) addEvents(u Unit, next *Head, change Change) error {
 	}
 	for i, s := range rows {
 		r := &b.rows
+		if isDelta(s.eventType) {
+			r = &b.deltas
+		}
 		r.RunKeys = append(r.RunKeys, u.RunKey)
 		r.Seqs = append(r.Seqs, next.Seq-int64(len(rows)-1-i))
 		r.EventTypes = append(r.EventTypes, s.eventType)
@@ -359,6 +368,11 @@ func refused(err error) bool {
 func (b *batch) queue(ctx context.Context, q *db.Queries) error {
 	if len(b.rows.Seqs) > 0 {
 		if err := q.RunLogInsertMany(ctx, b.rows); err != nil {
+			return err
+		}
+	}
+	if len(b.deltas.Seqs) > 0 {
+		if err := q.RunLogDeltaInsertMany(ctx, db.RunLogDeltaInsertManyParams(b.deltas)); err != nil {
 			return err
 		}
 	}

@@ -1,9 +1,13 @@
 package runlog
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -28,13 +32,54 @@ func GetHead(ctx context.Context, q db.DBTX, key uuid.UUID) (Head, error) {
 // Floor is the smallest cursor from which every later event is still kept.
 func (h Head) Floor() int64 { return h.Oldest - 1 }
 
-// After reads at most limit events after a seq, in order.
+// PrevHash is the hash of the event before the first one that is kept.
+func (h Head) PrevHash(runID string) [32]byte {
+	if h.FloorHash == nil {
+		return canon.FirstPrevHash(runID)
+	}
+	return *h.FloorHash
+}
+
+// After reads the limit events after a seq, fewer where the log ends, in order.
+// Deltas that were folded are given as they were.
 func After(ctx context.Context, q db.DBTX, key uuid.UUID, seq int64, limit int) ([]db.RunLog, error) {
-	rows, err := db.New(q).RunLogListAfter(ctx, db.RunLogListAfterParams{RunKey: key, AfterSeq: seq, MaxEvents: int32(limit)})
+	until := seq + int64(limit)
+	rows, err := db.New(q).RunLogListAfter(ctx, db.RunLogListAfterParams{RunKey: key, AfterSeq: seq, UntilSeq: until})
 	if err != nil {
 		return nil, fmt.Errorf("read the log: %w", err)
 	}
+	if n := len(rows); n > 0 && rows[n-1].Seq > until {
+		rows = rows[:n-1]
+	} else if n > 0 {
+		until = rows[n-1].Seq // the end of the log
+	} else {
+		return rows, nil
+	}
+	if int64(len(rows)) == until-seq {
+		return rows, nil
+	}
+	folds, err := db.New(q).RunLogFoldListAfter(ctx, db.RunLogFoldListAfterParams{RunKey: key, AfterSeq: seq, UntilSeq: until, LastSeq: until + stretchEvents})
+	if err != nil {
+		return nil, fmt.Errorf("read the log: %w", err)
+	}
+	if rows, err = unfold(rows, folds, seq, until); err != nil {
+		return nil, fmt.Errorf("read the log: %w", err)
+	}
 	return rows, nil
+}
+
+// unfold adds to rows the events of folds whose seqs are after one and not after
+// another. What is in both is the same.
+func unfold(rows []db.RunLog, folds []db.RunLogFoldListAfterRow, after, until int64) (_ []db.RunLog, err error) {
+	for _, f := range folds {
+		if rows, err = appendUnfolded(rows, f, after, until); err != nil {
+			return nil, err
+		}
+	}
+	slices.SortStableFunc(rows, func(a, b db.RunLog) int {
+		return cmp.Or(bytes.Compare(a.RunKey[:], b.RunKey[:]), cmp.Compare(a.Seq, b.Seq))
+	})
+	return slices.CompactFunc(rows, func(a, b db.RunLog) bool { return a.RunKey == b.RunKey && a.Seq == b.Seq }), nil
 }
 
 const pageEvents = 1000
@@ -60,11 +105,47 @@ func Each(ctx context.Context, q db.DBTX, key uuid.UUID, seq int64, f func(db.Ru
 
 // OfTypes reads the events of some types of some runs, by run and seq.
 func OfTypes(ctx context.Context, q db.DBTX, keys []uuid.UUID, types ...string) ([]db.RunLog, error) {
-	rows, err := db.New(q).RunLogListOfTypes(ctx, db.RunLogListOfTypesParams{RunKeys: keys, EventTypes: types})
+	var control, deltas []string
+	for _, t := range types {
+		if isDelta(t) {
+			deltas = append(deltas, t)
+		} else {
+			control = append(control, t)
+		}
+	}
+	var rows []db.RunLog
+	var err error
+	if len(control) > 0 {
+		rows, err = db.New(q).RunLogListOfTypes(ctx, db.RunLogListOfTypesParams{RunKeys: keys, EventTypes: control})
+	}
+	if err == nil && len(deltas) > 0 {
+		rows, err = withDeltas(ctx, q, keys, deltas, rows)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read the log: %w", err)
 	}
 	return rows, nil
+}
+
+// withDeltas adds the deltas of some types. A run's deltas may be there and
+// folded as well; both are the same events.
+func withDeltas(ctx context.Context, q db.DBTX, keys []uuid.UUID, types []string, rows []db.RunLog) ([]db.RunLog, error) {
+	deltas, err := db.New(q).RunLogDeltaListOfTypes(ctx, db.RunLogDeltaListOfTypesParams{RunKeys: keys, EventTypes: types})
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range deltas {
+		rows = append(rows, db.RunLog(d))
+	}
+	folds, err := db.New(q).RunLogFoldListOfTypes(ctx, db.RunLogFoldListOfTypesParams{RunKeys: keys, EventTypes: types})
+	if err != nil {
+		return nil, err
+	}
+	all := make([]db.RunLogFoldListAfterRow, len(folds))
+	for i, f := range folds {
+		all[i] = db.RunLogFoldListAfterRow(f)
+	}
+	return unfold(rows, all, 0, math.MaxInt64)
 }
 
 // Decode reads a stored payload into its type, in today's shape.
@@ -74,51 +155,6 @@ func Decode(r db.RunLog) (event.Event, error) {
 		return nil, fmt.Errorf("event %d: %w", r.Seq, err)
 	}
 	return e, nil
-}
-
-// ChainError names the first event whose hash is not what the events make it.
-type ChainError struct {
-	Seq   int64
-	Cause string
-}
-
-func (e *ChainError) Error() string {
-	return fmt.Sprintf("the chain breaks at seq %d: %s", e.Seq, e.Cause)
-}
-
-// Verify recomputes a whole log's chain, from its first event to its head, and
-// returns how many events it has. A broken chain is a *ChainError.
-func Verify(ctx context.Context, q db.DBTX, key uuid.UUID, runID string) (int64, error) {
-	prev, seq := canon.FirstPrevHash(runID), int64(0)
-	err := Each(ctx, q, key, 0, func(r db.RunLog) error {
-		seq++
-		if r.Seq != seq {
-			return &ChainError{seq, fmt.Sprintf("the next stored seq is %d", r.Seq)}
-		}
-		if canon.Sum(r.Payload) != canon.Digest(r.ContentHash) {
-			return &ChainError{seq, "the payload is not the one that was hashed"}
-		}
-		hash, err := canon.EventHash(runID, r.Seq, r.EventType, int(r.EventVersion), canon.Digest(r.ContentHash), prev)
-		if err != nil {
-			return err
-		}
-		if hash != canon.Digest(r.EventHash) {
-			return &ChainError{seq, "the event is not the one that was hashed"}
-		}
-		prev = hash
-		return nil
-	})
-	if err != nil {
-		return seq, err
-	}
-	head, err := GetHead(ctx, q, key)
-	if err != nil {
-		return seq, err
-	}
-	if head.Seq != seq || canon.Digest(head.Hash) != prev {
-		return seq, &ChainError{head.Seq, fmt.Sprintf("the head is at %d, the events end at %d", head.Seq, seq)}
-	}
-	return seq, nil
 }
 
 // LockHead locks a head for the rest of the transaction. Whoever changes the

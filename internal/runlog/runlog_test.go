@@ -192,11 +192,11 @@ func TestAWithdrawnUnitWritesNothing(t *testing.T) {
 func TestVerifyNamesTheFirstBadEvent(t *testing.T) {
 	t.Parallel()
 	for name, tamper := range map[string]string{
-		"payload":   `UPDATE run_log SET payload = '{"delta":"y","part_id":"p"}' WHERE seq = 3`,
-		"type":      `UPDATE run_log SET event_type = 'message.started' WHERE seq = 3`,
-		"missing":   `DELETE FROM run_log WHERE seq = 3`,
-		"cut off":   `DELETE FROM run_log WHERE seq >= 3`,
-		"reordered": `UPDATE run_log SET seq = seq + 100 WHERE seq = 3`,
+		"payload":   `UPDATE run_log_deltas SET payload = '{"delta":"y","part_id":"p"}' WHERE seq = 3`,
+		"type":      `UPDATE run_log_deltas SET event_type = 'message.started' WHERE seq = 3`,
+		"missing":   `DELETE FROM run_log_deltas WHERE seq = 3`,
+		"cut off":   `DELETE FROM run_log_deltas WHERE seq >= 3`,
+		"reordered": `UPDATE run_log_deltas SET seq = seq + 100 WHERE seq = 3`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -256,7 +256,7 @@ func TestTheLogsQuestionsUseIndexes(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.New(t)
 	for question, sql := range map[string]string{
-		"a thread's events by time": `SELECT e.* FROM runs r JOIN run_log e USING (run_key) WHERE r.thread_id = 't' ORDER BY r.inserted_at, e.seq`,
+		"a thread's events by time": `SELECT e.* FROM runs r JOIN run_events e USING (run_key) WHERE r.thread_id = 't' ORDER BY r.inserted_at, e.seq`,
 		"a run's events by time":    `SELECT * FROM run_events WHERE run_id = 'r' ORDER BY created_at`,
 	} {
 		rows, err := pool.Query(t.Context(), `EXPLAIN `+sql)

@@ -32,10 +32,11 @@ var (
 type Head struct {
 	Seq             int64
 	Hash            [32]byte
-	Oldest          int64 // the first seq that is kept
-	Epoch           int64 // the lease epoch that may write
-	FrameCount      int64 // frames accepted
-	FramePosition   int64 // frames finished
+	Oldest          int64     // the first seq that is kept
+	FloorHash       *[32]byte // hash of the event before it, nil while everything is kept
+	Epoch           int64     // the lease epoch that may write
+	FrameCount      int64     // frames accepted
+	FramePosition   int64     // frames finished
 	Status          string
 	CancelRequested bool
 }

@@ -108,8 +108,8 @@ func eventPage(ctx context.Context, q db.DBTX, r db.Run, cursor int64, limit int
 		Floor: head.Floor(), Head: head.Seq, Closed: runlog.Terminal(head.Status),
 	}
 	var prev *canon.Digest
-	if cursor == 0 {
-		first := canon.FirstPrevHash(r.RunID)
+	if cursor == head.Floor() {
+		first := canon.Digest(head.PrevHash(r.RunID))
 		prev = &first
 	}
 	for _, row := range rows {

@@ -1,12 +1,12 @@
 package stream
 
 import (
-	"bytes"
 	"fmt"
 	"strconv"
 
 	"github.com/openagentsinc/openagents-runtime/gen/db"
 	"github.com/openagentsinc/openagents-runtime/gen/event"
+	"github.com/openagentsinc/openagents-runtime/internal/runlog"
 )
 
 // Part is the block of one event: a data line with the part that clients of the
@@ -28,7 +28,7 @@ func appendPart(b []byte, row db.RunLog) ([]byte, error) {
 
 func appendData(b []byte, row db.RunLog) ([]byte, error) {
 	if row.EventType == event.TypeMessageDelta && row.EventVersion == 1 {
-		if text, id, ok := deltaLiterals(row.Payload); ok {
+		if text, id, ok := runlog.DeltaLiterals(row.Payload); ok {
 			return appendDelta(b, "text-delta", id, text), nil
 		}
 	}
@@ -126,34 +126,4 @@ func appendDelta(b []byte, partType string, id, delta []byte) []byte {
 	b = append(b, `","delta":"`...)
 	b = appendLiteral(b, delta)
 	return append(b, "\"}\n"...)
-}
-
-// deltaLiterals takes the two strings out of a delta's canonical payload, as
-// they stand between their quotes.
-func deltaLiterals(payload []byte) (text, id []byte, ok bool) {
-	rest, ok := bytes.CutPrefix(payload, []byte(`{"delta":"`))
-	if !ok {
-		return nil, nil, false
-	}
-	if text, rest, ok = cutLiteral(rest); !ok {
-		return nil, nil, false
-	}
-	if rest, ok = bytes.CutPrefix(rest, []byte(`,"part_id":"`)); !ok {
-		return nil, nil, false
-	}
-	id, rest, ok = cutLiteral(rest)
-	return text, id, ok && string(rest) == "}"
-}
-
-// cutLiteral cuts a JSON string at its closing quote.
-func cutLiteral(b []byte) (literal, rest []byte, ok bool) {
-	for i := 0; i < len(b); i++ {
-		switch b[i] {
-		case '\\':
-			i++
-		case '"':
-			return b[:i], b[i+1:], true
-		}
-	}
-	return nil, nil, false
 }

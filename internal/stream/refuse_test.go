@@ -55,7 +55,7 @@ func TestAGapInTheLogBreaksTheStreamOff(t *testing.T) {
 	g := newRig(t, stream.Config{})
 	r := runtest.Run(t, g.Pool)
 	g.Append(t, r, runtest.Reply(words(10)...)...)
-	_, err := g.Pool.Exec(t.Context(), "DELETE FROM run_log WHERE run_key = $1 AND seq BETWEEN 5 AND 6", r.RunKey)
+	_, err := g.Pool.Exec(t.Context(), "DELETE FROM run_log_deltas WHERE run_key = $1 AND seq BETWEEN 5 AND 6", r.RunKey)
 	require.NoError(t, err)
 
 	got := blocksOf(g.get(t, r, 0)).brokenEnd(t)

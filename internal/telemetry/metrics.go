@@ -25,6 +25,7 @@ const (
 	Provider    Label = "provider"     // configured providers
 	Reason      Label = "reason"       // refusal reasons of auth
 	Signature   Label = "signature"    // signatures in schemas/ds
+	Sweep       Label = "sweep"        // sweeps that cmd/openagents-runtime names
 )
 
 // Metrics makes and registers the metrics of one process. Each room asks for
@@ -87,5 +88,5 @@ func names(labels []Label) []string {
 
 var known = map[Label]bool{
 	Operation: true, StatusClass: true, Outcome: true, EventType: true, ReasonClass: true,
-	RunStatus: true, Provider: true, Reason: true, Signature: true,
+	RunStatus: true, Provider: true, Reason: true, Signature: true, Sweep: true,
 }

@@ -45,4 +45,10 @@ var (
 	StreamBlocks  = Metric{"stream_blocks_total", "Events sent to readers.", nil}
 	StreamEnds    = Metric{"stream_ends_total", "Streams that ended, by how; all but done were broken off.", []Label{Outcome}}
 	StreamCatchUp = Metric{"stream_catch_up_seconds", "Time from opening a stream until its reader had all events that were there, if there were any.", nil}
+
+	// Upkeep.
+
+	SweepPasses  = Metric{"sweep_passes_total", "Passes of the janitor's sweeps.", []Label{Sweep, Outcome}}
+	SweepChanges = Metric{"sweep_changes_total", "What sweeps changed: rows, runs or partitions.", []Label{Sweep}}
+	SweepSeconds = Metric{"sweep_seconds", "Time of one pass of a sweep.", []Label{Sweep}}
 )
