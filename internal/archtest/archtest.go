@@ -58,6 +58,7 @@ var arrows = map[string]string{
 	// For tests and tools.
 	"archtest":     "",
 	"testrun":      "devdb",
+	"mutation":     "devdb",
 	"bench":        "*",
 	"contractgen":  "canon",
 	"dbtest":       "*",
@@ -74,6 +75,7 @@ var tableOwners = map[string]string{
 	"run_heads":           "runlog",
 	"run_log":             "runlog",
 	"run_leases":          "lease",
+	"checkpoints":         "executor",
 	"ds_predict_receipts": "predict",
 	"auth_nonces":         "auth",
 }
