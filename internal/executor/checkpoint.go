@@ -129,7 +129,7 @@ func pastOf(row db.Checkpoint, head int64) (past, error) {
 	if row.Seq < 1 || row.Seq > head {
 		return past{}, fmt.Errorf("it is at seq %d, the log ends at %d", row.Seq, head)
 	}
-	if s.Steps < 0 || s.Started != (s.Steps > 0) {
+	if s.Steps < 0 || s.Steps > 0 && !s.Started {
 		return past{}, fmt.Errorf("it counts %d steps of a run that has started: %t", s.Steps, s.Started)
 	}
 	return s.past(), nil
