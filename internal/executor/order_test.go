@@ -148,6 +148,7 @@ func (s *story) check(t *testing.T, pool *pgxpool.Pool) string {
 	appended, finished := []string{}, []string{}
 	var calls, openStep, closed int64
 	var end *event.RunFinishedV1
+	asked := false // to cancel
 	require.NoError(s.rt, runlog.Each(t.Context(), pool, s.r.RunKey, 0, func(row db.RunLog) error {
 		happened, err := runlog.Decode(row)
 		if err != nil {
@@ -171,6 +172,10 @@ func (s *story) check(t *testing.T, pool *pgxpool.Pool) string {
 		case event.StepDiscardedV1:
 			require.Equal(s.rt, openStep, e.Step)
 			openStep = 0
+		case event.RunCancelRequestedV1:
+			asked = true
+		case event.MessageDeltaV1:
+			require.False(s.rt, asked, "what the model says after a cancel is recorded")
 		case event.PredictFinishedV1:
 			calls += e.Usage.ModelCalls
 		case event.RunFinishedV1:
