@@ -24,7 +24,8 @@ const (
 	unbuilt   verdict = "DOES NOT BUILD: write it anew"
 )
 
-// tree is a copy of the working tree. It shares the build cache.
+// tree is a copy of the working tree. What it depends on comes from the build
+// cache that all share.
 type tree string
 
 // copyTree copies what git knows or would add, as it is now.
@@ -112,10 +113,9 @@ type result struct {
 	output         string
 }
 
-// test runs some tests of a package. Without paths in what is built, another
-// copy of the tree is built from the same cache.
+// test runs some tests of a package.
 func (t tree) test(ctx context.Context, pkg string, tests ...string) (result, error) {
-	cmd := exec.CommandContext(ctx, "go", "test", "-json", "-trimpath", "-count=1", "-timeout=120s",
+	cmd := exec.CommandContext(ctx, "go", "test", "-json", "-count=1", "-timeout=120s",
 		"-run", "^("+strings.Join(tests, "|")+")$", pkg)
 	cmd.Dir = string(t)
 	cmd.Env = append(os.Environ(), "TEST_DATABASE_URL=") // a server of its own: failed tests leave databases
