@@ -92,8 +92,11 @@ func (l *lane) write(items []*item) {
 	}
 	l.a.units.Observe(float64(len(items)))
 	l.a.seconds.Observe(time.Since(begun).Seconds())
+	var again []*item
 	for _, it := range items {
 		switch out, ok := b.out[it]; {
+		case ok && out.err != nil && out.unwritten && err != nil:
+			again = append(again, it)
 		case ok && out.err != nil:
 			it.answer(Ack{}, out.err)
 		case err != nil:
@@ -102,6 +105,8 @@ func (l *lane) write(items []*item) {
 			it.answer(out.ack, nil)
 		}
 	}
+	// Refused because of what was not written, or may not be: they decide anew.
+	l.write(again)
 	if err == nil {
 		l.a.watch.Wake(b.grown, slices.Collect(maps.Keys(b.work)))
 		b.count(l.a.events)
@@ -133,8 +138,9 @@ func (l *lane) commit(ctx context.Context, items []*item) (*batch, error) {
 		return b, rollback(conn.Conn(), err)
 	}
 	for _, it := range items {
+		unwritten := b.has[it.unit.RunKey]
 		ack, err := b.add(it.unit)
-		b.out[it] = outcome{ack, err}
+		b.out[it] = outcome{ack, err, unwritten}
 	}
 	if len(b.grown) == 0 && len(b.stmts) == 0 {
 		return b, rollback(conn.Conn(), nil)
@@ -157,8 +163,9 @@ func rollback(conn *pgx.Conn, cause error) error {
 }
 
 type outcome struct {
-	ack Ack
-	err error
+	ack       Ack
+	err       error
+	unwritten bool // decided by a head that the batch has yet to write
 }
 
 // batch is what one transaction writes.

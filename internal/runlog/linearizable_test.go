@@ -87,7 +87,8 @@ func TestAppendsAreLinearizable(t *testing.T) {
 			case <-time.After(10 * time.Millisecond):
 			}
 			if _, err := killer.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_locks WHERE relation = 'run_heads'::regclass
-				AND mode IN ('RowShareLock', 'RowExclusiveLock') AND pid <> pg_backend_pid() ORDER BY random() LIMIT 1`); err != nil {
+				AND mode IN ('RowShareLock', 'RowExclusiveLock') AND pid <> pg_backend_pid()
+				AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) ORDER BY random() LIMIT 1`); err != nil {
 				t.Error(err)
 			}
 		}
