@@ -62,3 +62,13 @@ contract-check: ## Check the contract: gen/ up to date, lint, examples, fixtures
 contract-accept: ## Make the present contract the one that later changes are compared with
 	go run ./internal/contractgen accept
 # --- end of contract ---------------------------------------------------------
+
+# --- mutation: tests that notice broken code ---------------------------------
+.PHONY: mutation mutation-quick
+
+mutation: ## Break the code on purpose, patch by patch; each must turn its test red
+	go run ./internal/mutation $(PATCHES)
+
+mutation-quick: ## The same with three patches
+	go run ./internal/mutation -short
+# --- end of mutation ---------------------------------------------------------

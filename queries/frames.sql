@@ -9,3 +9,16 @@ SELECT * FROM frames WHERE run_key = @run_key AND frame_id = @frame_id;
 -- name: FrameGetNext :one
 -- The first frame after a position.
 SELECT * FROM frames WHERE run_key = @run_key AND frame_seq > @after_seq ORDER BY frame_seq LIMIT 1;
+
+-- name: FrameListNewest :many
+-- The newest frames before a frame_seq of each of some runs, a few of each run,
+-- newest first. It reads no further back than that.
+SELECT f.run_key, f.frame_seq, f.frame_id, f.frame_type, f.payload, f.event_seq
+FROM (SELECT unnest(@run_keys::uuid[]) AS run_key, unnest(@before_seqs::bigint[]) AS before_seq) u
+CROSS JOIN LATERAL (
+    SELECT r.* FROM frames r
+    WHERE r.run_key = u.run_key AND r.frame_seq < u.before_seq
+    ORDER BY r.frame_seq DESC
+    LIMIT @max_frames::integer
+) f
+ORDER BY f.run_key, f.frame_seq DESC;

@@ -9,9 +9,11 @@ ON CONFLICT (run_key) DO UPDATE
 SET lease_owner = excluded.lease_owner, lease_epoch = l.lease_epoch + 1,
     lease_expires_at = excluded.lease_expires_at, heartbeat_at = clock_timestamp(),
     lost_count = CASE WHEN l.released THEN 0 ELSE l.lost_count + 1 END,
+    lost_since = CASE WHEN NOT l.released THEN coalesce(l.lost_since, l.lease_expires_at) END,
     released = false
 WHERE l.lease_expires_at < coalesce(sqlc.narg('now')::timestamptz, clock_timestamp())
-RETURNING l.lease_epoch, l.lost_count;
+RETURNING l.lease_epoch, l.lost_count, l.lost_since, l.progress_seq,
+  coalesce((extract(epoch FROM coalesce(sqlc.narg('now')::timestamptz, clock_timestamp()) - l.lost_since) * 1000)::bigint, 0)::bigint AS lost_for_ms;
 
 -- name: RunLeaseRenewMany :many
 -- One heartbeat for all leases of a process. A lease that is not returned is
@@ -34,7 +36,7 @@ WHERE run_key = @run_key AND lease_epoch = @lease_epoch AND NOT released;
 
 -- name: RunLeaseProgress :exec
 -- Notes how far the holder has come; a recovery that gets further is progress.
-UPDATE run_leases SET progress_seq = @progress_seq, lost_count = 0
+UPDATE run_leases SET progress_seq = @progress_seq, lost_count = 0, lost_since = NULL
 WHERE run_key = @run_key AND lease_epoch = @lease_epoch;
 
 -- name: RunLeaseGet :one

@@ -34,3 +34,26 @@ SELECT run_key, seq, event_type, event_version, payload, content_hash, event_has
 FROM run_log
 WHERE run_key = ANY(@run_keys::uuid[]) AND event_type = ANY(@event_types::text[])
 ORDER BY run_key, seq;
+
+-- name: RunLogListOfTypesAfter :many
+-- A page of the events of some types after a seq, in seq order.
+SELECT run_key, seq, event_type, event_version, payload, content_hash, event_hash,
+       traceparent, request_id, inserted_at
+FROM run_log
+WHERE run_key = @run_key AND seq > @after_seq AND event_type = ANY(@event_types::text[])
+ORDER BY seq
+LIMIT @max_events;
+
+-- name: RunLogListNewestOfTypes :many
+-- The newest events of some types before a seq of each of some runs, a few of
+-- each run, newest first. It reads no further back than that.
+SELECT l.run_key, l.seq, l.event_type, l.event_version, l.payload, l.content_hash, l.event_hash,
+       l.traceparent, l.request_id, l.inserted_at
+FROM (SELECT unnest(@run_keys::uuid[]) AS run_key, unnest(@before_seqs::bigint[]) AS before_seq) u
+CROSS JOIN LATERAL (
+    SELECT e.* FROM run_log e
+    WHERE e.run_key = u.run_key AND e.seq < u.before_seq AND e.event_type = ANY(@event_types::text[])
+    ORDER BY e.seq DESC
+    LIMIT @max_events::integer
+) l
+ORDER BY l.run_key, l.seq DESC;

@@ -106,3 +106,59 @@ func (q *Queries) FrameInsert(ctx context.Context, arg FrameInsertParams) error 
 	)
 	return err
 }
+
+const frameListNewest = `-- name: FrameListNewest :many
+SELECT f.run_key, f.frame_seq, f.frame_id, f.frame_type, f.payload, f.event_seq
+FROM (SELECT unnest($1::uuid[]) AS run_key, unnest($2::bigint[]) AS before_seq) u
+CROSS JOIN LATERAL (
+    SELECT r.run_key, r.frame_seq, r.frame_id, r.frame_type, r.payload, r.payload_hash, r.source, r.event_seq, r.traceparent, r.tracestate, r.request_id, r.inserted_at FROM frames r
+    WHERE r.run_key = u.run_key AND r.frame_seq < u.before_seq
+    ORDER BY r.frame_seq DESC
+    LIMIT $3::integer
+) f
+ORDER BY f.run_key, f.frame_seq DESC
+`
+
+type FrameListNewestParams struct {
+	RunKeys    []uuid.UUID
+	BeforeSeqs []int64
+	MaxFrames  int32
+}
+
+type FrameListNewestRow struct {
+	RunKey    uuid.UUID
+	FrameSeq  int64
+	FrameID   string
+	FrameType string
+	Payload   []byte
+	EventSeq  int64
+}
+
+// The newest frames before a frame_seq of each of some runs, a few of each run,
+// newest first. It reads no further back than that.
+func (q *Queries) FrameListNewest(ctx context.Context, arg FrameListNewestParams) ([]FrameListNewestRow, error) {
+	rows, err := q.db.Query(ctx, frameListNewest, arg.RunKeys, arg.BeforeSeqs, arg.MaxFrames)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []FrameListNewestRow{}
+	for rows.Next() {
+		var i FrameListNewestRow
+		if err := rows.Scan(
+			&i.RunKey,
+			&i.FrameSeq,
+			&i.FrameID,
+			&i.FrameType,
+			&i.Payload,
+			&i.EventSeq,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}

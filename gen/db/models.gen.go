@@ -10,6 +10,15 @@ import (
 	"github.com/google/uuid"
 )
 
+type Checkpoint struct {
+	RunKey       uuid.UUID
+	StateVersion int32
+	Seq          int64
+	State        []byte
+	LeaseEpoch   int64
+	InsertedAt   time.Time
+}
+
 type DsPredictReceipt struct {
 	ReceiptID   string
 	RunKey      uuid.UUID
@@ -88,6 +97,7 @@ type RunLease struct {
 	Released       bool
 	ProgressSeq    int64
 	LostCount      int64
+	LostSince      *time.Time
 }
 
 type RunLog struct {

@@ -16,12 +16,18 @@ type Querier interface {
 	// disk; the setting ends with the statement.
 	AuthNonceRemember(ctx context.Context, arg AuthNonceRememberParams) (int64, error)
 	AuthNonceSweep(ctx context.Context) (int64, error)
+	CheckpointGet(ctx context.Context, runKey uuid.UUID) (Checkpoint, error)
+	// Keeps the newest checkpoint of a run. One of an earlier epoch changes nothing.
+	CheckpointPut(ctx context.Context, arg CheckpointPutParams) error
 	DsPredictReceiptInsert(ctx context.Context, arg DsPredictReceiptInsertParams) error
 	DsPredictReceiptListOfRun(ctx context.Context, runKey uuid.UUID) ([]DsPredictReceipt, error)
 	FrameGet(ctx context.Context, arg FrameGetParams) (Frame, error)
 	// The first frame after a position.
 	FrameGetNext(ctx context.Context, arg FrameGetNextParams) (Frame, error)
 	FrameInsert(ctx context.Context, arg FrameInsertParams) error
+	// The newest frames before a frame_seq of each of some runs, a few of each run,
+	// newest first. It reads no further back than that.
+	FrameListNewest(ctx context.Context, arg FrameListNewestParams) ([]FrameListNewestRow, error)
 	// Milliseconds of work since the run was started, by the database's clock.
 	RunElapsed(ctx context.Context, runKey uuid.UUID) (int64, error)
 	// The one terminal status.
@@ -111,8 +117,13 @@ type Querier interface {
 	// the planner believes of the run's length. One row more, with nothing but a
 	// seq, says that control events follow the range.
 	RunLogListAfter(ctx context.Context, arg RunLogListAfterParams) ([]RunLog, error)
+	// The newest events of some types before a seq of each of some runs, a few of
+	// each run, newest first. It reads no further back than that.
+	RunLogListNewestOfTypes(ctx context.Context, arg RunLogListNewestOfTypesParams) ([]RunLog, error)
 	// The control events of some types of some runs, in the order of the runs' keys.
 	RunLogListOfTypes(ctx context.Context, arg RunLogListOfTypesParams) ([]RunLog, error)
+	// A page of the events of some types after a seq, in seq order.
+	RunLogListOfTypesAfter(ctx context.Context, arg RunLogListOfTypesAfterParams) ([]RunLog, error)
 	// Notes that there is something to do, in the commit of the frame.
 	RunSetRunnable(ctx context.Context, runKey uuid.UUID) error
 	// Follows the head's status, in the commit that changes it. A run that waits has

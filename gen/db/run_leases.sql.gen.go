@@ -20,9 +20,11 @@ ON CONFLICT (run_key) DO UPDATE
 SET lease_owner = excluded.lease_owner, lease_epoch = l.lease_epoch + 1,
     lease_expires_at = excluded.lease_expires_at, heartbeat_at = clock_timestamp(),
     lost_count = CASE WHEN l.released THEN 0 ELSE l.lost_count + 1 END,
+    lost_since = CASE WHEN NOT l.released THEN coalesce(l.lost_since, l.lease_expires_at) END,
     released = false
 WHERE l.lease_expires_at < coalesce($3::timestamptz, clock_timestamp())
-RETURNING l.lease_epoch, l.lost_count
+RETURNING l.lease_epoch, l.lost_count, l.lost_since, l.progress_seq,
+  coalesce((extract(epoch FROM coalesce($3::timestamptz, clock_timestamp()) - l.lost_since) * 1000)::bigint, 0)::bigint AS lost_for_ms
 `
 
 type RunLeaseAcquireParams struct {
@@ -33,8 +35,11 @@ type RunLeaseAcquireParams struct {
 }
 
 type RunLeaseAcquireRow struct {
-	LeaseEpoch int64
-	LostCount  int64
+	LeaseEpoch  int64
+	LostCount   int64
+	LostSince   *time.Time
+	ProgressSeq int64
+	LostForMs   int64
 }
 
 // Takes the lease when it is free or expired, under the locked head. Every
@@ -48,7 +53,13 @@ func (q *Queries) RunLeaseAcquire(ctx context.Context, arg RunLeaseAcquireParams
 		arg.Ttl,
 	)
 	var i RunLeaseAcquireRow
-	err := row.Scan(&i.LeaseEpoch, &i.LostCount)
+	err := row.Scan(
+		&i.LeaseEpoch,
+		&i.LostCount,
+		&i.LostSince,
+		&i.ProgressSeq,
+		&i.LostForMs,
+	)
 	return i, err
 }
 
@@ -63,7 +74,7 @@ func (q *Queries) RunLeaseExpire(ctx context.Context, runKey uuid.UUID) error {
 }
 
 const runLeaseGet = `-- name: RunLeaseGet :one
-SELECT run_key, lease_owner, lease_epoch, lease_expires_at, heartbeat_at, released, progress_seq, lost_count FROM run_leases WHERE run_key = $1
+SELECT run_key, lease_owner, lease_epoch, lease_expires_at, heartbeat_at, released, progress_seq, lost_count, lost_since FROM run_leases WHERE run_key = $1
 `
 
 func (q *Queries) RunLeaseGet(ctx context.Context, runKey uuid.UUID) (RunLease, error) {
@@ -78,12 +89,13 @@ func (q *Queries) RunLeaseGet(ctx context.Context, runKey uuid.UUID) (RunLease, 
 		&i.Released,
 		&i.ProgressSeq,
 		&i.LostCount,
+		&i.LostSince,
 	)
 	return i, err
 }
 
 const runLeaseProgress = `-- name: RunLeaseProgress :exec
-UPDATE run_leases SET progress_seq = $1, lost_count = 0
+UPDATE run_leases SET progress_seq = $1, lost_count = 0, lost_since = NULL
 WHERE run_key = $2 AND lease_epoch = $3
 `
 

@@ -106,6 +106,64 @@ func (q *Queries) RunLogListAfter(ctx context.Context, arg RunLogListAfterParams
 	return items, nil
 }
 
+const runLogListNewestOfTypes = `-- name: RunLogListNewestOfTypes :many
+SELECT l.run_key, l.seq, l.event_type, l.event_version, l.payload, l.content_hash, l.event_hash,
+       l.traceparent, l.request_id, l.inserted_at
+FROM (SELECT unnest($1::uuid[]) AS run_key, unnest($2::bigint[]) AS before_seq) u
+CROSS JOIN LATERAL (
+    SELECT e.run_key, e.seq, e.event_type, e.event_version, e.payload, e.content_hash, e.event_hash, e.traceparent, e.request_id, e.inserted_at FROM run_log e
+    WHERE e.run_key = u.run_key AND e.seq < u.before_seq AND e.event_type = ANY($3::text[])
+    ORDER BY e.seq DESC
+    LIMIT $4::integer
+) l
+ORDER BY l.run_key, l.seq DESC
+`
+
+type RunLogListNewestOfTypesParams struct {
+	RunKeys    []uuid.UUID
+	BeforeSeqs []int64
+	EventTypes []string
+	MaxEvents  int32
+}
+
+// The newest events of some types before a seq of each of some runs, a few of
+// each run, newest first. It reads no further back than that.
+func (q *Queries) RunLogListNewestOfTypes(ctx context.Context, arg RunLogListNewestOfTypesParams) ([]RunLog, error) {
+	rows, err := q.db.Query(ctx, runLogListNewestOfTypes,
+		arg.RunKeys,
+		arg.BeforeSeqs,
+		arg.EventTypes,
+		arg.MaxEvents,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []RunLog{}
+	for rows.Next() {
+		var i RunLog
+		if err := rows.Scan(
+			&i.RunKey,
+			&i.Seq,
+			&i.EventType,
+			&i.EventVersion,
+			&i.Payload,
+			&i.ContentHash,
+			&i.EventHash,
+			&i.Traceparent,
+			&i.RequestID,
+			&i.InsertedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const runLogListOfTypes = `-- name: RunLogListOfTypes :many
 SELECT run_key, seq, event_type, event_version, payload, content_hash, event_hash,
        traceparent, request_id, inserted_at
@@ -122,6 +180,59 @@ type RunLogListOfTypesParams struct {
 // The control events of some types of some runs, in the order of the runs' keys.
 func (q *Queries) RunLogListOfTypes(ctx context.Context, arg RunLogListOfTypesParams) ([]RunLog, error) {
 	rows, err := q.db.Query(ctx, runLogListOfTypes, arg.RunKeys, arg.EventTypes)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []RunLog{}
+	for rows.Next() {
+		var i RunLog
+		if err := rows.Scan(
+			&i.RunKey,
+			&i.Seq,
+			&i.EventType,
+			&i.EventVersion,
+			&i.Payload,
+			&i.ContentHash,
+			&i.EventHash,
+			&i.Traceparent,
+			&i.RequestID,
+			&i.InsertedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const runLogListOfTypesAfter = `-- name: RunLogListOfTypesAfter :many
+SELECT run_key, seq, event_type, event_version, payload, content_hash, event_hash,
+       traceparent, request_id, inserted_at
+FROM run_log
+WHERE run_key = $1 AND seq > $2 AND event_type = ANY($3::text[])
+ORDER BY seq
+LIMIT $4
+`
+
+type RunLogListOfTypesAfterParams struct {
+	RunKey     uuid.UUID
+	AfterSeq   int64
+	EventTypes []string
+	MaxEvents  int32
+}
+
+// A page of the events of some types after a seq, in seq order.
+func (q *Queries) RunLogListOfTypesAfter(ctx context.Context, arg RunLogListOfTypesAfterParams) ([]RunLog, error) {
+	rows, err := q.db.Query(ctx, runLogListOfTypesAfter,
+		arg.RunKey,
+		arg.AfterSeq,
+		arg.EventTypes,
+		arg.MaxEvents,
+	)
 	if err != nil {
 		return nil, err
 	}

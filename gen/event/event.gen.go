@@ -4,6 +4,8 @@
 package event
 
 import (
+	"time"
+
 	ds "github.com/openagentsinc/openagents-runtime/gen/ds"
 )
 
@@ -324,8 +326,14 @@ type RunExecutorLostV1 struct {
 	// Attempt Recoveries without progress, this one included.
 	Attempt int64 `json:"attempt"`
 
+	// LastProgressSeq The seq of the last commit that was progress; absent when there was none.
+	LastProgressSeq *int64 `json:"last_progress_seq,omitempty"`
+
 	// LostEpoch The epoch of the lost lease.
 	LostEpoch int64 `json:"lost_epoch"`
+
+	// LostSince When the first of these losses was: the moment at which its lease ran out, by the database's clock.
+	LostSince *time.Time `json:"lost_since,omitempty"`
 }
 
 // RunFinishedV1 The run's one terminal status.

@@ -58,6 +58,7 @@ var arrows = map[string]string{
 	// For tests and tools.
 	"archtest":     "",
 	"testrun":      "devdb",
+	"mutation":     "devdb",
 	"bench":        "*",
 	"contractgen":  "canon",
 	"dbtest":       "*",
@@ -76,6 +77,7 @@ var tableOwners = map[string]string{
 	"run_log_deltas":      "runlog",
 	"run_log_folds":       "runlog",
 	"run_leases":          "lease",
+	"checkpoints":         "executor",
 	"ds_predict_receipts": "predict",
 	"auth_nonces":         "auth",
 }

@@ -29,6 +29,10 @@ type Config struct {
 	// MaxLosses is how many executors in a row may be lost without progress
 	// before the run is failed.
 	MaxLosses int64
+	// MaxLostFor is how long executors may be lost one after another without
+	// progress, from the first loss, before the run is failed. It counts from
+	// the second loss on: whatever stopped the first, the run is taken up once.
+	MaxLostFor time.Duration
 	// MaxAttempts is how often a step is tried when its model call breaks.
 	MaxAttempts int64
 	// Limits are the caps of a run that names none.
@@ -37,12 +41,16 @@ type Config struct {
 	Window int
 	// ThreadRuns is how many earlier runs of the thread are looked at.
 	ThreadRuns int
+	// CheckpointSteps and CheckpointEvents are how many steps or events may
+	// follow a checkpoint before the end of a step saves another.
+	CheckpointSteps, CheckpointEvents int64
 }
 
 // DefaultConfig is what a small machine can do.
 func DefaultConfig() Config {
 	return Config{
-		MaxRuns: 256, Tick: time.Second, MaxLosses: 3, MaxAttempts: 3, Window: 48 << 10, ThreadRuns: 20,
+		MaxRuns: 256, Tick: time.Second, MaxLosses: 3, MaxLostFor: time.Hour, MaxAttempts: 3,
+		Window: 48 << 10, ThreadRuns: 20, CheckpointSteps: 8, CheckpointEvents: 1024,
 		Limits: run.Limits{MaxSteps: 500, MaxWallClockMs: (24 * time.Hour).Milliseconds(), MaxTokens: 5_000_000, MaxModelCalls: 500},
 	}
 }
@@ -59,20 +67,22 @@ type Executor struct {
 	sessions map[uuid.UUID]*session
 	wg       sync.WaitGroup
 
-	steps    *prometheus.CounterVec
-	finished *prometheus.CounterVec
-	panics   prometheus.Counter
-	active   prometheus.Gauge
+	steps       *prometheus.CounterVec
+	finished    *prometheus.CounterVec
+	checkpoints *prometheus.CounterVec
+	panics      prometheus.Counter
+	active      prometheus.Gauge
 }
 
 // New makes an executor.
 func New(c Config, pool *pgxpool.Pool, watch *runlog.Watch, leases *lease.Keeper, p *predict.Caller, m *telemetry.Metrics) *Executor {
 	return &Executor{
 		Config: c, Pool: pool, Watch: watch, Leases: leases, Predict: p, sessions: map[uuid.UUID]*session{},
-		steps:    m.Counter(telemetry.ExecutorSteps),
-		finished: m.Counter(telemetry.RunsFinished),
-		panics:   m.Counter(telemetry.ExecutorPanics).WithLabelValues(),
-		active:   m.Gauge(telemetry.ExecutorActive).WithLabelValues(),
+		steps:       m.Counter(telemetry.ExecutorSteps),
+		finished:    m.Counter(telemetry.RunsFinished),
+		checkpoints: m.Counter(telemetry.CheckpointReads),
+		panics:      m.Counter(telemetry.ExecutorPanics).WithLabelValues(),
+		active:      m.Gauge(telemetry.ExecutorActive).WithLabelValues(),
 	}
 }
 

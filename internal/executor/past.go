@@ -37,20 +37,22 @@ var pastTypes = []string{
 	event.TypeReasoningStarted, event.TypeReasoningFinished,
 }
 
-func readPast(ctx context.Context, q db.DBTX, key uuid.UUID) (past, error) {
-	rows, err := runlog.OfTypes(ctx, q, []uuid.UUID{key}, pastTypes...)
+// readPast knows a run's past from its checkpoint and the log after it, or from
+// the log alone. head is the seq at which the log ends.
+func (e *Executor) readPast(ctx context.Context, key uuid.UUID, head int64) (past, saved, error) {
+	p, at, err := e.readCheckpoint(ctx, key, head)
 	if err != nil {
-		return past{}, err
+		return past{}, saved{}, err
 	}
-	var p past
-	for _, row := range rows {
-		e, err := runlog.Decode(row)
+	err = runlog.EachOfTypes(ctx, e.Pool, key, at.seq, pastTypes, func(row db.RunLog) error {
+		happened, err := runlog.Decode(row)
 		if err != nil {
-			return past{}, fmt.Errorf("read a run's past: %w", err)
+			return fmt.Errorf("read a run's past: %w", err)
 		}
-		p.add(row.Seq, e)
-	}
-	return p, nil
+		p.add(row.Seq, happened)
+		return nil
+	})
+	return p, at, err
 }
 
 func (p *past) add(seq int64, e event.Event) {

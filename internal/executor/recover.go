@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/openagentsinc/openagents-runtime/gen/event"
 	"github.com/openagentsinc/openagents-runtime/internal/run"
@@ -14,13 +15,13 @@ import (
 
 // recover goes on where a lost executor stopped: it says so in the log and
 // takes back what an open step wrote. A run whose executors are lost again and
-// again without progress is failed.
+// again, or for long, without progress is failed.
 func (s *session) recover(ctx context.Context) error {
 	if s.held.Losses == 0 && s.past.open == nil {
 		return nil
 	}
-	if s.held.Losses > s.e.Config.MaxLosses && !s.head.CancelRequested {
-		return s.giveUp(ctx)
+	if why, exhausted := s.exhausted(); exhausted && !s.head.CancelRequested {
+		return s.giveUp(ctx, why)
 	}
 	discard, err := s.discardLost(ctx)
 	if err != nil {
@@ -29,24 +30,47 @@ func (s *session) recover(ctx context.Context) error {
 	return s.commit(ctx, func(h runlog.Head) (runlog.Change, error) {
 		var change runlog.Change
 		if s.held.Losses > 0 {
-			change.Events = append(change.Events,
-				event.RunExecutorLostV1{LostEpoch: s.held.Epoch - 1, Attempt: s.held.Losses},
-				event.RunRecoveredV1{Epoch: s.held.Epoch})
+			change.Events = append(change.Events, s.lost(), event.RunRecoveredV1{Epoch: s.held.Epoch})
 		}
 		return discard(h, change)
 	})
 }
 
-func (s *session) giveUp(ctx context.Context) error {
+// exhausted says whether the budget of recoveries without progress is used up.
+func (s *session) exhausted() (why string, exhausted bool) {
+	h, c := s.held, s.e.Config
+	switch {
+	case h.Losses > c.MaxLosses:
+		return fmt.Sprintf("%d executors in a row were lost without progress", h.Losses), true
+	case h.Losses > 1 && h.LostFor > c.MaxLostFor:
+		return fmt.Sprintf("executors were lost without progress for %s", h.LostFor.Round(time.Second)), true
+	}
+	return "", false
+}
+
+// lost reports the loss of the executor before this one.
+func (s *session) lost() event.RunExecutorLostV1 {
+	h := s.held
+	e := event.RunExecutorLostV1{LostEpoch: h.Epoch - 1, Attempt: h.Losses}
+	if !h.LostSince.IsZero() {
+		since := h.LostSince.UTC().Truncate(time.Millisecond)
+		e.LostSince = &since
+	}
+	if h.ProgressSeq > 0 {
+		e.LastProgressSeq = &h.ProgressSeq
+	}
+	return e
+}
+
+func (s *session) giveUp(ctx context.Context, why string) error {
 	discard, err := s.discardLost(ctx)
 	if err != nil {
 		return err
 	}
-	end := s.end("failed", "executor_recovery_exhausted",
-		fmt.Sprintf("%d executors in a row were lost without progress", s.held.Losses))
+	end := s.end("failed", "executor_recovery_exhausted", why)
 	err = s.commit(ctx, func(h runlog.Head) (runlog.Change, error) {
 		change := runlog.Change{
-			Events: []event.Event{event.RunExecutorLostV1{LostEpoch: s.held.Epoch - 1, Attempt: s.held.Losses}},
+			Events: []event.Event{s.lost()},
 			Rows:   []runlog.Row{s.held.Release()},
 		}
 		change, err := discard(h, change)

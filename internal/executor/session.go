@@ -24,6 +24,8 @@ type session struct {
 	held   *lease.Held
 	head   runlog.Head
 	past   past
+	saved  saved // what the stored checkpoint covers
+	saving saved // what the one that is being written will cover
 	limits run.Limits
 	begun  time.Time     // when elapsed was asked
 	before time.Duration // work before this session
@@ -88,7 +90,7 @@ func value(s *string) string {
 // open reads what the session must know.
 func (s *session) open(ctx context.Context) error {
 	var err error
-	if s.past, err = readPast(ctx, s.e.Pool, s.run.RunKey); err != nil {
+	if s.past, s.saved, err = s.e.readPast(ctx, s.run.RunKey, s.head.Seq); err != nil {
 		return err
 	}
 	s.limits = s.e.Config.Limits

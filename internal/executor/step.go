@@ -169,6 +169,11 @@ func (s *session) endStep(ctx context.Context, frame db.Frame, v *voice, o predi
 			event.FrameFinishedV1{FrameID: frame.FrameID, FrameSeq: frame.FrameSeq})
 		change.FramePosition = 1
 		change.Rows = append(change.Rows, s.held.Progress())
+		checkpoint, err := s.checkpoint(h, len(change.Events))
+		if err != nil {
+			return change, err
+		}
+		change.Rows = append(change.Rows, checkpoint...)
 		released := change
 		released.Rows = append(released.Rows[:len(released.Rows):len(released.Rows)], s.held.Release())
 		if s.run.KeepOpen && final.Status == "completed" {
@@ -186,6 +191,7 @@ func (s *session) endStep(ctx context.Context, frame db.Frame, v *voice, o predi
 		return err
 	}
 	s.past.open = nil
+	s.saved = s.saving
 	s.e.steps.WithLabelValues(string(o.Receipt.Status)).Inc()
 	if ended {
 		s.ended(final)

@@ -23,6 +23,13 @@ type Held struct {
 	// Losses counts the holders before this one that were lost, one after
 	// another, without progress; 0 when the one before released the run.
 	Losses int64
+	// LostSince is when the first of those losses was, zero without any, and
+	// LostFor how long ago that was when the lease was taken; both by the
+	// database's clock.
+	LostSince time.Time
+	LostFor   time.Duration
+	// ProgressSeq is the seq of the last commit that was progress, or 0.
+	ProgressSeq int64
 	// Head is the run's head when the lease was taken.
 	Head runlog.Head
 

@@ -142,6 +142,10 @@ func (k *Keeper) acquire(ctx context.Context, r db.Run) (*Held, error) {
 			return fmt.Errorf("acquire the lease: %w", err)
 		}
 		h.Epoch, h.Losses, h.Head = row.LeaseEpoch, row.LostCount, head
+		h.LostFor, h.ProgressSeq = time.Duration(row.LostForMs)*time.Millisecond, row.ProgressSeq
+		if row.LostSince != nil {
+			h.LostSince = *row.LostSince
+		}
 		h.Head.Epoch = h.Epoch
 		return runlog.Fence(ctx, tx, r.RunKey, h.Epoch)
 	})

@@ -101,6 +101,64 @@ func TestFailuresAndPanicsCountAsLosses(t *testing.T) {
 	}))
 }
 
+// Losses in a row are dated from the first of them; progress or a release ends
+// the row.
+func TestLossesAreDatedFromTheFirst(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.New(t)
+	p := runtest.NewProcess(t, pool)
+	r := runtest.Run(t, pool)
+	take := func(f func(h *lease.Held)) {
+		t.Helper()
+		h, ok := runtest.Hold(t, p, r)
+		require.True(t, ok)
+		f(h)
+		runtest.Expire(t, pool, r)
+		_, err := pool.Exec(t.Context(), "UPDATE run_leases SET lost_since = lost_since - interval '1 hour'")
+		require.NoError(t, err)
+	}
+	var held []*lease.Held
+	defer func() {
+		for _, h := range held {
+			runtest.LetGo(h)
+		}
+	}()
+	var first time.Time
+	take(func(h *lease.Held) {
+		held = append(held, h)
+		require.True(t, h.LostSince.IsZero())
+		require.Zero(t, h.LostFor)
+	})
+	take(func(h *lease.Held) {
+		held = append(held, h)
+		first = h.LostSince
+		require.False(t, first.IsZero())
+		require.Greater(t, h.LostFor, time.Duration(0))
+	})
+	take(func(h *lease.Held) {
+		held = append(held, h)
+		require.EqualValues(t, 2, h.Losses)
+		require.Equal(t, first.Add(-time.Hour), h.LostSince)
+		require.Greater(t, h.LostFor, time.Hour)
+		ack, err := h.Commit(t.Context(), func(runlog.Head) (runlog.Change, error) {
+			return runlog.Change{Events: []event.Event{event.RunWokenV1{Cause: "frame"}}, Rows: []runlog.Row{h.Progress()}}, nil
+		})
+		require.NoError(t, err)
+		require.EqualValues(t, 2, ack.FirstSeq)
+	})
+	take(func(h *lease.Held) {
+		held = append(held, h)
+		require.EqualValues(t, 1, h.Losses)
+		require.EqualValues(t, 2, h.ProgressSeq)
+		require.Less(t, h.LostFor, time.Hour, "there was progress since")
+	})
+	require.NoError(t, p.Leases.With(t.Context(), r, func(context.Context, *lease.Held) error { return nil }))
+	require.NoError(t, p.Leases.With(t.Context(), r, func(_ context.Context, h *lease.Held) error {
+		require.True(t, h.LostSince.IsZero(), "the holder before has released the run")
+		return nil
+	}))
+}
+
 func TestALostLeaseEndsItsHoldersContext(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.New(t)

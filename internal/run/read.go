@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -82,14 +81,6 @@ func Elapsed(ctx context.Context, q db.DBTX, key uuid.UUID) (time.Duration, erro
 	return time.Duration(ms) * time.Millisecond, nil
 }
 
-// EarlierOfThread finds the newest runs of the same thread and owner that were
-// started before a run, oldest first.
-func EarlierOfThread(ctx context.Context, q db.DBTX, r db.Run, limit int) ([]db.Run, error) {
-	runs, err := OfThread(ctx, q, Owner(r.Owner), r.ThreadID, &r.RunKey, limit)
-	slices.Reverse(runs)
-	return runs, err
-}
-
 // OfThread finds the newest runs of a thread that an owner has, newest first,
 // before one of them when it is given.
 func OfThread(ctx context.Context, q db.DBTX, owner Owner, threadID string, before *uuid.UUID, limit int) ([]db.Run, error) {
@@ -100,6 +91,16 @@ func OfThread(ctx context.Context, q db.DBTX, owner Owner, threadID string, befo
 		return nil, fmt.Errorf("list the thread's runs: %w", err)
 	}
 	return runs, nil
+}
+
+// NewestFrames reads, for each of some runs, at most limit of its newest frames
+// before a frame_seq, by run and newest first.
+func NewestFrames(ctx context.Context, q db.DBTX, keys []uuid.UUID, before []int64, limit int) ([]db.FrameListNewestRow, error) {
+	frames, err := db.New(q).FrameListNewest(ctx, db.FrameListNewestParams{RunKeys: keys, BeforeSeqs: before, MaxFrames: int32(limit)})
+	if err != nil {
+		return nil, fmt.Errorf("list the newest frames: %w", err)
+	}
+	return frames, nil
 }
 
 // MessageID is the id of the run's one assistant message, the same in every

@@ -93,8 +93,11 @@ func (l *lane) write(items []*item) {
 	}
 	l.a.units.Observe(float64(len(items)))
 	l.a.seconds.Observe(time.Since(begun).Seconds())
+	var again []*item
 	for _, it := range items {
 		switch out, ok := b.out[it]; {
+		case ok && out.err != nil && out.unwritten && err != nil:
+			again = append(again, it)
 		case ok && out.err != nil:
 			it.answer(Ack{}, out.err)
 		case err != nil:
@@ -103,6 +106,8 @@ func (l *lane) write(items []*item) {
 			it.answer(out.ack, nil)
 		}
 	}
+	// Refused because of what was not written, or may not be: they decide anew.
+	l.write(again)
 	if err == nil {
 		l.a.watch.Wake(b.grown, slices.Collect(maps.Keys(b.work)))
 		b.count(l.a.events)
@@ -161,8 +166,9 @@ func (l *lane) ask(ctx context.Context, conn *pgx.Conn, items []*item) (*batch, 
 		return b, rollback(conn, err)
 	}
 	for _, it := range items {
+		unwritten := b.has[it.unit.RunKey]
 		ack, err := b.add(it.unit)
-		b.out[it] = outcome{ack, err}
+		b.out[it] = outcome{ack, err, unwritten}
 	}
 	if len(b.grown) == 0 && len(b.stmts) == 0 {
 		return b, rollback(conn, nil)
@@ -185,8 +191,9 @@ func rollback(conn *pgx.Conn, cause error) error {
 }
 
 type outcome struct {
-	ack Ack
-	err error
+	ack       Ack
+	err       error
+	unwritten bool // decided by a head that the batch has yet to write
 }
 
 // batch is what one transaction writes.

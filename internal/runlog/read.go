@@ -13,7 +13,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/openagentsinc/openagents-runtime/gen/db"
-	"github.com/openagentsinc/openagents-runtime/gen/event"
 	"github.com/openagentsinc/openagents-runtime/internal/canon"
 )
 
@@ -148,13 +147,40 @@ func withDeltas(ctx context.Context, q db.DBTX, keys []uuid.UUID, types []string
 	return unfold(rows, all, 0, math.MaxInt64)
 }
 
-// Decode reads a stored payload into its type, in today's shape.
-func Decode(r db.RunLog) (event.Event, error) {
-	e, err := event.Decode(r.EventType, int(r.EventVersion), r.Payload)
-	if err != nil {
-		return nil, fmt.Errorf("event %d: %w", r.Seq, err)
+// EachOfTypes calls f with every control event of some types of a run after a
+// seq, in order, until the log ends. Deltas have their own table and are not
+// among them.
+func EachOfTypes(ctx context.Context, q db.DBTX, key uuid.UUID, seq int64, types []string, f func(db.RunLog) error) error {
+	for {
+		rows, err := db.New(q).RunLogListOfTypesAfter(ctx, db.RunLogListOfTypesAfterParams{
+			RunKey: key, AfterSeq: seq, EventTypes: types, MaxEvents: pageEvents,
+		})
+		if err != nil {
+			return fmt.Errorf("read the log: %w", err)
+		}
+		for _, r := range rows {
+			if err := f(r); err != nil {
+				return err
+			}
+			seq = r.Seq
+		}
+		if len(rows) < pageEvents {
+			return nil
+		}
 	}
-	return e, nil
+}
+
+// NewestOfTypes reads, for each of some runs, at most limit of its newest
+// control events of some types before a seq, by run and newest first. It reads no
+// further back than that, however long the logs are.
+func NewestOfTypes(ctx context.Context, q db.DBTX, keys []uuid.UUID, before []int64, limit int, types ...string) ([]db.RunLog, error) {
+	rows, err := db.New(q).RunLogListNewestOfTypes(ctx, db.RunLogListNewestOfTypesParams{
+		RunKeys: keys, BeforeSeqs: before, EventTypes: types, MaxEvents: int32(limit),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the log: %w", err)
+	}
+	return rows, nil
 }
 
 // LockHead locks a head for the rest of the transaction. Whoever changes the

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
@@ -162,6 +163,54 @@ func TestALostConnectionLeavesTheOutcomeUnknown(t *testing.T) {
 	n, err := runlog.Verify(t.Context(), pool, r.RunKey, r.RunID)
 	require.NoError(t, err)
 	require.EqualValues(t, 2, n)
+}
+
+// A unit that is refused because of what another of its batch was about to write
+// decides again when that was not written: it is not told of what never was.
+func TestAUnitIsNotRefusedForWhatWasNeverWritten(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.New(t)
+	p := runtest.NewProcess(t, pool)
+	r := runtest.Run(t, pool)
+	entered, leave := make(chan struct{}), make(chan struct{})
+	var wg sync.WaitGroup
+	queue := func(expect *int64, decide func(runlog.Head) (runlog.Change, error), told func(error)) {
+		waiting := p.Log.Waiting(r.RunKey)
+		wg.Go(func() {
+			_, err := p.Log.Commit(t.Context(), runlog.Unit{RunKey: r.RunKey, RunID: r.RunID, ExpectSeq: expect, Decide: decide})
+			told(err)
+		})
+		if expect == nil {
+			return
+		}
+		require.Eventually(t, func() bool { return p.Log.Waiting(r.RunKey) > waiting }, 10*time.Second, time.Millisecond)
+	}
+	// Holds the lane until the others wait in it together.
+	queue(nil, func(runlog.Head) (runlog.Change, error) {
+		close(entered)
+		<-leave
+		return runlog.Change{}, errors.New("nothing")
+	}, func(error) {})
+	<-entered
+	one := int64(1)
+	queue(&one, func(runlog.Head) (runlog.Change, error) {
+		_, err := pool.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_locks
+			WHERE relation = 'run_heads'::regclass AND mode = 'RowShareLock' AND pid <> pg_backend_pid()
+			AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`)
+		return runlog.Change{Events: []event.Event{delta("cut off")}}, err
+	}, func(err error) {
+		if !errors.Is(err, runlog.ErrUnknown) {
+			t.Error("the first unit was not cut off:", err)
+		}
+	})
+	queue(&one, runlog.Append(delta("second")), func(err error) {
+		if err != nil {
+			t.Error("the head was at 1 all the time:", err)
+		}
+	})
+	close(leave)
+	wg.Wait()
+	require.Equal(t, []string{"run.accepted", "message.delta"}, runtest.Types(t, pool, r))
 }
 
 func TestAWithdrawnUnitWritesNothing(t *testing.T) {

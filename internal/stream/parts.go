@@ -19,7 +19,7 @@ func Part(row db.RunLog) ([]byte, error) { return appendPart(nil, row) }
 func appendPart(b []byte, row db.RunLog) ([]byte, error) {
 	b, err := appendData(b, row)
 	if err != nil {
-		return b, fmt.Errorf("event %d: %w", row.Seq, err)
+		return b, err
 	}
 	b = append(b, "id: "...)
 	b = strconv.AppendInt(b, row.Seq, 10)
@@ -32,7 +32,7 @@ func appendData(b []byte, row db.RunLog) ([]byte, error) {
 			return appendDelta(b, "text-delta", id, text), nil
 		}
 	}
-	e, err := event.Decode(row.EventType, int(row.EventVersion), row.Payload)
+	e, err := runlog.Decode(row)
 	if err != nil {
 		return b, err
 	}
@@ -67,7 +67,7 @@ func appendData(b []byte, row db.RunLog) ([]byte, error) {
 		event.RunWaitingV1, event.RunWokenV1, event.RunCancelRequestedV1, event.RunExecutorLostV1, event.RunRecoveredV1:
 		return b, nil
 	default:
-		return b, fmt.Errorf("no part is known for %s version %d", row.EventType, row.EventVersion)
+		return b, fmt.Errorf("event %d: no part is known for %s version %d", row.Seq, row.EventType, row.EventVersion)
 	}
 }
 

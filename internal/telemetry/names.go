@@ -25,6 +25,7 @@ var (
 	// Execution.
 
 	ExecutorSteps   = Metric{"executor_steps_total", "Steps, by how they ended.", []Label{Outcome}}
+	CheckpointReads = Metric{"executor_checkpoint_reads_total", "Checkpoints looked for when a run is taken: used, none, or ignored and why.", []Label{Outcome}}
 	ExecutorPanics  = Metric{"executor_panics_total", "Sessions that ended in a panic.", nil}
 	ExecutorActive  = Metric{"executor_active_runs", "Runs that are being driven.", nil}
 	RunsFinished    = Metric{"runs_finished_total", "Runs that reached a terminal status here.", []Label{RunStatus, ReasonClass}}

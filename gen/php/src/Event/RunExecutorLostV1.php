@@ -18,10 +18,14 @@ final readonly class RunExecutorLostV1 implements EventPayload
     /**
      * @param int $lostEpoch The epoch of the lost lease. (at least 1)
      * @param int $attempt Recoveries without progress, this one included. (at least 1)
+     * @param string|null $lostSince When the first of these losses was: the moment at which its lease ran out, by the database's clock. (at most 40 characters, an RFC 3339 time)
+     * @param int|null $lastProgressSeq The seq of the last commit that was progress; absent when there was none. (at least 1)
      */
     public function __construct(
         public int $lostEpoch,
         public int $attempt,
+        public ?string $lostSince = null,
+        public ?int $lastProgressSeq = null,
     ) {
     }
 
@@ -37,6 +41,8 @@ final readonly class RunExecutorLostV1 implements EventPayload
         return new self(
             lostEpoch: Wire::int($data['lost_epoch'] ?? null, 'RunExecutorLostV1.lost_epoch'),
             attempt: Wire::int($data['attempt'] ?? null, 'RunExecutorLostV1.attempt'),
+            lostSince: isset($data['lost_since']) ? Wire::string($data['lost_since'], 'RunExecutorLostV1.lost_since') : null,
+            lastProgressSeq: isset($data['last_progress_seq']) ? Wire::int($data['last_progress_seq'], 'RunExecutorLostV1.last_progress_seq') : null,
         );
     }
 
@@ -50,6 +56,8 @@ final readonly class RunExecutorLostV1 implements EventPayload
         return Wire::present([
             'lost_epoch' => $this->lostEpoch,
             'attempt' => $this->attempt,
+            'lost_since' => $this->lostSince,
+            'last_progress_seq' => $this->lastProgressSeq,
         ]);
     }
 
