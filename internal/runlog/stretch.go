@@ -49,10 +49,10 @@ func (s *stretch) chains(runID string, r db.RunLog) bool {
 	return err == nil && bytes.Equal(hash[:], r.EventHash)
 }
 
-// take adds the delta that follows, if it belongs to the stretch.
+// take adds a delta if it belongs to the stretch, which its hash says too.
 func (s *stretch) take(runID string, r db.RunLog) bool {
 	row := &s.row
-	if s.alone || r.Seq != row.Seq+1 || r.EventType != row.EventType || r.EventVersion != row.EventVersion ||
+	if s.alone || r.EventType != row.EventType || r.EventVersion != row.EventVersion ||
 		!same(r.Traceparent, row.Traceparent) || !same(r.RequestID, row.RequestID) ||
 		row.Seq-row.FirstSeq+1 == stretchEvents || r.InsertedAt.Before(s.last) {
 		return false
