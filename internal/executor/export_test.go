@@ -16,27 +16,25 @@ import (
 // StateVersion is the version of the checkpoints that are read.
 const StateVersion = stateVersion
 
-// PastTypes are the events that a past is made of.
-var PastTypes = pastTypes
+// Past is what an executor knows of a run.
+type Past = past
 
-// Fold gives the state after some events, whose seqs begin after seq, and
-// before it the state that from holds.
-func Fold(from []byte, seq int64, events []event.Event) ([]byte, error) {
-	var p past
-	if from != nil {
-		var err error
-		if p, err = pastOf(db.Checkpoint{Seq: max(seq, 1), State: from}, max(seq, 1)); err != nil {
-			return nil, err
-		}
-	}
+// Save gives a past as a checkpoint has it.
+func Save(p Past) ([]byte, error) { return json.Marshal(p.state()) }
+
+// Load reads what a checkpoint has of a log that ends at a seq.
+func Load(c db.Checkpoint, head int64) (Past, error) { return pastOf(c, head) }
+
+// Fold goes on from a past with some events, whose seqs begin after seq.
+func Fold(p Past, seq int64, events []event.Event) Past {
 	for i, e := range events {
 		p.add(seq+int64(i)+1, e)
 	}
-	return json.Marshal(p.state())
+	return p
 }
 
-// FoldLog gives the state that a log says, up to a seq, without any checkpoint.
-func FoldLog(ctx context.Context, pool *pgxpool.Pool, key uuid.UUID, until int64) ([]byte, error) {
+// FoldLog gives the past that a log says, up to a seq, without any checkpoint.
+func FoldLog(ctx context.Context, pool *pgxpool.Pool, key uuid.UUID, until int64) (Past, error) {
 	var p past
 	err := runlog.EachOfTypes(ctx, pool, key, 0, pastTypes, func(row db.RunLog) error {
 		e, err := runlog.Decode(row)
@@ -45,21 +43,14 @@ func FoldLog(ctx context.Context, pool *pgxpool.Pool, key uuid.UUID, until int64
 		}
 		return err
 	})
-	if err != nil {
-		return nil, err
-	}
-	return json.Marshal(p.state())
+	return p, err
 }
 
-// ReadPast gives the state that an executor takes a run up with, and the seq of
-// the checkpoint that it used, 0 for none.
-func (e *Executor) ReadPast(ctx context.Context, key uuid.UUID, head int64) (state []byte, checkpoint int64, err error) {
+// ReadPast gives what an executor takes a run up with, and the seq of the
+// checkpoint that it used, 0 for none.
+func (e *Executor) ReadPast(ctx context.Context, key uuid.UUID, head int64) (Past, int64, error) {
 	p, at, err := e.readPast(ctx, key, head)
-	if err != nil {
-		return nil, 0, err
-	}
-	state, err = json.Marshal(p.state())
-	return state, at.seq, err
+	return p, at.seq, err
 }
 
 // Conversation is what the model is shown to answer a frame of a run.

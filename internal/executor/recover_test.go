@@ -157,3 +157,16 @@ func TestNothingStaysUndoneBecauseNotificationsAreLost(t *testing.T) {
 	stop()
 	require.NoError(t, <-done)
 }
+
+// A model that says nothing is told of a cancel as well.
+func TestACancelStopsAModelThatIsSilent(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.New(t)
+	p := work(t, pool, &hanging{begun: make(chan struct{})})
+	r := runtest.Run(t, pool)
+	p.Message(t, r, "f1", "Hi")
+	p.WaitFor(t, r, event.TypeMessageDelta) // the last that it says
+	_, err := run.Cancel(t.Context(), runtest.NewProcess(t, pool).Log, r, "test", "stop")
+	require.NoError(t, err)
+	require.Equal(t, "cancel_requested", finished(t, p, r).ReasonClass)
+}

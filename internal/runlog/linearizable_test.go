@@ -11,6 +11,7 @@ import (
 
 	"github.com/anishathalye/porcupine"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
 	"github.com/openagentsinc/openagents-runtime/gen/db"
@@ -130,6 +131,13 @@ func TestAppendsAreLinearizable(t *testing.T) {
 					h.mu.Lock()
 					unknown = append(unknown, porcupine.Operation{ClientId: client, Input: in, Call: at})
 					h.mu.Unlock()
+				default:
+					// The session was killed before anything was written; a
+					// refusal by the database would be a fault of the appender.
+					var refused *pgconn.PgError
+					if errors.As(err, &refused) && refused.SeverityUnlocalized == "ERROR" {
+						t.Error(err)
+					}
 				}
 			}
 		})
