@@ -9,6 +9,7 @@ import (
 	"github.com/openagentsinc/openagents-runtime/gen/db"
 	"github.com/openagentsinc/openagents-runtime/gen/ds"
 	"github.com/openagentsinc/openagents-runtime/gen/event"
+	"github.com/openagentsinc/openagents-runtime/internal/crash"
 	"github.com/openagentsinc/openagents-runtime/internal/lease"
 	"github.com/openagentsinc/openagents-runtime/internal/model"
 	"github.com/openagentsinc/openagents-runtime/internal/predict"
@@ -85,6 +86,7 @@ func (s *session) try(ctx context.Context, frame db.Frame, step, attempt int64) 
 	case outcome.Err != nil:
 		return s.failStep(ctx, outcome, attempt)
 	}
+	crash.At("predict.returned")
 	return false, s.endStep(ctx, frame, voice, outcome, run.End{})
 }
 
@@ -112,6 +114,7 @@ func (s *session) beginStep(ctx context.Context, frame db.Frame, step, attempt i
 	if err != nil || s.head.CancelRequested {
 		return err
 	}
+	crash.At("step.started")
 	s.past.started, s.past.steps = true, step
 	s.past.open = &openStep{step: step, attempt: attempt, frameID: frame.FrameID, fromSeq: first,
 		texts: map[string]bool{}, reasonings: map[string]bool{}}
@@ -189,7 +192,9 @@ func (s *session) endStep(ctx context.Context, frame db.Frame, v *voice, o predi
 	s.e.steps.WithLabelValues(string(o.Receipt.Status)).Inc()
 	if ended {
 		s.ended(final)
+		return nil
 	}
+	crash.At("frame.finished")
 	return nil
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/openagentsinc/openagents-runtime/gen/db"
+	"github.com/openagentsinc/openagents-runtime/internal/crash"
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
 	"github.com/openagentsinc/openagents-runtime/internal/telemetry"
 )
@@ -153,6 +154,7 @@ func (k *Keeper) acquire(ctx context.Context, r db.Run) (*Held, error) {
 		k.taken.WithLabelValues("error").Inc()
 		return nil, err
 	}
+	crash.At("lease.acquired")
 	k.taken.WithLabelValues("taken").Inc()
 	return h, nil
 }
