@@ -1,0 +1,297 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"syscall"
+	"time"
+)
+
+// errMissed says that a fault met nobody: the trial proves nothing about it.
+var errMissed = errors.New("the fault met nobody")
+
+// takeovers says what a fault makes of the leases of the process it hurts.
+type takeovers int
+
+const (
+	// timed: each of them is taken over, not before its end and within the bound.
+	timed takeovers = iota
+	// loose: a holder may give its lease back early, or keep it; who takes over
+	// does so within the bound after the fault is over.
+	loose
+	// never: nobody is lost, so nothing is taken over.
+	never
+)
+
+// fault is one thing that goes wrong.
+type fault struct {
+	name string
+	// env is the victim's environment.
+	env func(*rand.Rand) []string
+	// viaVictim makes clients ask the victim first.
+	viaVictim bool
+	// hoard gives the victim nearly every run, spread gives it some; else chance
+	// decides.
+	hoard, spread bool
+	takeovers     takeovers
+	// strike waits for its moment, does harm, and returns when the harm is over.
+	strike func(context.Context, *trial) error
+}
+
+// points are the gaps between two commits that a process can die in. The
+// number is how often it passes before it may die, at most.
+var points = []struct {
+	name      string
+	passings  int
+	viaVictim bool
+}{
+	{"run.started_row", 3, true},
+	{"frame.appended", 6, true},
+	{"lease.acquired", 3, false},
+	{"step.started", 3, false},
+	{"predict.called", 30, false},
+	{"delta.committed", 30, false},
+	{"predict.returned", 3, false},
+	{"frame.finished", 3, false},
+	{"run.finished", 2, false},
+}
+
+func allFaults() []fault {
+	var all []fault
+	for _, p := range points {
+		all = append(all, fault{
+			name: p.name, viaVictim: p.viaVictim, hoard: true, takeovers: timed, strike: waitForCrash,
+			env: func(rng *rand.Rand) []string {
+				return []string{fmt.Sprintf("RUNTIME_CRASH_AT=%s:%d", p.name, 1+rng.IntN(p.passings))}
+			},
+		})
+	}
+	return append(all,
+		fault{name: "kill -9", takeovers: timed, strike: kill},
+		fault{name: "SIGSTOP 2 TTL, SIGCONT", takeovers: timed, strike: stopAndContinue},
+		fault{name: "SIGTERM", takeovers: never, strike: terminate},
+		fault{name: "clock of one process wrong, kill -9 of another", spread: true, takeovers: timed, strike: killOther, env: wrongClock},
+		fault{name: "clock of one process wrong", spread: true, takeovers: never, strike: watch, env: wrongClock},
+		fault{name: "connections to Postgres cut for 2 TTL", takeovers: timed, strike: cut},
+		fault{name: "connections to Postgres silent for 2 TTL", takeovers: timed, strike: silent},
+		fault{name: "answers of Postgres lost for 300 ms", takeovers: loose, strike: answersLost},
+		fault{name: "Postgres kill -9, restart", takeovers: loose, strike: killPostgres},
+	)
+}
+
+// wrongClock is off by up to two hours, in either direction.
+func wrongClock(rng *rand.Rand) []string {
+	d := time.Duration(2+rng.IntN(118)) * time.Minute
+	if rng.IntN(2) == 0 {
+		d = -d
+	}
+	return []string{"RUNTIME_CRASH_CLOCK_OFFSET=" + d.String()}
+}
+
+// holds waits until a process holds a run, and then for a moment more.
+func (t *trial) holds(ctx context.Context, p *process) error {
+	late := time.Now().Add(10 * time.Second)
+	for {
+		var n int
+		err := t.w.db.pool.QueryRow(ctx, `SELECT count(*) FROM run_leases
+			WHERE lease_owner = $1 AND NOT released AND lease_expires_at > clock_timestamp()`, p.owner).Scan(&n)
+		switch {
+		case err != nil:
+			return err
+		case n > 0:
+			return pause(ctx, time.Duration(t.rng.IntN(700))*time.Millisecond)
+		case time.Now().After(late):
+			return errMissed
+		}
+		if err := pause(ctx, 5*time.Millisecond); err != nil {
+			return err
+		}
+	}
+}
+
+// noteLosses writes down the leases of a process that has just been hurt. A
+// renewal that was on its way is let arrive first; nobody can take over so soon.
+func (t *trial) noteLosses(ctx context.Context, p *process, at time.Time) error {
+	if err := pause(ctx, 30*time.Millisecond); err != nil {
+		return err
+	}
+	rows, err := t.w.db.pool.Query(ctx, `SELECT run_id, lease_epoch, lease_expires_at FROM run_leases JOIN runs USING (run_key)
+		WHERE lease_owner = $1 AND NOT released AND lease_expires_at > clock_timestamp()`, p.owner)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id string
+		l := loss{at: at}
+		if err := rows.Scan(&id, &l.epoch, &l.expires); err != nil {
+			return err
+		}
+		t.losses[id] = l
+	}
+	return rows.Err()
+}
+
+func waitForCrash(ctx context.Context, t *trial) error {
+	select {
+	case <-t.victim.done:
+	case <-time.After(8 * time.Second):
+		return errMissed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	status, ok := t.victim.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	if !ok || !status.Signaled() || status.Signal() != syscall.SIGKILL {
+		return fmt.Errorf("the victim ended by itself (%s):\n%s", t.victim.cmd.ProcessState, t.victim.said)
+	}
+	if err := t.noteLosses(ctx, t.victim, t.victim.ended); err != nil {
+		return err
+	}
+	return t.replace(ctx)
+}
+
+func kill(ctx context.Context, t *trial) error { return t.kill(ctx, t.victim) }
+
+// killOther kills a process whose clock is right while one with a wrong clock
+// lives, and starts another, because clients need one that takes their tokens.
+func killOther(ctx context.Context, t *trial) error {
+	if err := t.requireWrongClock(ctx); err != nil {
+		return err
+	}
+	if err := t.add(ctx); err != nil {
+		return err
+	}
+	return t.kill(ctx, t.other)
+}
+
+// requireWrongClock shows that the wrong clock is in force: the victim refuses
+// tokens that the others take.
+func (t *trial) requireWrongClock(ctx context.Context) error {
+	a, err := ask(ctx, http.MethodGet, t.victim.api, "/health", "", nil)
+	if err == nil && a.status != http.StatusUnauthorized {
+		err = fmt.Errorf("a process with a wrong clock takes a token: %d %s", a.status, a.body)
+	}
+	return err
+}
+
+func (t *trial) kill(ctx context.Context, p *process) error {
+	if err := t.holds(ctx, p); err != nil {
+		return err
+	}
+	if err := p.signal(syscall.SIGKILL); err != nil {
+		return err
+	}
+	<-p.done
+	if err := t.noteLosses(ctx, p, p.ended); err != nil {
+		return err
+	}
+	return t.replace(ctx)
+}
+
+func stopAndContinue(ctx context.Context, t *trial) error {
+	if err := t.holds(ctx, t.victim); err != nil {
+		return err
+	}
+	if err := t.victim.signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	if err := t.noteLosses(ctx, t.victim, time.Now()); err != nil {
+		return err
+	}
+	if err := pause(ctx, 2*t.w.ttl+time.Duration(t.rng.IntN(1000))*time.Millisecond); err != nil {
+		return err
+	}
+	return t.victim.signal(syscall.SIGCONT)
+}
+
+func terminate(ctx context.Context, t *trial) error {
+	if err := t.holds(ctx, t.victim); err != nil {
+		return err
+	}
+	if err := t.victim.signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	select {
+	case <-t.victim.done:
+	case <-time.After(25 * time.Second):
+		return fmt.Errorf("the victim does not end:\n%s", t.victim.said)
+	}
+	return t.replace(ctx)
+}
+
+func watch(ctx context.Context, t *trial) error {
+	if err := t.requireWrongClock(ctx); err != nil {
+		return err
+	}
+	return t.holds(ctx, t.victim)
+}
+
+func cut(ctx context.Context, t *trial) error {
+	if err := t.holds(ctx, t.victim); err != nil {
+		return err
+	}
+	at := time.Now()
+	t.victim.line.cut()
+	if err := t.noteLosses(ctx, t.victim, at); err != nil {
+		return err
+	}
+	if err := pause(ctx, 2*t.w.ttl+time.Duration(t.rng.IntN(1000))*time.Millisecond); err != nil {
+		return err
+	}
+	return t.victim.line.mend()
+}
+
+func silent(ctx context.Context, t *trial) error {
+	if err := t.holds(ctx, t.victim); err != nil {
+		return err
+	}
+	at := time.Now()
+	if err := t.victim.line.silence(); err != nil {
+		return err
+	}
+	if err := t.noteLosses(ctx, t.victim, at); err != nil {
+		return err
+	}
+	if err := pause(ctx, 2*t.w.ttl+time.Duration(t.rng.IntN(1000))*time.Millisecond); err != nil {
+		return err
+	}
+	t.victim.line.clear(ctx)
+	return nil
+}
+
+// answersLost lets statements and commits arrive and loses what the database
+// answers; then the connections end.
+func answersLost(ctx context.Context, t *trial) error {
+	if err := t.holds(ctx, t.victim); err != nil {
+		return err
+	}
+	if err := t.victim.line.deafen("downstream"); err != nil {
+		return err
+	}
+	if err := pause(ctx, 300*time.Millisecond); err != nil {
+		return err
+	}
+	t.victim.line.clear(ctx)
+	t.over = time.Now()
+	return nil
+}
+
+func killPostgres(ctx context.Context, t *trial) error {
+	if err := t.holds(ctx, t.victim); err != nil {
+		return err
+	}
+	if err := t.w.db.kill(); err != nil {
+		return err
+	}
+	if err := pause(ctx, time.Duration(t.rng.IntN(1500))*time.Millisecond); err != nil {
+		return err
+	}
+	if err := t.w.db.start(ctx); err != nil {
+		return err
+	}
+	t.over = time.Now()
+	return nil
+}
