@@ -37,6 +37,8 @@ type fault struct {
 	// decides.
 	hoard, spread bool
 	takeovers     takeovers
+	// small wants the database whose disk can be filled.
+	small bool
 	// strike waits for its moment, does harm, and returns when the harm is over.
 	strike func(context.Context, *trial) error
 }
@@ -72,6 +74,7 @@ func allFaults() []fault {
 	return append(all,
 		fault{name: "kill -9", takeovers: timed, strike: kill},
 		fault{name: "SIGSTOP 2 TTL, SIGCONT", takeovers: timed, strike: stopAndContinue},
+		fault{name: "SIGSTOP inside a commit, 5 TTL", hoard: true, takeovers: timed, strike: stopInsideCommit},
 		fault{name: "SIGTERM", takeovers: never, strike: terminate},
 		fault{name: "clock of one process wrong, kill -9 of another", spread: true, takeovers: timed, strike: killOther, env: wrongClock},
 		fault{name: "clock of one process wrong", spread: true, takeovers: never, strike: watch, env: wrongClock},
@@ -79,6 +82,7 @@ func allFaults() []fault {
 		fault{name: "connections to Postgres silent for 2 TTL", takeovers: timed, strike: silent},
 		fault{name: "answers of Postgres lost for 300 ms", takeovers: loose, strike: answersLost},
 		fault{name: "Postgres kill -9, restart", takeovers: loose, strike: killPostgres},
+		fault{name: "disk of Postgres full for 1.5 s", small: true, takeovers: loose, strike: fillDisk},
 	)
 }
 
@@ -207,6 +211,44 @@ func stopAndContinue(ctx context.Context, t *trial) error {
 	return t.victim.signal(syscall.SIGCONT)
 }
 
+// stopInsideCommit stops the victim while it holds locks: between the two round
+// trips of its commit.
+func stopInsideCommit(ctx context.Context, t *trial) error {
+	if err := t.holds(ctx, t.victim); err != nil {
+		return err
+	}
+	for range 300 {
+		if err := t.victim.signal(syscall.SIGSTOP); err != nil {
+			return err
+		}
+		at := time.Now()
+		if err := t.noteLosses(ctx, t.victim, at); err != nil {
+			return err
+		}
+		// Those who are not stopped are never idle in a transaction for so long.
+		var open bool
+		err := t.w.db.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_stat_activity
+			WHERE state = 'idle in transaction' AND state_change < clock_timestamp() - interval '25 milliseconds')`).Scan(&open)
+		if err != nil {
+			return err
+		}
+		if open && len(t.losses) > 0 {
+			if err := pause(ctx, 5*t.w.ttl); err != nil {
+				return err
+			}
+			return t.victim.signal(syscall.SIGCONT)
+		}
+		clear(t.losses)
+		if err := t.victim.signal(syscall.SIGCONT); err != nil {
+			return err
+		}
+		if err := pause(ctx, time.Duration(1+t.rng.IntN(15))*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return errMissed
+}
+
 func terminate(ctx context.Context, t *trial) error {
 	if err := t.holds(ctx, t.victim); err != nil {
 		return err
@@ -290,6 +332,25 @@ func killPostgres(ctx context.Context, t *trial) error {
 		return err
 	}
 	if err := t.w.db.start(ctx); err != nil {
+		return err
+	}
+	t.over = time.Now()
+	return nil
+}
+
+// fillDisk leaves the database not a byte, for its tables or its log, and gives
+// the room back later. The server may end meanwhile.
+func fillDisk(ctx context.Context, t *trial) error {
+	if err := t.holds(ctx, t.victim); err != nil {
+		return err
+	}
+	if err := t.w.db.fill(ctx); err != nil {
+		return err
+	}
+	if err := pause(ctx, 1500*time.Millisecond); err != nil {
+		return err
+	}
+	if err := t.w.db.drain(ctx); err != nil {
 		return err
 	}
 	t.over = time.Now()

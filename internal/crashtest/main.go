@@ -73,13 +73,40 @@ func run(ctx context.Context, o options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, w.db.close()) }()
-	return campaign(ctx, w, o)
+	small, end, err := w.onSmallDisk(ctx, filepath.Join(dir, "disk"))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, end()) }()
+	return campaign(ctx, w, small, o)
 }
 
-func campaign(ctx context.Context, w *world, o options) error {
+// smallDisk holds a database, its log and little more.
+const smallDisk = 256 << 20
+
+// onSmallDisk is the world with a database on a disk of its own, nil where no
+// such disk can be made.
+func (w *world) onSmallDisk(ctx context.Context, dir string) (*world, func() error, error) {
+	if err := os.Mkdir(dir, 0o711); err != nil {
+		return nil, nil, err
+	}
+	if err := mountSmall(dir, smallDisk); err != nil {
+		fmt.Printf("left out: disk full (%v)\n", err)
+		return nil, func() error { return nil }, nil
+	}
+	db, err := newDatabase(ctx, dir)
+	if err != nil {
+		return nil, nil, errors.Join(err, unmount(dir))
+	}
+	small := *w
+	small.db = db
+	return &small, func() error { return errors.Join(db.close(), unmount(dir)) }, nil
+}
+
+func campaign(ctx context.Context, w, small *world, o options) error {
 	var faults []fault
 	for _, f := range allFaults() {
-		if strings.Contains(f.name, o.only) {
+		if strings.Contains(f.name, o.only) && (!f.small || small != nil) {
 			faults = append(faults, f)
 		}
 	}
@@ -96,7 +123,11 @@ func campaign(ctx context.Context, w *world, o options) error {
 			if time.Now().After(end) || ctx.Err() != nil {
 				return conclude(tallies, o, violated, ctx.Err())
 			}
-			bad, err := try(ctx, w, f, seeds, tallies, o.verbose)
+			where := w
+			if f.small {
+				where = small
+			}
+			bad, err := try(ctx, where, f, seeds, tallies, o.verbose)
 			violated = violated || bad
 			if err != nil {
 				return errors.Join(err, conclude(tallies, o, violated, nil))
