@@ -129,12 +129,14 @@ func (k *Keeper) With(ctx context.Context, r db.Run, f func(context.Context, *He
 }
 
 func (k *Keeper) acquire(ctx context.Context, r db.Run) (*Held, error) {
-	h := &Held{RunKey: r.RunKey, RunID: r.RunID, keeper: k, sent: time.Now()}
+	h := &Held{RunKey: r.RunKey, RunID: r.RunID, keeper: k}
 	err := pgx.BeginFunc(ctx, k.pool, func(tx pgx.Tx) error {
 		head, err := runlog.LockHead(ctx, tx, r.RunKey)
 		if err != nil {
 			return err
 		}
+		// The lease begins when the lock is had, however long that took.
+		h.sent = time.Now()
 		row, err := db.New(tx).RunLeaseAcquire(ctx, db.RunLeaseAcquireParams{RunKey: r.RunKey, LeaseOwner: k.owner, Ttl: k.ttl})
 		if errors.Is(err, pgx.ErrNoRows) {
 			return ErrHeld
