@@ -97,6 +97,11 @@ func (d *database) start(ctx context.Context) error {
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
+	return d.aim()
+}
+
+// aim points the relay at the server's socket.
+func (d *database) aim() error {
 	u, err := url.Parse(d.server.URL(databaseName))
 	if err != nil {
 		return err

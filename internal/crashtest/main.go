@@ -156,6 +156,9 @@ func try(ctx context.Context, w *world, f fault, seeds *rand.Rand, tallies *ledg
 		for _, v := range res.violations {
 			fmt.Println("  VIOLATION", v)
 		}
+		for _, e := range res.excused {
+			fmt.Println("  late on a machine that stood still:", e)
+		}
 		if !res.missed {
 			break
 		}

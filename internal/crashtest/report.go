@@ -23,6 +23,8 @@ type tally struct {
 	Missed     int    `json:"missed"` // trials in which the fault met nobody; not among the iterations
 	Runs       int    `json:"runs"`
 	Violations int    `json:"violations"`
+	// Stalled trials had something late that the machine's standing still excuses.
+	Stalled int `json:"stalled"`
 	// TakeoverMs counts takeovers by their time in ms, rounded up to the bucket.
 	TakeoverMs map[string]int `json:"takeover_ms,omitempty"`
 }
@@ -66,6 +68,9 @@ func (l *ledger) add(name string, r result) {
 		t.Missed++
 		return
 	}
+	if len(r.excused) > 0 {
+		t.Stalled++
+	}
 	t.Iterations++
 	t.Runs += runsPerTrial
 	for _, d := range r.takeovers {
@@ -83,6 +88,7 @@ func (l *ledger) merge(other *ledger) {
 		t.Missed += o.Missed
 		t.Runs += o.Runs
 		t.Violations += o.Violations
+		t.Stalled += o.Stalled
 		for ms, n := range o.TakeoverMs {
 			t.TakeoverMs[ms] += n
 		}
@@ -131,10 +137,10 @@ func (t *tally) takeovers() int {
 // table is the ledger for people.
 func (l *ledger) table() string {
 	var b strings.Builder
-	b.WriteString("| fault | iterations | runs | takeovers | takeover p50 / p99 | violations |\n|---|---:|---:|---:|---:|---:|\n")
+	b.WriteString("| fault | iterations | runs | takeovers | takeover p50 / p99 | stalled | violations |\n|---|---:|---:|---:|---:|---:|---:|\n")
 	for _, t := range l.Tallies {
-		fmt.Fprintf(&b, "| %s | %d | %d | %d | %s / %s | %d |\n",
-			t.Fault, t.Iterations, t.Runs, t.takeovers(), t.takeover(0.5), t.takeover(0.99), t.Violations)
+		fmt.Fprintf(&b, "| %s | %d | %d | %d | %s / %s | %d | %d |\n",
+			t.Fault, t.Iterations, t.Runs, t.takeovers(), t.takeover(0.5), t.takeover(0.99), t.Stalled, t.Violations)
 	}
 	return b.String()
 }

@@ -30,6 +30,26 @@ type world struct {
 // heartbeat and a tick of the one who takes over, and a second.
 func (w *world) bound() time.Duration { return w.ttl + w.ttl/3 + time.Second + time.Second }
 
+// watchStalls commits something small again and again, as a heartbeat does, and
+// answers when asked with the longest pause between two commits, and stops.
+func (w *world) watchStalls(ctx context.Context) func() time.Duration {
+	ctx, stop := context.WithCancel(ctx)
+	longest := make(chan time.Duration)
+	go func() {
+		worst, last := time.Duration(0), time.Now()
+		for pause(ctx, 20*time.Millisecond) == nil {
+			// A database that is down is a stall like any other.
+			_, _ = w.db.pool.Exec(ctx, "SELECT pg_logical_emit_message(true, 'crashtest', '')")
+			worst, last = max(worst, time.Since(last)), time.Now()
+		}
+		longest <- worst
+	}()
+	return func() time.Duration {
+		stop()
+		return <-longest
+	}
+}
+
 // fleet is the processes that clients may ask.
 type fleet struct {
 	mu    sync.Mutex
@@ -96,6 +116,10 @@ type trial struct {
 	losses map[string]loss // by run id
 	// over is when a fault was over that no single loss can be timed by.
 	over time.Time
+	// stall is the longest that a commit of ours took meanwhile, when the fault
+	// was not the database's own.
+	stall   time.Duration
+	excused []string
 }
 
 // client is the caller of one run, and what it remembers.
@@ -114,6 +138,7 @@ type result struct {
 	missed     bool // the fault met nobody
 	takeovers  []time.Duration
 	violations []string
+	excused    []string // what was late on a machine that stood still
 }
 
 // conduct runs one trial: processes, clients, fault, end, audit.
@@ -131,6 +156,7 @@ func conduct(ctx context.Context, w *world, f fault, seed uint64) (res result, e
 	}
 	working, stop := context.WithCancel(ctx)
 	defer stop()
+	stalls := t.w.watchStalls(ctx)
 	var wg sync.WaitGroup
 	for range runsPerTrial {
 		c := &client{runID: uuid.NewString(), rng: rand.New(rand.NewPCG(t.rng.Uint64(), 2))}
@@ -150,11 +176,15 @@ func conduct(ctx context.Context, w *world, f fault, seed uint64) (res result, e
 	if err != nil && !missed {
 		stop()
 		wg.Wait()
+		stalls()
 		return res, fmt.Errorf("%s: %w", f.name, err)
 	}
 	late := time.AfterFunc(leeway, stop)
 	wg.Wait()
 	late.Stop()
+	if stall := stalls(); f.takeovers != loose {
+		t.stall = stall
+	}
 	res, err = t.audit(ctx)
 	res.missed = missed
 	return res, err
