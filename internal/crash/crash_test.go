@@ -62,10 +62,27 @@ func TestACrashBuildDiesAtTheNamedPassingOfItsPoint(t *testing.T) {
 	}
 }
 
+func TestACrashBuildStopsAtItsPointUntilItIsContinued(t *testing.T) {
+	t.Parallel()
+	cmd := exec.Command(build(t, "crash"))
+	cmd.Env = []string{"RUNTIME_CRASH_STOP_AT=here:2"}
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	var status syscall.WaitStatus
+	_, err := syscall.Wait4(cmd.Process.Pid, &status, syscall.WUNTRACED, nil)
+	require.NoError(t, err)
+	require.True(t, status.Stopped() && status.StopSignal() == syscall.SIGSTOP, "%v", status)
+	require.NoError(t, cmd.Process.Signal(syscall.SIGCONT))
+	require.NoError(t, cmd.Wait())
+	require.Equal(t, all+"clock 0s\n", out.String())
+}
+
 func TestACrashBuildRefusesWhatItCannotRead(t *testing.T) {
 	t.Parallel()
 	path := build(t, "crash")
-	for _, env := range []string{"RUNTIME_CRASH_AT=here:0", "RUNTIME_CRASH_AT=here:x", "RUNTIME_CRASH_CLOCK_OFFSET=soon"} {
+	for _, env := range []string{"RUNTIME_CRASH_AT=here:0", "RUNTIME_CRASH_AT=here:x", "RUNTIME_CRASH_STOP_AT=here:-1", "RUNTIME_CRASH_CLOCK_OFFSET=soon"} {
 		out, signal := run(t, path, env)
 		require.Equal(t, syscall.Signal(-1), signal, env)
 		require.Empty(t, out, env)

@@ -13,34 +13,49 @@ import (
 )
 
 var (
-	point, passing = armed(os.Getenv("RUNTIME_CRASH_AT"))
-	passed         atomic.Int64
-	offset         = clockOffset(os.Getenv("RUNTIME_CRASH_CLOCK_OFFSET"))
+	dies   = trapOf("RUNTIME_CRASH_AT")
+	stops  = trapOf("RUNTIME_CRASH_STOP_AT")
+	offset = clockOffset(os.Getenv("RUNTIME_CRASH_CLOCK_OFFSET"))
 )
 
-// At kills the process when it is told to by the environment. It does not
-// return then: nothing may happen between the point and the end.
+// trap is a passing of a point at which something happens.
+type trap struct {
+	point   string
+	passing int64
+	passed  atomic.Int64
+}
+
+func (t *trap) springs(point string) bool { return t.point == point && t.passed.Add(1) == t.passing }
+
+// At kills or stops the process when it is told to by the environment. It does
+// not return when it kills: nothing may happen between the point and the end.
 func At(name string) {
-	if name != point || passed.Add(1) != passing {
-		return
+	if dies.springs(name) {
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL) // one may always kill oneself
+		select {}
 	}
-	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL) // one may always kill oneself
-	select {}
+	if stops.springs(name) {
+		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+		// Another thread may be the one that takes the signal; this one must not
+		// run on until then.
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 // Now is the wall clock, as wrong as the environment wants it.
 func Now() time.Time { return time.Now().Add(offset) }
 
-func armed(s string) (name string, n int64) {
+func trapOf(env string) *trap {
+	s := os.Getenv(env)
 	name, count, counted := strings.Cut(s, ":")
-	if !counted {
-		return name, 1
+	t := &trap{point: name, passing: 1}
+	if counted {
+		var err error
+		if t.passing, err = strconv.ParseInt(count, 10, 64); err != nil || t.passing < 1 {
+			unusable(env, s)
+		}
 	}
-	n, err := strconv.ParseInt(count, 10, 64)
-	if err != nil || n < 1 {
-		unusable("RUNTIME_CRASH_AT", s)
-	}
-	return name, n
+	return t
 }
 
 func clockOffset(s string) time.Duration {

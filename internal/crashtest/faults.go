@@ -37,6 +37,8 @@ type fault struct {
 	// decides.
 	hoard, spread bool
 	takeovers     takeovers
+	// idle may hurt a victim that holds nothing.
+	idle bool
 	// small wants the database whose disk can be filled.
 	small bool
 	// strike waits for its moment, does harm, and returns when the harm is over.
@@ -48,7 +50,7 @@ type fault struct {
 var points = []struct {
 	name      string
 	passings  int
-	viaVictim bool
+	viaVictim bool // passed while the API is asked, not by the executor
 }{
 	{"run.started_row", 3, true},
 	{"frame.appended", 6, true},
@@ -65,7 +67,7 @@ func allFaults() []fault {
 	var all []fault
 	for _, p := range points {
 		all = append(all, fault{
-			name: p.name, viaVictim: p.viaVictim, hoard: true, takeovers: timed, strike: waitForCrash,
+			name: p.name, viaVictim: p.viaVictim, hoard: true, idle: p.viaVictim || p.name == "run.finished", takeovers: timed, strike: waitForCrash,
 			env: func(rng *rand.Rand) []string {
 				return []string{fmt.Sprintf("RUNTIME_CRASH_AT=%s:%d", p.name, 1+rng.IntN(p.passings))}
 			},
@@ -75,6 +77,9 @@ func allFaults() []fault {
 		fault{name: "kill -9", takeovers: timed, strike: kill},
 		fault{name: "SIGSTOP 2 TTL, SIGCONT", takeovers: timed, strike: stopAndContinue},
 		fault{name: "SIGSTOP inside a commit, 5 TTL", hoard: true, takeovers: timed, strike: stopInsideCommit},
+		fault{name: "SIGSTOP after the trust check, 2 TTL", hoard: true, takeovers: timed, strike: stopAtPoint, env: func(rng *rand.Rand) []string {
+			return []string{fmt.Sprintf("RUNTIME_CRASH_STOP_AT=commit.trusted:%d", 2+rng.IntN(40))}
+		}},
 		fault{name: "SIGTERM", takeovers: never, strike: terminate},
 		fault{name: "clock of one process wrong, kill -9 of another", spread: true, takeovers: timed, strike: killOther, env: wrongClock},
 		fault{name: "clock of one process wrong", spread: true, takeovers: never, strike: watch, env: wrongClock},
@@ -247,6 +252,31 @@ func stopInsideCommit(ctx context.Context, t *trial) error {
 		}
 	}
 	return errMissed
+}
+
+// stopAtPoint lets the victim stop itself between the last look at its own lease
+// and a commit: when it goes on, only the fence stands in its way.
+func stopAtPoint(ctx context.Context, t *trial) error {
+	for late := time.Now().Add(8 * time.Second); ; {
+		still, err := stopped(t.victim.cmd.Process.Pid)
+		switch {
+		case err != nil:
+			return err
+		case still:
+			if err := t.noteLosses(ctx, t.victim, time.Now()); err != nil {
+				return err
+			}
+			if err := pause(ctx, 2*t.w.ttl+time.Duration(t.rng.IntN(1000))*time.Millisecond); err != nil {
+				return err
+			}
+			return t.victim.signal(syscall.SIGCONT)
+		case time.Now().After(late):
+			return errMissed
+		}
+		if err := pause(ctx, 5*time.Millisecond); err != nil {
+			return err
+		}
+	}
 }
 
 func terminate(ctx context.Context, t *trial) error {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"runtime"
+	"strings"
 	"syscall"
 )
 
@@ -71,3 +73,14 @@ func mountSmall(dir string, bytes int64) error {
 }
 
 func unmount(dir string) error { return syscall.Unmount(dir, syscall.MNT_DETACH) }
+
+// stopped says whether a process is stopped by a signal.
+func stopped(pid int) (bool, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false, err
+	}
+	// pid (name) state …; the name may hold anything.
+	_, after, _ := strings.Cut(string(b[bytes.LastIndexByte(b, ')'):]), " ")
+	return strings.HasPrefix(after, "T"), nil
+}

@@ -5,6 +5,8 @@ package main
 import (
 	"errors"
 	"os/exec"
+	"strconv"
+	"strings"
 )
 
 func spawn(cmd *exec.Cmd) error { return cmd.Start() }
@@ -16,3 +18,9 @@ func mountSmall(string, int64) error {
 }
 
 func unmount(string) error { return nil }
+
+// stopped says whether a process is stopped by a signal.
+func stopped(pid int) (bool, error) {
+	out, err := exec.Command("ps", "-o", "state=", "-p", strconv.Itoa(pid)).Output()
+	return strings.HasPrefix(strings.TrimSpace(string(out)), "T"), err
+}

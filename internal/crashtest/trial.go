@@ -172,7 +172,7 @@ func conduct(ctx context.Context, w *world, f fault, seed uint64) (res result, e
 	if err == nil {
 		err = f.strike(ctx, t)
 	}
-	missed := errors.Is(err, errMissed)
+	missed := errors.Is(err, errMissed) || err == nil && f.takeovers == timed && !f.idle && len(t.losses) == 0
 	if err != nil && !missed {
 		stop()
 		wg.Wait()
