@@ -64,6 +64,11 @@ func (s *session) try(ctx context.Context, frame db.Frame, step, attempt int64) 
 	if s.head.CancelRequested {
 		return false, s.finish(ctx, s.end("canceled", "cancel_requested", "the run was canceled"))
 	}
+	if !s.held.Trusted() {
+		// The process stood still since the commit: the step may be another's, and
+		// a call is not fenced.
+		return false, lease.ErrLost
+	}
 	working, stop := s.working(ctx)
 	defer stop(nil)
 	voice := newVoice(ctx, s, step, attempt, stop)
