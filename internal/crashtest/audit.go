@@ -42,6 +42,7 @@ func (t *trial) audit(ctx context.Context) (result, error) {
 			return res, err
 		}
 		res.violations = append(res.violations, h.check()...)
+		res.lateCalls += h.lateCalls
 		took, wrong := t.takeover(h)
 		res.takeovers = append(res.takeovers, took...)
 		res.violations = append(res.violations, wrong...)
@@ -52,7 +53,7 @@ func (t *trial) audit(ctx context.Context) (result, error) {
 }
 
 func (t *trial) history(ctx context.Context, c *client, r db.Run) (*history, error) {
-	h := &history{runID: c.runID, receipts: map[string]receipt{}, accepted: c.accepted, refused: c.refused,
+	h := &history{runID: c.runID, receipts: map[string]receipt{}, accepted: c.accepted, refused: c.refused, woken: t.woken,
 		mayEnd: map[string]bool{"completed": !c.keepOpen, "canceled": c.keepOpen}}
 	frames := map[string]bool{}
 	err := runlog.Each(ctx, t.w.db.pool, r.RunKey, 0, func(row db.RunLog) error {

@@ -80,6 +80,9 @@ func allFaults() []fault {
 		fault{name: "SIGSTOP after the trust check, 2 TTL", hoard: true, takeovers: timed, strike: stopAtPoint, env: func(rng *rand.Rand) []string {
 			return []string{fmt.Sprintf("RUNTIME_CRASH_STOP_AT=commit.trusted:%d", 2+rng.IntN(40))}
 		}},
+		fault{name: "SIGSTOP before the model is called, 2 TTL", hoard: true, takeovers: timed, strike: stopAtPoint, env: func(rng *rand.Rand) []string {
+			return []string{fmt.Sprintf("RUNTIME_CRASH_STOP_AT=step.started:%d", 1+rng.IntN(3))}
+		}},
 		fault{name: "SIGTERM", takeovers: never, strike: terminate},
 		fault{name: "clock of one process wrong, kill -9 of another", spread: true, takeovers: timed, strike: killOther, env: wrongClock},
 		fault{name: "clock of one process wrong", spread: true, takeovers: never, strike: watch, env: wrongClock},
@@ -213,6 +216,12 @@ func stopAndContinue(ctx context.Context, t *trial) error {
 	if err := pause(ctx, 2*t.w.ttl+time.Duration(t.rng.IntN(1000))*time.Millisecond); err != nil {
 		return err
 	}
+	return t.wake()
+}
+
+// wake continues a stopped victim.
+func (t *trial) wake() error {
+	t.woken = time.Now()
 	return t.victim.signal(syscall.SIGCONT)
 }
 
@@ -241,7 +250,7 @@ func stopInsideCommit(ctx context.Context, t *trial) error {
 			if err := pause(ctx, 5*t.w.ttl); err != nil {
 				return err
 			}
-			return t.victim.signal(syscall.SIGCONT)
+			return t.wake()
 		}
 		clear(t.losses)
 		if err := t.victim.signal(syscall.SIGCONT); err != nil {
@@ -254,8 +263,9 @@ func stopInsideCommit(ctx context.Context, t *trial) error {
 	return errMissed
 }
 
-// stopAtPoint lets the victim stop itself between the last look at its own lease
-// and a commit: when it goes on, only the fence stands in its way.
+// stopAtPoint lets the victim stop itself at a point. After the last look at its
+// own lease only the fence stands in its way when it goes on; before the call of
+// the model only another look.
 func stopAtPoint(ctx context.Context, t *trial) error {
 	for late := time.Now().Add(8 * time.Second); ; {
 		still, err := stopped(t.victim.cmd.Process.Pid)
@@ -269,7 +279,7 @@ func stopAtPoint(ctx context.Context, t *trial) error {
 			if err := pause(ctx, 2*t.w.ttl+time.Duration(t.rng.IntN(1000))*time.Millisecond); err != nil {
 				return err
 			}
-			return t.victim.signal(syscall.SIGCONT)
+			return t.wake()
 		case time.Now().After(late):
 			return errMissed
 		}

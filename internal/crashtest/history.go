@@ -32,6 +32,10 @@ type history struct {
 	accepted []string           // frame ids that were acknowledged, in order
 	refused  []string
 	mayEnd   map[string]bool // the terminal statuses that the scenario allows
+	// woken is when a stopped process was continued; zero when none was stopped.
+	woken time.Time
+	// lateCalls are those that it had on its tongue: see money.
+	lateCalls int
 }
 
 // attempt is one attempt at a step, as the log tells it.
@@ -247,9 +251,14 @@ func (r *reader) end() {
 	}
 }
 
+// atOnce is how soon a continued process does what it was about to do.
+const atOnce = 100 * time.Millisecond
+
 // money compares the receipts with the provider's ledger: each call was made
 // once, not after its receipt, and is either the proved answer to its frame or
-// booked as maybe billed.
+// booked as maybe billed. A process that was stopped between its last look at
+// its lease and the sending of the request sends it when it is continued; no
+// fence reaches there. Such a call is counted, and must be booked as well.
 func (r *reader) money() {
 	made := map[string]int{}
 	proved := map[string]int{}
@@ -261,6 +270,8 @@ func (r *reader) money() {
 		switch {
 		case !found:
 			r.say("the call %s has no receipt", c.key)
+		case c.begun.After(stored.at) && stored.maybeBilled && c.begun.Sub(r.h.woken).Abs() < atOnce:
+			r.h.lateCalls++
 		case c.begun.After(stored.at):
 			r.say("the call %s was made %s after its receipt was stored", c.key, c.begun.Sub(stored.at))
 		case stored.status == "succeeded":

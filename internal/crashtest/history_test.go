@@ -188,6 +188,27 @@ func TestEachViolationIsNamed(t *testing.T) {
 	}
 }
 
+// What a stopped process was about to send, it sends when it is continued.
+func TestACallOnTheTongueOfAStoppedProcessIsCountedAndMustBeBooked(t *testing.T) {
+	t.Parallel()
+	late := func(woken time.Duration, booked bool) (*history, []string) {
+		h := recovered()
+		h.woken = noon.Add(woken)
+		h.calls[0].begun = noon.Add(2 * time.Second)
+		r := h.receipts["lost"]
+		r.maybeBilled = booked
+		h.receipts["lost"] = r
+		return h, h.check()
+	}
+	h, wrong := late(1990*time.Millisecond, true)
+	require.Empty(t, wrong)
+	require.Equal(t, 1, h.lateCalls)
+	_, wrong = late(1990*time.Millisecond, false)
+	require.Contains(t, fmt.Sprint(wrong), "after its receipt was stored")
+	_, wrong = late(1500*time.Millisecond, true)
+	require.Contains(t, fmt.Sprint(wrong), "after its receipt was stored")
+}
+
 func TestATakeoverIsTimed(t *testing.T) {
 	t.Parallel()
 	lost := loss{epoch: 1, at: noon.Add(500 * time.Millisecond), expires: noon.Add(1400 * time.Millisecond)}

@@ -23,6 +23,8 @@ type tally struct {
 	Missed     int    `json:"missed"` // trials in which the fault met nobody; not among the iterations
 	Runs       int    `json:"runs"`
 	Violations int    `json:"violations"`
+	// LateCalls are model calls that a stopped process sent when it was continued.
+	LateCalls int `json:"late_calls"`
 	// Stalled trials had something late that the machine's standing still excuses.
 	Stalled int `json:"stalled"`
 	// TakeoverMs counts takeovers by their time in ms, rounded up to the bucket.
@@ -71,6 +73,7 @@ func (l *ledger) add(name string, r result) {
 	if len(r.excused) > 0 {
 		t.Stalled++
 	}
+	t.LateCalls += r.lateCalls
 	t.Iterations++
 	t.Runs += runsPerTrial
 	for _, d := range r.takeovers {
@@ -89,6 +92,7 @@ func (l *ledger) merge(other *ledger) {
 		t.Runs += o.Runs
 		t.Violations += o.Violations
 		t.Stalled += o.Stalled
+		t.LateCalls += o.LateCalls
 		for ms, n := range o.TakeoverMs {
 			t.TakeoverMs[ms] += n
 		}
@@ -137,10 +141,10 @@ func (t *tally) takeovers() int {
 // table is the ledger for people.
 func (l *ledger) table() string {
 	var b strings.Builder
-	b.WriteString("| fault | iterations | runs | takeovers | takeover p50 / p99 | stalled | violations |\n|---|---:|---:|---:|---:|---:|---:|\n")
+	b.WriteString("| fault | iterations | runs | takeovers | takeover p50 / p99 | late calls | stalled | violations |\n|---|---:|---:|---:|---:|---:|---:|---:|\n")
 	for _, t := range l.Tallies {
-		fmt.Fprintf(&b, "| %s | %d | %d | %d | %s / %s | %d | %d |\n",
-			t.Fault, t.Iterations, t.Runs, t.takeovers(), t.takeover(0.5), t.takeover(0.99), t.Stalled, t.Violations)
+		fmt.Fprintf(&b, "| %s | %d | %d | %d | %s / %s | %d | %d | %d |\n",
+			t.Fault, t.Iterations, t.Runs, t.takeovers(), t.takeover(0.5), t.takeover(0.99), t.LateCalls, t.Stalled, t.Violations)
 	}
 	return b.String()
 }

@@ -26,8 +26,8 @@ func TestCountsAddUpFromCampaignToCampaign(t *testing.T) {
 	require.NoError(t, err)
 	text := string(b)
 	require.True(t, strings.HasPrefix(text, "# Before\n") && strings.HasSuffix(text, "after\n"), text)
-	require.Contains(t, text, "| kill | 4 | 24 | 6 | 1.05 s / 2.00 s | 0 | 2 |")
-	require.Contains(t, text, "| stop | 0 | 0 | 0 | – / – | 0 | 0 |")
+	require.Contains(t, text, "| kill | 4 | 24 | 6 | 1.05 s / 2.00 s | 0 | 0 | 2 |")
+	require.Contains(t, text, "| stop | 0 | 0 | 0 | – / – | 0 | 0 | 0 |")
 	require.Contains(t, text, "6 trials in 2 campaigns")
 	require.Contains(t, text, `{"seed":9223372036854775808,"ttl":"1s","trials":3}`)
 }

@@ -116,6 +116,8 @@ type trial struct {
 	losses map[string]loss // by run id
 	// over is when a fault was over that no single loss can be timed by.
 	over time.Time
+	// woken is when a stopped victim was continued.
+	woken time.Time
 	// stall is the longest that a commit of ours took meanwhile, when the fault
 	// was not the database's own.
 	stall   time.Duration
@@ -138,6 +140,7 @@ type result struct {
 	missed     bool // the fault met nobody
 	takeovers  []time.Duration
 	violations []string
+	lateCalls  int
 	excused    []string // what was late on a machine that stood still
 }
 
