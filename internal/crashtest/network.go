@@ -56,12 +56,12 @@ func (r *relay) serve() {
 
 // carry copies both ways until either side ends, then ends the other.
 func (r *relay) carry(c net.Conn) {
-	defer c.Close()
+	defer func() { _ = c.Close() }() // it may have ended by itself
 	up, err := net.Dial("unix", r.target())
 	if err != nil {
 		return // no database: the client sees its connection end
 	}
-	defer up.Close()
+	defer func() { _ = up.Close() }()
 	ended := make(chan struct{}, 2)
 	for _, way := range [][2]net.Conn{{up, c}, {c, up}} {
 		go func() {
