@@ -50,6 +50,16 @@ db: build ## Start the private Postgres alone and print how to reach it
 clean: ## Remove what was built
 	rm -rf bin
 
+# --- crash gate ---------------------------------------------------------------
+.PHONY: crash crash-quick
+
+crash: ## Hurt real processes for hours and add the counts to docs/reliability.md: make crash MINUTES=110 ITERATIONS=0
+	go run ./internal/crashtest -minutes $(or $(MINUTES),110) -iterations $(or $(ITERATIONS),0) -write docs/reliability.md
+
+crash-quick: ## Hurt real processes once with each fault, without writing anything
+	go run ./internal/crashtest -minutes 4 -iterations 1
+# --- end of crash gate --------------------------------------------------------
+
 # --- contract: gen/ and its checks -------------------------------------------
 .PHONY: generate contract-check contract-accept
 

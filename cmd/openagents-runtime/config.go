@@ -178,7 +178,12 @@ func (c config) model() (model.Model, error) {
 }
 
 func (c config) pool(conns int, name string) pg.Config {
-	return pg.Config{URL: c.DatabaseURL, MaxConns: conns, AppName: "openagents-runtime " + name}
+	return pg.Config{
+		URL: c.DatabaseURL, MaxConns: conns, AppName: "openagents-runtime " + name,
+		// A process that stops inside a commit holds locks that whoever takes
+		// its runs over needs.
+		IdleInTransactionTimeout: min(pg.DefaultIdleInTransactionTimeout, c.LeaseTTL/3),
+	}
 }
 
 func (c config) executor() executor.Config {

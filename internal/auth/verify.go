@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/openagentsinc/openagents-runtime/internal/crash"
 )
 
 // Headers that name the principal a request acts for. The token's claims must
@@ -34,7 +36,7 @@ type Verifier struct {
 	Skew        time.Duration     // how far ahead iat may be; 30 s when zero
 	Nonces      NonceStore        // required
 	Identity    *IdentityVerifier // nil: no second layer
-	Now         func() time.Time  // time.Now when nil
+	Now         func() time.Time  // crash.Now, the wall clock, when nil
 }
 
 // Request is what of a request is verified.
@@ -183,7 +185,7 @@ func (v *Verifier) signed(h http.Header) (Claims, error) {
 var nobody = key{secret: []byte(rand.Text() + rand.Text())}
 
 func (v *Verifier) timely(c Claims) error {
-	now := time.Now
+	now := crash.Now
 	if v.Now != nil {
 		now = v.Now
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/openagentsinc/openagents-runtime/gen/db"
 	"github.com/openagentsinc/openagents-runtime/gen/event"
+	"github.com/openagentsinc/openagents-runtime/internal/crash"
 	"github.com/openagentsinc/openagents-runtime/internal/lease"
 	"github.com/openagentsinc/openagents-runtime/internal/run"
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
@@ -153,6 +154,7 @@ func (s *session) finish(ctx context.Context, end run.End) error {
 }
 
 func (s *session) ended(end run.End) {
+	crash.At("run.finished")
 	s.held.Released()
 	s.e.finished.WithLabelValues(end.Status, end.ReasonClass).Inc()
 }

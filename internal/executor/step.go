@@ -9,6 +9,7 @@ import (
 	"github.com/openagentsinc/openagents-runtime/gen/db"
 	"github.com/openagentsinc/openagents-runtime/gen/ds"
 	"github.com/openagentsinc/openagents-runtime/gen/event"
+	"github.com/openagentsinc/openagents-runtime/internal/crash"
 	"github.com/openagentsinc/openagents-runtime/internal/lease"
 	"github.com/openagentsinc/openagents-runtime/internal/model"
 	"github.com/openagentsinc/openagents-runtime/internal/predict"
@@ -63,6 +64,11 @@ func (s *session) try(ctx context.Context, frame db.Frame, step, attempt int64) 
 	if s.head.CancelRequested {
 		return false, s.finish(ctx, s.end("canceled", "cancel_requested", "the run was canceled"))
 	}
+	if !s.held.Trusted() {
+		// The process stood still since the commit: the step may be another's, and
+		// a call is not fenced.
+		return false, lease.ErrLost
+	}
 	working, stop := s.working(ctx)
 	defer stop(nil)
 	voice := newVoice(ctx, s, step, attempt, stop)
@@ -85,6 +91,7 @@ func (s *session) try(ctx context.Context, frame db.Frame, step, attempt int64) 
 	case outcome.Err != nil:
 		return s.failStep(ctx, outcome, attempt)
 	}
+	crash.At("predict.returned")
 	return false, s.endStep(ctx, frame, voice, outcome, run.End{})
 }
 
@@ -112,6 +119,7 @@ func (s *session) beginStep(ctx context.Context, frame db.Frame, step, attempt i
 	if err != nil || s.head.CancelRequested {
 		return err
 	}
+	crash.At("step.started")
 	s.past.started, s.past.steps = true, step
 	s.past.open = &openStep{step: step, attempt: attempt, frameID: frame.FrameID, fromSeq: first,
 		texts: map[string]bool{}, reasonings: map[string]bool{}}
@@ -195,7 +203,9 @@ func (s *session) endStep(ctx context.Context, frame db.Frame, v *voice, o predi
 	s.e.steps.WithLabelValues(string(o.Receipt.Status)).Inc()
 	if ended {
 		s.ended(final)
+		return nil
 	}
+	crash.At("frame.finished")
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/openagentsinc/openagents-runtime/gen/event"
+	"github.com/openagentsinc/openagents-runtime/internal/crash"
 	"github.com/openagentsinc/openagents-runtime/internal/model"
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
 )
@@ -41,6 +42,7 @@ func newVoice(ctx context.Context, s *session, step, attempt int64, stop context
 
 // say takes one thing from the model. It waits when the log cannot keep up.
 func (v *voice) say(e model.Event) error {
+	crash.At("predict.called")
 	select {
 	case v.queue <- e:
 		return nil
@@ -94,6 +96,7 @@ func (v *voice) commit(batch []model.Event) error {
 		v.stop(errCanceled)
 		return nil
 	}
+	crash.At("delta.committed")
 	for _, e := range events {
 		open.add(e)
 	}

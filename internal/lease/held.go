@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/openagentsinc/openagents-runtime/gen/db"
+	"github.com/openagentsinc/openagents-runtime/internal/crash"
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
 	"github.com/openagentsinc/openagents-runtime/internal/telemetry"
 )
@@ -91,6 +92,7 @@ func (h *Held) Commit(ctx context.Context, decide func(runlog.Head) (runlog.Chan
 	if !h.Trusted() {
 		return runlog.Ack{}, ErrLost
 	}
+	crash.At("commit.trusted")
 	ack, err := h.keeper.log.Commit(ctx, runlog.Unit{
 		RunKey: h.RunKey, RunID: h.RunID, Epoch: h.Epoch, Trace: telemetry.TraceFrom(ctx), Decide: decide,
 	})

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/openagentsinc/openagents-runtime/gen/db"
+	"github.com/openagentsinc/openagents-runtime/internal/crash"
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
 	"github.com/openagentsinc/openagents-runtime/internal/telemetry"
 )
@@ -128,12 +129,14 @@ func (k *Keeper) With(ctx context.Context, r db.Run, f func(context.Context, *He
 }
 
 func (k *Keeper) acquire(ctx context.Context, r db.Run) (*Held, error) {
-	h := &Held{RunKey: r.RunKey, RunID: r.RunID, keeper: k, sent: time.Now()}
+	h := &Held{RunKey: r.RunKey, RunID: r.RunID, keeper: k}
 	err := pgx.BeginFunc(ctx, k.pool, func(tx pgx.Tx) error {
 		head, err := runlog.LockHead(ctx, tx, r.RunKey)
 		if err != nil {
 			return err
 		}
+		// The lease begins when the lock is had, however long that took.
+		h.sent = time.Now()
 		row, err := db.New(tx).RunLeaseAcquire(ctx, db.RunLeaseAcquireParams{RunKey: r.RunKey, LeaseOwner: k.owner, Ttl: k.ttl})
 		if errors.Is(err, pgx.ErrNoRows) {
 			return ErrHeld
@@ -157,6 +160,7 @@ func (k *Keeper) acquire(ctx context.Context, r db.Run) (*Held, error) {
 		k.taken.WithLabelValues("error").Inc()
 		return nil, err
 	}
+	crash.At("lease.acquired")
 	k.taken.WithLabelValues("taken").Inc()
 	return h, nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/openagentsinc/openagents-runtime/gen/ds"
 	"github.com/openagentsinc/openagents-runtime/internal/canon"
+	"github.com/openagentsinc/openagents-runtime/internal/crash"
 	"github.com/openagentsinc/openagents-runtime/internal/model"
 	"github.com/openagentsinc/openagents-runtime/internal/telemetry"
 )
@@ -33,7 +34,7 @@ type Caller struct {
 // NewCaller makes a caller.
 func NewCaller(m model.Model, metrics *telemetry.Metrics) *Caller {
 	return &Caller{
-		Model: m, Now: time.Now,
+		Model: m, Now: crash.Now,
 		calls:   metrics.Counter(telemetry.PredictCalls),
 		seconds: metrics.Seconds(telemetry.PredictSeconds),
 		tokens:  metrics.Counter(telemetry.PredictTokens),

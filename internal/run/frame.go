@@ -14,6 +14,7 @@ import (
 	"github.com/openagentsinc/openagents-runtime/gen/db"
 	"github.com/openagentsinc/openagents-runtime/gen/event"
 	"github.com/openagentsinc/openagents-runtime/internal/canon"
+	"github.com/openagentsinc/openagents-runtime/internal/crash"
 	"github.com/openagentsinc/openagents-runtime/internal/fault"
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
 	"github.com/openagentsinc/openagents-runtime/internal/telemetry"
@@ -61,6 +62,7 @@ func AppendFrame(ctx context.Context, pool db.DBTX, log *runlog.Appender, r db.R
 	var refused *pgconn.PgError
 	switch {
 	case err == nil:
+		crash.At("frame.appended")
 		return Accepted{PayloadHash: hash, Seq: ack.LastSeq}, nil
 	case errors.As(err, &refused) && refused.ConstraintName == "frames_id_once":
 		// Somebody else sent the same frame at the same time.

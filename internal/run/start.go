@@ -13,6 +13,7 @@ import (
 	"github.com/openagentsinc/openagents-runtime/gen/db"
 	"github.com/openagentsinc/openagents-runtime/gen/event"
 	"github.com/openagentsinc/openagents-runtime/internal/canon"
+	"github.com/openagentsinc/openagents-runtime/internal/crash"
 	"github.com/openagentsinc/openagents-runtime/internal/fault"
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
 	"github.com/openagentsinc/openagents-runtime/internal/telemetry"
@@ -66,6 +67,7 @@ func Start(ctx context.Context, pool *pgxpool.Pool, e Envelope) (r db.Run, repla
 		return r, false, fmt.Errorf("start run: %w", err)
 	}
 	replay = err != nil
+	crash.At("run.started_row")
 	if r, err = q.RunGet(ctx, e.RunID); err != nil {
 		return r, replay, fmt.Errorf("start run: %w", err)
 	}

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// follower reads a run's stream through one process after another, resuming
+// from the last id, until [DONE]. It also hangs up by itself now and then.
+type follower struct {
+	runID  string
+	fleet  *fleet
+	rng    *rand.Rand
+	steps  chan struct{} // one for each finished step
+	blocks []block
+	wrong  []string
+	done   bool
+}
+
+func (f *follower) cursor() int64 {
+	if len(f.blocks) == 0 {
+		return 0
+	}
+	return f.blocks[len(f.blocks)-1].seq
+}
+
+func (f *follower) follow(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := f.once(ctx)
+		if errors.Is(err, errDone) {
+			f.done = true
+			return
+		}
+		if pause(ctx, time.Duration(20+f.rng.IntN(80))*time.Millisecond) != nil {
+			return
+		}
+	}
+}
+
+// once reads until the connection ends, or for a moment.
+func (f *follower) once(ctx context.Context) error {
+	ctx, stop := context.WithTimeout(ctx, time.Duration(300+f.rng.IntN(1500))*time.Millisecond)
+	defer stop()
+	req, err := request(ctx, http.MethodGet, f.fleet.pick(f.rng, false), "/runs/"+f.runID+"/stream", f.runID, nil)
+	if err != nil {
+		return err
+	}
+	if f.cursor() > 0 {
+		req.Header.Set("Last-Event-ID", strconv.FormatInt(f.cursor(), 10))
+	}
+	res, err := wire.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	switch res.StatusCode {
+	case http.StatusOK:
+		return readBlocks(res.Body, f.take)
+	case http.StatusNoContent, http.StatusBadRequest, http.StatusGone:
+		// Nothing to resume before [DONE] came, or a cursor that we were given
+		// and that is not known now.
+		f.wrong = append(f.wrong, fmt.Sprintf("resuming after %d is answered %d", f.cursor(), res.StatusCode))
+	}
+	return fmt.Errorf("status %d", res.StatusCode)
+}
+
+func (f *follower) take(b block) {
+	if b.seq != f.cursor()+1 {
+		f.wrong = append(f.wrong, fmt.Sprintf("after %d comes %d", f.cursor(), b.seq))
+	}
+	f.blocks = append(f.blocks, b)
+	if strings.Contains(b.text, `"type":"finish-step"`) {
+		f.steps <- struct{}{}
+	}
+}
+
+// undisturbed is a run's whole stream in one read, from the first process that
+// serves it: one whose clock is wrong refuses.
+func undisturbed(ctx context.Context, f *fleet, runID string) ([]block, error) {
+	var last error
+	for _, p := range f.living() {
+		all, err := readWhole(ctx, p.api, runID)
+		if err == nil {
+			return all, nil
+		}
+		last = err
+	}
+	return nil, fmt.Errorf("no process gives an undisturbed read: %w", last)
+}
+
+func readWhole(ctx context.Context, base, runID string) ([]block, error) {
+	ctx, stop := context.WithTimeout(ctx, 10*time.Second)
+	defer stop()
+	req, err := request(ctx, http.MethodGet, base, "/runs/"+runID+"/stream", runID, nil)
+	if err != nil {
+		return nil, err
+	}
+	res, err := wire.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("status %d", res.StatusCode)
+	}
+	var all []block
+	if err := readBlocks(res.Body, func(b block) { all = append(all, b) }); !errors.Is(err, errDone) {
+		return all, err
+	}
+	return all, nil
+}

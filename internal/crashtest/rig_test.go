@@ -1,0 +1,131 @@
+package main
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/openagentsinc/openagents-runtime/internal/devdb"
+)
+
+// echo listens on a unix socket and sends back what it gets.
+func echo(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "socket")
+	l, err := new(net.ListenConfig).Listen(t.Context(), "unix", path)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				_, _ = io.Copy(c, c)
+			}()
+		}
+	}()
+	return path
+}
+
+func TestALineIsCutAndMendedAndFallsSilent(t *testing.T) {
+	t.Parallel()
+	r, err := newRelay()
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = r.listener.Close() })
+	r.point(echo(t))
+	l, err := newLine(t.Name(), r.address())
+	require.NoError(t, err)
+	t.Cleanup(l.close)
+	address := l.address()
+	dial := func() net.Conn {
+		c, err := new(net.Dialer).DialContext(t.Context(), "tcp", address)
+		require.NoError(t, err)
+		require.NoError(t, c.SetDeadline(time.Now().Add(10*time.Second)))
+		t.Cleanup(func() { _ = c.Close() })
+		return c
+	}
+	says := func(c net.Conn) {
+		t.Helper()
+		_, err := c.Write([]byte("x"))
+		require.NoError(t, err)
+		b := make([]byte, 1)
+		_, err = io.ReadFull(c, b)
+		require.NoError(t, err)
+		require.Equal(t, "x", string(b))
+	}
+	before := dial()
+	says(before)
+
+	l.cut()
+	_, err = before.Read(make([]byte, 1))
+	require.Error(t, err, "an open connection ends")
+	_, err = new(net.Dialer).DialContext(t.Context(), "tcp", address)
+	require.Error(t, err, "a new one is refused")
+	require.NoError(t, l.mend())
+	require.Equal(t, address, l.address())
+	says(dial())
+
+	quiet := dial()
+	says(quiet)
+	require.NoError(t, l.silence())
+	_, err = quiet.Write([]byte("x"))
+	require.NoError(t, err, "nobody is told")
+	require.NoError(t, quiet.SetReadDeadline(time.Now().Add(50*time.Millisecond)))
+	_, err = quiet.Read(make([]byte, 1))
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	l.clear(t.Context())
+	require.NoError(t, quiet.SetReadDeadline(time.Now().Add(10*time.Second)))
+	_, err = quiet.Read(make([]byte, 1))
+	require.ErrorIs(t, err, io.EOF, "bytes were lost: the connection is over")
+	says(dial())
+}
+
+func TestADatabaseThatMayForgetIsRefused(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "oa-crashtest-")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
+	require.NoError(t, os.Chmod(dir, 0o711)) // the database's account passes through
+	s, err := devdb.Start(t.Context(), devdb.Config{Dir: filepath.Join(dir, "db")})
+	require.NoError(t, err)
+	d := &database{dir: filepath.Join(dir, "db"), server: s}
+	d.relay, err = newRelay()
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, d.close()) })
+	require.NoError(t, d.aim())
+	require.ErrorContains(t, d.requireDurable(t.Context()), "fsync=off")
+}
+
+func TestAStreamIsReadInBlocksUntilDone(t *testing.T) {
+	t.Parallel()
+	var got []block
+	take := func(b block) { got = append(got, b) }
+	err := readBlocks(strings.NewReader(": hello\nretry: 5\n\ndata: a\nid: 1\n\n: keep-alive\n\nid: 2\n\ndata: [DONE]\nid: 3\n\nid: 4\n\n"), take)
+	require.ErrorIs(t, err, errDone)
+	require.Equal(t, []block{{1, "data: a\nid: 1\n"}, {2, "id: 2\n"}, {3, "data: [DONE]\nid: 3\n"}}, got)
+
+	got = nil
+	err = readBlocks(strings.NewReader("data: a\nid: 1\n\ndata: b\nid: 2\n"), take)
+	require.True(t, errors.Is(err, io.EOF) && len(got) == 1, "half a block is none: %v %v", got, err)
+}
+
+func TestAFollowerNotesAGapAndARepeat(t *testing.T) {
+	t.Parallel()
+	for _, seqs := range [][]int64{{1, 3}, {1, 1}, {2}} {
+		f := &follower{}
+		for _, seq := range seqs {
+			f.take(block{seq: seq})
+		}
+		require.Len(t, f.wrong, 1, "%v", seqs)
+	}
+}
