@@ -41,6 +41,10 @@ SELECT run_key, latest_seq FROM run_heads WHERE run_key = ANY(@run_keys::uuid[])
 -- Makes an epoch the only one that may write.
 UPDATE run_heads SET lease_epoch = @lease_epoch WHERE run_key = @run_key;
 
--- name: RunHeadListCanceled :many
--- Which of some runs are to be canceled; one question for all that a process holds.
-SELECT run_key FROM run_heads WHERE run_key = ANY(@run_keys::uuid[]) AND cancel_requested;
+-- name: RunHeadListNews :many
+-- Which of some runs are to be canceled, or have more frames than were seen;
+-- one question for all that a process holds.
+SELECT h.run_key
+FROM run_heads h
+JOIN (SELECT unnest(@run_keys::uuid[]) AS run_key, unnest(@seen_frames::bigint[]) AS seen_frames) u USING (run_key)
+WHERE h.cancel_requested OR h.frame_count > u.seen_frames;

@@ -34,13 +34,17 @@ type service struct {
 	metrics *telemetry.Metrics
 	model   model.Model
 
-	pool, logPool *pgxpool.Pool
-	watch         *runlog.Watch
-	log           *runlog.Appender
-	leases        *lease.Keeper
-	executor      *executor.Executor
-	streams       *stream.Handler
-	nonces        auth.PostgresNonces
+	// Each kind of work has connections of its own, so that none waits behind
+	// another: answers and streams, executions, upkeep, and the log.
+	pool, workPool, upkeepPool, logPool *pgxpool.Pool
+
+	watch     *runlog.Watch
+	log       *runlog.Appender
+	leases    *lease.Keeper
+	executor  *executor.Executor
+	streams   *stream.Handler
+	admission *server.Admission
+	nonces    auth.PostgresNonces // of the sweep
 
 	api, ops         *http.Server
 	apiAddr, opsAddr net.Listener
@@ -78,27 +82,42 @@ func (s *service) build(ctx context.Context) error {
 	if err := verifySchema(ctx, s.c.DatabaseURL); err != nil {
 		return err
 	}
-	if s.pool, err = pg.Open(ctx, s.c.pool(s.c.DatabaseConns, "main")); err != nil {
+	if err := s.openPools(ctx); err != nil {
 		return err
 	}
-	// The log has connections of its own: a busy pool must not hold up commits.
-	if s.logPool, err = pg.Open(ctx, s.c.pool(s.c.Lanes, "log")); err != nil {
-		return err
-	}
-	s.nonces = auth.PostgresNonces{Pool: s.pool}
-	verifier.Nonces = s.nonces
+	s.nonces = auth.PostgresNonces{Pool: s.upkeepPool}
+	verifier.Nonces = auth.PostgresNonces{Pool: s.pool}
 	s.model = observe(m, s.metrics)
 	s.log = runlog.NewAppender(s.logPool, s.watch, s.c.Lanes, s.metrics)
-	s.leases = lease.NewKeeper(s.pool, s.log, s.c.owner(), s.c.LeaseTTL, s.metrics)
-	s.executor = executor.New(s.c.executor(), s.pool, s.watch, s.leases, predict.NewCaller(s.model, s.metrics), s.metrics)
+	s.leases = lease.NewKeeper(s.upkeepPool, s.log, s.c.owner(), s.c.LeaseTTL, s.metrics)
+	s.executor = executor.New(s.c.executor(), s.workPool, s.watch, s.leases, predict.NewCaller(s.model, s.metrics), s.metrics)
 	s.streams = stream.New(s.pool, s.watch, stream.Config{}, s.metrics)
+	s.admission = server.NewAdmission(s.c.admission(), s.upkeepPool, s.pool, s.log, s.metrics)
 	return s.listen(verifier)
+}
+
+func (s *service) openPools(ctx context.Context) error {
+	serving, executing, upkeep := s.c.split()
+	for _, p := range []struct {
+		pool  **pgxpool.Pool
+		conns int
+		name  string
+	}{
+		{&s.pool, serving, "serve"}, {&s.workPool, executing, "execute"},
+		{&s.upkeepPool, upkeep, "upkeep"}, {&s.logPool, s.c.Lanes, "log"},
+	} {
+		var err error
+		if *p.pool, err = pg.Open(ctx, s.c.pool(p.conns, p.name)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *service) listen(verifier *auth.Verifier) error {
 	handler, err := server.New(server.Config{}, server.Deps{
-		Answers: &server.Server{Pool: s.pool, Log: s.log, Streams: s.streams, Version: version},
-		Auth:    verifier, Logger: s.logger, Metrics: s.metrics,
+		Answers: &server.Server{Pool: s.pool, Log: s.log, Streams: s.streams, Admission: s.admission, Version: version},
+		Auth:    verifier, Admission: s.admission, Logger: s.logger, Metrics: s.metrics,
 	})
 	if err != nil {
 		return err
@@ -195,7 +214,8 @@ func (s *service) follow(ctx context.Context) error {
 			s.watch.WakeAll()
 		})
 	})
-	g.Go(func() error { return s.watch.Tick(ctx, s.pool, time.Second) })
+	g.Go(func() error { return s.watch.Tick(ctx, s.upkeepPool, time.Second) })
+	g.Go(func() error { return s.admission.Run(ctx) })
 	g.Go(func() error {
 		t := time.NewTicker(nonceSweep)
 		defer t.Stop()
@@ -251,7 +271,7 @@ func (s *service) close() {
 			_ = l.Close() // a server that was shut down has closed it
 		}
 	}
-	for _, p := range []*pgxpool.Pool{s.logPool, s.pool} {
+	for _, p := range []*pgxpool.Pool{s.logPool, s.upkeepPool, s.workPool, s.pool} {
 		if p != nil {
 			p.Close()
 		}

@@ -45,4 +45,13 @@ var (
 	StreamBlocks  = Metric{"stream_blocks_total", "Events sent to readers.", nil}
 	StreamEnds    = Metric{"stream_ends_total", "Streams that ended, by how; all but done were broken off.", []Label{Outcome}}
 	StreamCatchUp = Metric{"stream_catch_up_seconds", "Time from opening a stream until its reader had all events that were there, if there were any.", nil}
+
+	// Supervision.
+
+	ExecutorFailures = Metric{"executor_session_failures_total", "Sessions of runs that ended early, by cause: panic, database, lease_lost, other. The run goes on with another session.", []Label{Outcome}}
+	ExecutorLoops    = Metric{"executor_loops_total", "Loops of frames that were seen, by level.", []Label{Outcome}}
+
+	// Admission.
+
+	AdmissionRefusals = Metric{"admission_refusals_total", "Requests that were refused for want of room, by cause: in_flight, queue, overdue, connections, frames, owner.", []Label{Outcome}}
 )
