@@ -38,6 +38,9 @@ type Config struct {
 	Window int
 	// ThreadRuns is how many earlier runs of the thread are looked at.
 	ThreadRuns int
+	// HangGrace is how long a model call may go on after it was told to end,
+	// before its session gives it up.
+	HangGrace time.Duration
 	// RestartDelay is how long a run that failed its session waits for the next
 	// one in this process. Every failure without progress doubles it, up to
 	// MaxRestartDelay.
@@ -50,7 +53,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		MaxRuns: 256, Tick: time.Second, MaxLosses: 3, MaxAttempts: 3, Window: 48 << 10, ThreadRuns: 20,
-		RestartDelay: 500 * time.Millisecond, MaxRestartDelay: 30 * time.Second, Loops: loop.Defaults(),
+		HangGrace: 2 * time.Second, RestartDelay: 500 * time.Millisecond, MaxRestartDelay: 30 * time.Second, Loops: loop.Defaults(),
 		Limits: run.Limits{MaxSteps: 500, MaxWallClockMs: (24 * time.Hour).Milliseconds(), MaxTokens: 5_000_000, MaxModelCalls: 500},
 	}
 }

@@ -213,3 +213,49 @@ func TestALostLeaseIsNotHandedOver(t *testing.T) {
 		return err
 	}))
 }
+
+// deaf is told to end and does not.
+type deaf struct {
+	began, release chan struct{}
+	calls          atomic.Int32
+}
+
+func (*deaf) Info() model.Info { return model.Info{Provider: "deaf", Model: "deaf"} }
+
+func (d *deaf) Stream(ctx context.Context, r model.Request, emit func(model.Event) error) (model.Result, error) {
+	if d.calls.Add(1) > 1 {
+		return always{}.Stream(ctx, r, emit)
+	}
+	if err := emit(model.Event{Kind: model.TextDelta, Delta: "well"}); err != nil {
+		return model.Result{}, err
+	}
+	close(d.began)
+	<-d.release
+	return model.Result{}, emit(model.Event{Kind: model.TextDelta, Delta: "too late"})
+}
+
+// A model call that does not end when it is told to holds up nothing: its run
+// ends all the same, and what it says later is not heard.
+func TestAModelCallThatHangsIsGivenUp(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.New(t)
+	d := &deaf{began: make(chan struct{}), release: make(chan struct{})}
+	p := work(t, pool, d, func(c *executor.Config) { c.HangGrace, c.RestartDelay = 50*time.Millisecond, 10*time.Millisecond })
+	r := runtest.Run(t, pool)
+	p.Message(t, r, "f1", "Hi")
+	<-d.began
+	p.WaitFor(t, r, event.TypeMessageDelta)
+	begun := time.Now()
+	_, err := run.Cancel(t.Context(), p.Log, r, "test", "stop")
+	require.NoError(t, err)
+	end := finished(t, p, r)
+	require.Less(t, time.Since(begun), 2*time.Second)
+	close(d.release)
+	require.Equal(t, event.RunFinishedV1StatusCanceled, end.Status)
+	require.EqualValues(t, 1, end.Usage.ModelCalls, "the call that was given up is booked")
+	require.EqualValues(t, 1, counted(t, p, "executor_session_failures_total", "hang"))
+	types := runtest.Types(t, pool, r)
+	require.Equal(t, []string{"predict.finished", "message.discarded", "step.discarded", "run.finished", "stream.closed"}, types[len(types)-5:])
+	lost := decode[event.PredictFinishedV1](t, p.WaitFor(t, r, event.TypePredictFinished))
+	require.True(t, lost.MaybeBilled)
+}

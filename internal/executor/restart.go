@@ -20,6 +20,8 @@ func causeOf(err error) string {
 	switch {
 	case errors.Is(err, errPanic):
 		return "panic"
+	case errors.Is(err, errHung):
+		return "hang"
 	case errors.Is(err, lease.ErrLost):
 		return "lease_lost"
 	case errors.As(err, &database), errors.As(err, &connect), pgconn.SafeToRetry(err):

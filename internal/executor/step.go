@@ -81,7 +81,10 @@ func (s *session) try(ctx context.Context, frames []db.Frame, step, attempt int6
 	working, stop := s.working(ctx, frame.FrameSeq)
 	defer stop(nil)
 	voice := newVoice(ctx, s, step, attempt, stop)
-	outcome, lost := s.ask(working, call, voice)
+	outcome, lost, err := s.ask(working, call, voice)
+	if err != nil {
+		return false, err
+	}
 	s.past.addUsage(outcome.Receipt.Usage)
 	cause := context.Cause(working)
 	stop(nil)
@@ -102,13 +105,6 @@ func (s *session) try(ctx context.Context, frames []db.Frame, step, attempt int6
 		return s.failStep(ctx, outcome, attempt)
 	}
 	return false, s.endStep(ctx, frames, voice, outcome, run.End{})
-}
-
-// ask makes the call; the voice has its last word in the log when it returns,
-// also when the model panics.
-func (s *session) ask(ctx context.Context, call *predict.Call, v *voice) (o predict.Outcome, lost error) {
-	defer func() { lost = v.close() }()
-	return s.e.Predict.Run(ctx, call, v.say), nil
 }
 
 // beginStep commits the start of a step, and of the run when it is the first.

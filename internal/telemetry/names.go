@@ -48,7 +48,7 @@ var (
 
 	// Supervision.
 
-	ExecutorFailures = Metric{"executor_session_failures_total", "Sessions of runs that ended early, by cause: panic, database, lease_lost, other. The run goes on with another session.", []Label{Outcome}}
+	ExecutorFailures = Metric{"executor_session_failures_total", "Sessions of runs that ended early, by cause: panic, hang, database, lease_lost, other. The run goes on with another session.", []Label{Outcome}}
 	ExecutorLoops    = Metric{"executor_loops_total", "Loops of frames that were seen, by level.", []Label{Outcome}}
 
 	// Admission.
