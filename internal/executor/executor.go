@@ -227,7 +227,9 @@ func (e *Executor) drive(ctx context.Context, key uuid.UUID, s *session) (err er
 		s.seen.Store(h.Head.FrameCount)
 		err := s.drive(ctx)
 		if ctx.Err() != nil && !errors.Is(context.Cause(ctx), lease.ErrLost) && !s.released {
-			return errors.Join(err, s.handOver(ctx))
+			if late := s.handOver(ctx); late != nil {
+				slog.WarnContext(ctx, "a run was not handed over; its lease is given back without a word", "run_id", r.RunID, "error", late.Error())
+			}
 		}
 		return err
 	})
