@@ -133,7 +133,7 @@ func TestFailingRunsDoNotStandInTheWay(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.New(t)
 	p := work(t, pool, panicking{}, func(c *executor.Config) {
-		c.MaxRuns, c.RestartDelay, c.MaxRestartDelay = 1, time.Hour, time.Hour
+		c.MaxRuns, c.MaxLosses, c.RestartDelay, c.MaxRestartDelay = 1, 1_000_000, time.Hour, time.Hour
 	})
 	bad := runtest.Run(t, pool)
 	p.Message(t, bad, "f1", "panic")
@@ -178,7 +178,7 @@ func TestADrainHandsRunsOverAtOnce(t *testing.T) {
 	for range 5 {
 		r := runtest.Run(t, pool)
 		first.Message(t, r, "f1", "Hi")
-		<-g.begun
+		g.called(t)
 		runs = append(runs, r)
 	}
 	second, _ := start(always{})
@@ -201,7 +201,7 @@ func TestALostLeaseIsNotHandedOver(t *testing.T) {
 	p, stop := begin(t, pool, g)
 	r := runtest.Run(t, pool)
 	p.Message(t, r, "f1", "Hi")
-	<-g.begun
+	g.called(t)
 	runtest.Expire(t, pool, r)
 	other := runtest.NewProcess(t, pool)
 	require.NoError(t, other.Leases.With(t.Context(), r, func(ctx context.Context, h *lease.Held) error {

@@ -53,6 +53,16 @@ func (g *gated) Stream(ctx context.Context, r model.Request, emit func(model.Eve
 	}
 }
 
+// called waits for a call.
+func (g *gated) called(t *testing.T) {
+	t.Helper()
+	select {
+	case <-g.begun:
+	case <-time.After(20 * time.Second):
+		t.Fatal("the model is not asked")
+	}
+}
+
 func (g *gated) requests() [][]string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -86,7 +96,7 @@ func TestAFrameThatSteersIsAnsweredWithAllBeforeIt(t *testing.T) {
 	p := work(t, pool, g)
 	r := runtest.Run(t, pool)
 	p.Message(t, r, "f1", "f1")
-	<-g.begun
+	g.called(t)
 	require.NoError(t, send(t, p, r, "f2", run.Enqueue))
 	require.NoError(t, send(t, p, r, "f3", run.Steer))
 	require.NoError(t, send(t, p, r, "f4", run.Enqueue))
@@ -110,10 +120,10 @@ func TestAFrameThatInterruptsEndsTheStepAtWork(t *testing.T) {
 	other := runtest.NewProcess(t, pool)
 	r := runtest.Run(t, pool)
 	p.Message(t, r, "f1", "f1")
-	<-g.begun
+	g.called(t)
 	p.WaitFor(t, r, event.TypeMessageDelta)
 	require.NoError(t, send(t, other, r, "f2", run.Interrupt))
-	<-g.begun
+	g.called(t)
 	g.gate <- struct{}{}
 	finished(t, p, r)
 	require.Equal(t, [][]string{{"f1"}, {"f1", "f2"}}, g.requests())
@@ -144,7 +154,7 @@ func TestALostStepOfSeveralFrames(t *testing.T) {
 	}
 	g := newGated()
 	p := work(t, pool, g)
-	<-g.begun
+	g.called(t)
 	p.WaitFor(t, r, event.TypeMessageDelta)
 	runtest.Expire(t, pool, r)
 	next := work(t, pool, model.NewScript(model.Say("Hello.")))
