@@ -1,6 +1,6 @@
 -- name: FrameInsert :exec
-INSERT INTO frames (run_key, frame_seq, frame_id, frame_type, payload, payload_hash, source, event_seq, traceparent, tracestate, request_id)
-VALUES (@run_key, @frame_seq, @frame_id, @frame_type, @payload, @payload_hash, sqlc.narg('source'), @event_seq,
+INSERT INTO frames (run_key, frame_seq, frame_id, frame_type, payload, payload_hash, source, mode, event_seq, traceparent, tracestate, request_id)
+VALUES (@run_key, @frame_seq, @frame_id, @frame_type, @payload, @payload_hash, sqlc.narg('source'), @mode, @event_seq,
         sqlc.narg('traceparent'), sqlc.narg('tracestate'), sqlc.narg('request_id'));
 
 -- name: FrameGet :one
@@ -22,3 +22,21 @@ CROSS JOIN LATERAL (
     LIMIT @max_frames::integer
 ) f
 ORDER BY f.run_key, f.frame_seq DESC;
+-- name: FrameListToAnswer :many
+-- What the next step answers, in order: the first frame after a position, and
+-- every frame up to the last one that steers.
+SELECT * FROM frames
+WHERE frames.run_key = @run_key AND frames.frame_seq > @after_seq
+  AND (frames.frame_seq - 1 = @after_seq OR frames.frame_seq <= (
+      SELECT max(s.frame_seq) FROM frames s
+      WHERE s.run_key = @run_key AND s.frame_seq > @after_seq AND s.mode IN ('steer', 'interrupt')))
+ORDER BY frames.frame_seq;
+
+-- name: FrameInterrupts :one
+-- Whether a frame after a position wants the step at work to end.
+SELECT EXISTS (SELECT 1 FROM frames WHERE run_key = @run_key AND frame_seq > @after_seq AND mode = 'interrupt');
+
+-- name: FrameListRecent :many
+-- The newest frames up to a position, newest first.
+SELECT * FROM frames WHERE run_key = @run_key AND frame_seq <= @position
+ORDER BY frame_seq DESC LIMIT @max_frames;

@@ -41,10 +41,6 @@ SELECT run_key, latest_seq FROM run_heads WHERE run_key = ANY(@run_keys::uuid[])
 -- Makes an epoch the only one that may write.
 UPDATE run_heads SET lease_epoch = @lease_epoch WHERE run_key = @run_key;
 
--- name: RunHeadListCanceled :many
--- Which of some runs are to be canceled; one question for all that a process holds.
-SELECT run_key FROM run_heads WHERE run_key = ANY(@run_keys::uuid[]) AND cancel_requested;
-
 -- name: RunHeadAssertMany :exec
 -- Locks heads that the caller knows, in key order, and fails with a division by
 -- zero unless all of them are still as it knows them.
@@ -93,3 +89,11 @@ SELECT h.run_key FROM run_heads h JOIN runs r USING (run_key)
 WHERE h.run_key >= @from_key AND h.run_key < @until_key
   AND (r.finished_at IS NULL OR r.finished_at > clock_timestamp() - @age::interval)
 ORDER BY h.run_key;
+
+-- name: RunHeadListNews :many
+-- Which of some runs are to be canceled, or have more frames than were seen;
+-- one question for all that a process holds.
+SELECT h.run_key
+FROM run_heads h
+JOIN (SELECT unnest(@run_keys::uuid[]) AS run_key, unnest(@seen_frames::bigint[]) AS seen_frames) u USING (run_key)
+WHERE h.cancel_requested OR h.frame_count > u.seen_frames;

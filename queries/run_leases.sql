@@ -42,6 +42,10 @@ WHERE run_key = @run_key AND lease_epoch = @lease_epoch;
 -- name: RunLeaseGet :one
 SELECT * FROM run_leases WHERE run_key = @run_key;
 
+-- name: RunLeaseIsLive :one
+-- Whether an executor holds the run now.
+SELECT EXISTS (SELECT 1 FROM run_leases WHERE run_key = @run_key AND NOT released AND lease_expires_at > clock_timestamp());
+
 -- name: RunLeaseExpire :exec
 -- Makes a lease look as if its holder had been silent too long. For tests.
 UPDATE run_leases SET lease_expires_at = clock_timestamp() - interval '1 second' WHERE run_key = @run_key;

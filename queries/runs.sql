@@ -79,3 +79,16 @@ LIMIT @max_runs;
 -- Milliseconds of work since the run was started, by the database's clock.
 SELECT (extract(epoch FROM clock_timestamp() - coalesce(started_at, clock_timestamp())) * 1000)::bigint AS elapsed_ms
 FROM runs WHERE run_key = @run_key;
+
+-- name: RunCountOverdue :one
+-- How many runs, at_most counted, have waited for an executor longer than a
+-- bound. One whose executor was lost waits since its lease expired.
+SELECT count(*) FROM (
+    SELECT 1 FROM runs r
+    LEFT JOIN run_leases l USING (run_key)
+    WHERE r.runnable AND greatest(r.updated_at, l.lease_expires_at) < clock_timestamp() - @bound::interval
+    LIMIT @at_most) overdue;
+
+-- name: RunCountByOwner :many
+-- How many runs of each owner are at work or wait for an executor.
+SELECT owner, count(*) FROM runs WHERE runnable GROUP BY owner;

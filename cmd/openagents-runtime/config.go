@@ -22,13 +22,14 @@ import (
 	"github.com/openagentsinc/openagents-runtime/internal/model/builtin"
 	"github.com/openagentsinc/openagents-runtime/internal/pg"
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
+	"github.com/openagentsinc/openagents-runtime/internal/server"
 )
 
 // config is what the environment says. `openagents-runtime config` prints it.
 type config struct {
 	Env             string        `env:"RUNTIME_ENV" envDefault:"production" validate:"oneof=production dev" help:"production, or dev: only dev runs without a secret, and only on loopback"`
 	DatabaseURL     string        `env:"DATABASE_URL" help:"postgres:// URL of the database" secret:"true"`
-	DatabaseConns   int           `env:"DATABASE_MAX_CONNS" envDefault:"20" validate:"min=4,max=1000" help:"connections of the pool that answers and executes"`
+	DatabaseConns   int           `env:"DATABASE_MAX_CONNS" envDefault:"20" validate:"min=4,max=1000" help:"connections of the pools together, the log's aside: a tenth for upkeep (leases, sweeps, ticks), the rest in halves for serving and executing"`
 	APIAddr         string        `env:"RUNTIME_API_ADDR" envDefault:"127.0.0.1:4000" validate:"host:port" help:"where the API listens"`
 	OpsAddr         string        `env:"RUNTIME_OPS_ADDR" envDefault:"127.0.0.1:4001" validate:"host:port" help:"where /healthz, /readyz and /metrics listen"`
 	Secret          string        `env:"RUNTIME_SIGNATURE_SECRET" help:"keyring of kid:secret pairs, comma separated; the first signs" secret:"true"`
@@ -48,6 +49,11 @@ type config struct {
 	RetainEvents    time.Duration `env:"RUNTIME_RETAIN_EVENTS" envDefault:"0" validate:"omitempty,min=48h" help:"how long after a run's end its log is kept at the least; 0 for ever"`
 	DevDir          string        `env:"RUNTIME_DEV_DIR" help:"where dev keeps its database and log; empty for the user's state folder"`
 	LogLevel        string        `env:"RUNTIME_LOG_LEVEL" envDefault:"info" validate:"oneof=debug info warn error" help:"debug, info, warn or error"`
+
+	MaxWaitingFrames int           `env:"RUNTIME_MAX_WAITING_FRAMES" envDefault:"100" validate:"min=0,max=100000" help:"unanswered frames that a run may have before more are 429; 0 for no bound"`
+	MaxRunsPerOwner  int           `env:"RUNTIME_MAX_RUNS_PER_OWNER" envDefault:"0" validate:"min=0,max=1000000" help:"runs of one owner that may be at work before more are 429; 0 for no bound"`
+	MaxInFlight      int           `env:"RUNTIME_MAX_IN_FLIGHT" envDefault:"512" validate:"min=0,max=100000" help:"starts and frames that this process handles at once before more are 503; 0 for no bound"`
+	MaxBacklogWait   time.Duration `env:"RUNTIME_MAX_BACKLOG_WAIT" envDefault:"10s" validate:"min=0,max=1h" help:"how long runs may wait for an executor before starts and frames are 503; 0 for no bound"`
 
 	ModelProvider  string        `env:"MODEL_PROVIDER" envDefault:"builtin" validate:"oneof=builtin openai" help:"builtin (rules, no key), or openai for any endpoint of its kind"`
 	ModelBaseURL   string        `env:"MODEL_BASE_URL" validate:"required_if=ModelProvider openai" help:"such as https://openrouter.ai/api/v1"`
@@ -175,6 +181,22 @@ func (c config) model() (model.Model, error) {
 		return nil, fmt.Errorf("MODEL_PROVIDER=openai: %w", err)
 	}
 	return m, nil
+}
+
+// split shares the connections out: upkeep must not wait behind the rest, nor
+// answers behind executions.
+func (c config) split() (serving, executing, upkeep int) {
+	upkeep = max(1, c.DatabaseConns/10)
+	serving = (c.DatabaseConns - upkeep + 1) / 2
+	return serving, c.DatabaseConns - upkeep - serving, upkeep
+}
+
+// admission is what is let in.
+func (c config) admission() server.AdmissionConfig {
+	a := server.DefaultAdmission()
+	a.MaxWaitingFrames, a.MaxRunsPerOwner = c.MaxWaitingFrames, c.MaxRunsPerOwner
+	a.MaxInFlight, a.MaxWait = c.MaxInFlight, c.MaxBacklogWait
+	return a
 }
 
 func (c config) pool(conns int, name string) pg.Config {

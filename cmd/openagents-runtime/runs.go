@@ -181,10 +181,14 @@ func optional(s string) *string {
 }
 
 func (t *target) runFrame() *cobra.Command {
-	var frameID, kind, payload string
+	var frameID, kind, payload, mode string
 	cmd := t.with(&cobra.Command{Use: "frame RUN_ID [TEXT]", Short: "Append a frame: a user's text, or --type with --payload", Args: cobra.RangeArgs(1, 2)},
 		func(cmd *cobra.Command, c *client, args []string) error {
 			f := api.AppendFrameRequest{FrameID: frameID, Type: kind, Payload: map[string]any{}}
+			if mode != "" {
+				m := api.FrameMode(mode)
+				f.Mode = &m
+			}
 			switch {
 			case len(args) == 2 && payload == "":
 				f.Payload["text"] = args[1]
@@ -204,6 +208,7 @@ func (t *target) runFrame() *cobra.Command {
 	cmd.Flags().StringVar(&frameID, "id", uuid.NewString(), "the frameId; the same id is the same frame")
 	cmd.Flags().StringVar(&kind, "type", "user_message", "the frame's type")
 	cmd.Flags().StringVar(&payload, "payload", "", "the payload as a JSON object")
+	cmd.Flags().StringVar(&mode, "mode", "", "when the run is at work: enqueue, steer, interrupt or reject")
 	return cmd
 }
 

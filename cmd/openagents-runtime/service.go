@@ -35,14 +35,18 @@ type service struct {
 	metrics *telemetry.Metrics
 	model   model.Model
 
-	pool, logPool       *pgxpool.Pool
-	readPool, sweepPool *pgxpool.Pool
-	watch               *runlog.Watch
-	log                 *runlog.Appender
-	leases              *lease.Keeper
-	executor            *executor.Executor
-	streams             *stream.Handler
-	janitor             *janitor.Janitor
+	// Each kind of work has connections of its own, so that none waits behind
+	// another: answers, executions, upkeep, sweeps, the log, and streams.
+	pool, workPool, upkeepPool   *pgxpool.Pool
+	sweepPool, logPool, readPool *pgxpool.Pool
+
+	watch     *runlog.Watch
+	log       *runlog.Appender
+	leases    *lease.Keeper
+	executor  *executor.Executor
+	streams   *stream.Handler
+	admission *server.Admission
+	janitor   *janitor.Janitor
 
 	api, ops         *http.Server
 	apiAddr, opsAddr net.Listener
@@ -80,40 +84,52 @@ func (s *service) build(ctx context.Context) error {
 	if err := verifySchema(ctx, s.c.DatabaseURL); err != nil {
 		return err
 	}
-	if s.pool, err = pg.Open(ctx, s.c.pool(s.c.DatabaseConns, "main")); err != nil {
-		return err
-	}
-	// The log has connections of its own: a busy pool must not hold up commits.
-	logPool := s.c.pool(s.c.Lanes, "log")
-	logPool.ByKeyOnly = true
-	if s.logPool, err = pg.Open(ctx, logPool); err != nil {
-		return err
-	}
-	if s.readPool, err = pg.Open(ctx, s.c.keyPool(streamConns, "streams")); err != nil {
-		return err
-	}
-	// Sweeps neither wait for the requests nor take their connections.
-	if s.sweepPool, err = pg.Open(ctx, s.c.pool(2, "sweeps")); err != nil {
+	if err := s.openPools(ctx); err != nil {
 		return err
 	}
 	verifier.Nonces = auth.PostgresNonces{Pool: s.pool}
 	s.janitor = janitor.New(s.metrics, sweeps(s.c, s.sweepPool)...)
 	s.model = observe(m, s.metrics)
 	s.log = runlog.NewAppender(s.logPool, s.watch, s.c.Lanes, s.metrics)
-	s.leases = lease.NewKeeper(s.pool, s.log, s.c.owner(), s.c.LeaseTTL, s.metrics)
-	s.executor = executor.New(s.c.executor(), s.pool, s.watch, s.leases, predict.NewCaller(s.model, s.metrics), s.metrics)
+	s.leases = lease.NewKeeper(s.upkeepPool, s.log, s.c.owner(), s.c.LeaseTTL, s.metrics)
+	s.executor = executor.New(s.c.executor(), s.workPool, s.watch, s.leases, predict.NewCaller(s.model, s.metrics), s.metrics)
 	s.streams = stream.New(s.readPool, s.watch, stream.Config{}, s.metrics)
+	s.admission = server.NewAdmission(s.c.admission(), s.upkeepPool, s.pool, s.log, s.metrics)
 	return s.listen(verifier)
 }
 
-// streamConns bounds how many pages of logs are read for streams at once; each
-// takes a fraction of a millisecond.
-const streamConns = 4
+const (
+	// streamConns bounds how many pages of logs are read for streams at once;
+	// each takes a fraction of a millisecond.
+	streamConns = 4
+	// sweepConns is for the janitor: a long sweep must not hold up renewals.
+	sweepConns = 2
+)
+
+func (s *service) openPools(ctx context.Context) error {
+	serving, executing, upkeep := s.c.split()
+	log := s.c.pool(s.c.Lanes, "log")
+	log.ByKeyOnly = true
+	for _, p := range []struct {
+		pool   **pgxpool.Pool
+		config pg.Config
+	}{
+		{&s.pool, s.c.pool(serving, "serve")}, {&s.workPool, s.c.pool(executing, "execute")},
+		{&s.upkeepPool, s.c.pool(upkeep, "upkeep")}, {&s.sweepPool, s.c.pool(sweepConns, "sweeps")},
+		{&s.logPool, log}, {&s.readPool, s.c.keyPool(streamConns, "streams")},
+	} {
+		var err error
+		if *p.pool, err = pg.Open(ctx, p.config); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 func (s *service) listen(verifier *auth.Verifier) error {
 	handler, err := server.New(server.Config{}, server.Deps{
-		Answers: &server.Server{Pool: s.pool, Log: s.log, Streams: s.streams, Version: version},
-		Auth:    verifier, Logger: s.logger, Metrics: s.metrics,
+		Answers: &server.Server{Pool: s.pool, Log: s.log, Streams: s.streams, Admission: s.admission, Version: version},
+		Auth:    verifier, Admission: s.admission, Logger: s.logger, Metrics: s.metrics,
 	})
 	if err != nil {
 		return err
@@ -209,7 +225,8 @@ func (s *service) follow(ctx context.Context) error {
 			s.watch.WakeAll()
 		})
 	})
-	g.Go(func() error { return s.watch.Tick(ctx, s.pool, time.Second) })
+	g.Go(func() error { return s.watch.Tick(ctx, s.upkeepPool, time.Second) })
+	g.Go(func() error { return s.admission.Run(ctx) })
 	return g.Wait()
 }
 
@@ -251,7 +268,7 @@ func (s *service) close() {
 			_ = l.Close() // a server that was shut down has closed it
 		}
 	}
-	for _, p := range []*pgxpool.Pool{s.logPool, s.readPool, s.sweepPool, s.pool} {
+	for _, p := range []*pgxpool.Pool{s.logPool, s.readPool, s.sweepPool, s.upkeepPool, s.workPool, s.pool} {
 		if p != nil {
 			p.Close()
 		}

@@ -36,6 +36,30 @@ func (e AppendFrameResponseStatus) Valid() bool {
 	}
 }
 
+// Defines values for FrameMode.
+const (
+	FrameModeEnqueue   FrameMode = "enqueue"
+	FrameModeInterrupt FrameMode = "interrupt"
+	FrameModeReject    FrameMode = "reject"
+	FrameModeSteer     FrameMode = "steer"
+)
+
+// Valid indicates whether the value is a known member of the FrameMode enum.
+func (e FrameMode) Valid() bool {
+	switch e {
+	case FrameModeEnqueue:
+		return true
+	case FrameModeInterrupt:
+		return true
+	case FrameModeReject:
+		return true
+	case FrameModeSteer:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for HealthService.
 const (
 	HealthServiceRuntime HealthService = "runtime"
@@ -73,6 +97,7 @@ const (
 	ReasonClassContextWindowExceeded     ReasonClass = "context_window_exceeded"
 	ReasonClassExecutorRecoveryExhausted ReasonClass = "executor_recovery_exhausted"
 	ReasonClassInternalError             ReasonClass = "internal_error"
+	ReasonClassLoopDetected              ReasonClass = "loop_detected"
 	ReasonClassMaxModelCallsExceeded     ReasonClass = "max_model_calls_exceeded"
 	ReasonClassMaxStepsExceeded          ReasonClass = "max_steps_exceeded"
 	ReasonClassMaxTokensExceeded         ReasonClass = "max_tokens_exceeded"
@@ -92,6 +117,8 @@ func (e ReasonClass) Valid() bool {
 	case ReasonClassExecutorRecoveryExhausted:
 		return true
 	case ReasonClassInternalError:
+		return true
+	case ReasonClassLoopDetected:
 		return true
 	case ReasonClassMaxModelCallsExceeded:
 		return true
@@ -143,13 +170,16 @@ func (e RunStatus) Valid() bool {
 
 // Defines values for StartRunResponseStatus.
 const (
-	StartRunResponseStatusAccepted StartRunResponseStatus = "accepted"
+	StartRunResponseStatusAccepted       StartRunResponseStatus = "accepted"
+	StartRunResponseStatusAlreadyRunning StartRunResponseStatus = "already_running"
 )
 
 // Valid indicates whether the value is a known member of the StartRunResponseStatus enum.
 func (e StartRunResponseStatus) Valid() bool {
 	switch e {
 	case StartRunResponseStatusAccepted:
+		return true
+	case StartRunResponseStatusAlreadyRunning:
 		return true
 	default:
 		return false
@@ -178,6 +208,9 @@ func (e ThreadMessageRole) Valid() bool {
 type AppendFrameRequest struct {
 	// FrameID The idempotency key of a frame within its run.
 	FrameID FrameID `json:"frameId"`
+
+	// Mode What happens to a frame that finds the run at work. enqueue: it waits its turn, and a step of its own answers it. steer: the next step answers it together with every frame before it. interrupt: as steer, and the step at work is taken back at once. reject: it is refused with 409 `run_busy` and not stored. A run that is not at work takes a frame at once, whatever the mode. The mode is no part of the frame's content: a repeat with another mode is the same frame.
+	Mode *FrameMode `json:"mode,omitempty"`
 
 	// Payload The content. A user_message has a non-empty text.
 	Payload map[string]interface{} `json:"payload"`
@@ -278,6 +311,9 @@ type EventStream = string
 
 // FrameID The idempotency key of a frame within its run.
 type FrameID = string
+
+// FrameMode What happens to a frame that finds the run at work. enqueue: it waits its turn, and a step of its own answers it. steer: the next step answers it together with every frame before it. interrupt: as steer, and the step at work is taken back at once. reject: it is refused with 409 `run_busy` and not stored. A run that is not at work takes a frame at once, whatever the mode. The mode is no part of the frame's content: a repeat with another mode is the same frame.
+type FrameMode string
 
 // FrameSource Where a frame comes from.
 type FrameSource struct {
@@ -545,7 +581,7 @@ type StartRunResponse struct {
 	// RunID The caller's id of a run; a random UUID is recommended.
 	RunID RunID `json:"runId"`
 
-	// Status The acceptance; getRun tells the run's status.
+	// Status The acceptance; already_running says that an executor works on the run now. getRun tells the run's status.
 	Status StartRunResponseStatus `json:"status"`
 
 	// StreamURL The path of the run's stream.
@@ -555,7 +591,7 @@ type StartRunResponse struct {
 	ThreadID ThreadID `json:"threadId"`
 }
 
-// StartRunResponseStatus The acceptance; getRun tells the run's status.
+// StartRunResponseStatus The acceptance; already_running says that an executor works on the run now. getRun tells the run's status.
 type StartRunResponseStatus string
 
 // ThreadID The conversation that a run belongs to.
@@ -665,6 +701,9 @@ type RequestTimeoutResponse = ErrorEnvelope
 
 // StaleCursorResponse The one shape of every error.
 type StaleCursorResponse = ErrorEnvelope
+
+// TooManyRequestsResponse The one shape of every error.
+type TooManyRequestsResponse = ErrorEnvelope
 
 // UnauthorizedResponse The one shape of every error.
 type UnauthorizedResponse = ErrorEnvelope
@@ -978,7 +1017,7 @@ type ClientInterface interface {
 
 	// StartRunWithBody Start a run, or get the one that was started
 	//
-	// Creates the run envelope under the caller's runId. The same runId with the same body answers the same again and changes nothing, with the header `idempotent-replay: true`; the same runId with another body or another owner is 409 `run_conflict`. A run belongs to its guest scope when it has one, otherwise to its user. Nothing is executed until a frame is appended.
+	// Creates the run envelope under the caller's runId. The same runId with the same body answers the same again and changes nothing, with the header `idempotent-replay: true`; while an executor works on the run, that answer has the status `already_running`, and streamUrl is the stream to attach to. The same runId with another body or another owner is 409 `run_conflict`. A run belongs to its guest scope when it has one, otherwise to its user. Nothing is executed until a frame is appended. An owner with too many runs at work is refused with 429 `owner_busy`, a service that is behind its work with 503 `overloaded`; both say in `retry-after` when to try again.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -987,7 +1026,7 @@ type ClientInterface interface {
 
 	// StartRun Start a run, or get the one that was started
 	//
-	// Creates the run envelope under the caller's runId. The same runId with the same body answers the same again and changes nothing, with the header `idempotent-replay: true`; the same runId with another body or another owner is 409 `run_conflict`. A run belongs to its guest scope when it has one, otherwise to its user. Nothing is executed until a frame is appended.
+	// Creates the run envelope under the caller's runId. The same runId with the same body answers the same again and changes nothing, with the header `idempotent-replay: true`; while an executor works on the run, that answer has the status `already_running`, and streamUrl is the stream to attach to. The same runId with another body or another owner is 409 `run_conflict`. A run belongs to its guest scope when it has one, otherwise to its user. Nothing is executed until a frame is appended. An owner with too many runs at work is refused with 429 `owner_busy`, a service that is behind its work with 503 `overloaded`; both say in `retry-after` when to try again.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -1030,6 +1069,8 @@ type ClientInterface interface {
 	//
 	// A frame is one idempotent input: a user message, a tick, a tool result. frameId is the key: the first time answers 202; the same frame again answers 200 with `idempotentReplay: true` and changes nothing; the same frameId with another type, payload or source is 409 `frame_conflict`, naming the hash of the first. A frame for a finished run is 409 `run_finished`. The runtime reads a conversation's past from its own log, so a request that carries `messages` or `contextFrames` is 400 `history_not_accepted`: send the latest text alone.
 	//
+	// `mode` says what happens to a frame that finds the run at work; the log shows it. Frames are answered in the order in which they were accepted, whatever their modes. A run with too many unanswered frames refuses more with 429 `too_many_frames`, an owner with too many runs at work with 429 `owner_busy`, a service that is behind its work with 503 `overloaded`; all say in `retry-after` when to try again. A frame that is refused is not in the log.
+	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /internal/v1/runs/{runId}/frames (the `AppendFrame` operationId).
@@ -1038,6 +1079,8 @@ type ClientInterface interface {
 	// AppendFrame Append one frame to a run
 	//
 	// A frame is one idempotent input: a user message, a tick, a tool result. frameId is the key: the first time answers 202; the same frame again answers 200 with `idempotentReplay: true` and changes nothing; the same frameId with another type, payload or source is 409 `frame_conflict`, naming the hash of the first. A frame for a finished run is 409 `run_finished`. The runtime reads a conversation's past from its own log, so a request that carries `messages` or `contextFrames` is 400 `history_not_accepted`: send the latest text alone.
+	//
+	// `mode` says what happens to a frame that finds the run at work; the log shows it. Frames are answered in the order in which they were accepted, whatever their modes. A run with too many unanswered frames refuses more with 429 `too_many_frames`, an owner with too many runs at work with 429 `owner_busy`, a service that is behind its work with 503 `overloaded`; all say in `retry-after` when to try again. A frame that is refused is not in the log.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -1102,7 +1145,7 @@ func (c *Client) ListRuns(ctx context.Context, params *ListRunsParams, reqEditor
 
 // StartRunWithBody Start a run, or get the one that was started
 //
-// Creates the run envelope under the caller's runId. The same runId with the same body answers the same again and changes nothing, with the header `idempotent-replay: true`; the same runId with another body or another owner is 409 `run_conflict`. A run belongs to its guest scope when it has one, otherwise to its user. Nothing is executed until a frame is appended.
+// Creates the run envelope under the caller's runId. The same runId with the same body answers the same again and changes nothing, with the header `idempotent-replay: true`; while an executor works on the run, that answer has the status `already_running`, and streamUrl is the stream to attach to. The same runId with another body or another owner is 409 `run_conflict`. A run belongs to its guest scope when it has one, otherwise to its user. Nothing is executed until a frame is appended. An owner with too many runs at work is refused with 429 `owner_busy`, a service that is behind its work with 503 `overloaded`; both say in `retry-after` when to try again.
 //
 // Takes any type of body and a specified content type.
 //
@@ -1121,7 +1164,7 @@ func (c *Client) StartRunWithBody(ctx context.Context, params *StartRunParams, c
 
 // StartRun Start a run, or get the one that was started
 //
-// Creates the run envelope under the caller's runId. The same runId with the same body answers the same again and changes nothing, with the header `idempotent-replay: true`; the same runId with another body or another owner is 409 `run_conflict`. A run belongs to its guest scope when it has one, otherwise to its user. Nothing is executed until a frame is appended.
+// Creates the run envelope under the caller's runId. The same runId with the same body answers the same again and changes nothing, with the header `idempotent-replay: true`; while an executor works on the run, that answer has the status `already_running`, and streamUrl is the stream to attach to. The same runId with another body or another owner is 409 `run_conflict`. A run belongs to its guest scope when it has one, otherwise to its user. Nothing is executed until a frame is appended. An owner with too many runs at work is refused with 429 `owner_busy`, a service that is behind its work with 503 `overloaded`; both say in `retry-after` when to try again.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -1214,6 +1257,8 @@ func (c *Client) ListRunEvents(ctx context.Context, runIDParam RunIDParam, param
 //
 // A frame is one idempotent input: a user message, a tick, a tool result. frameId is the key: the first time answers 202; the same frame again answers 200 with `idempotentReplay: true` and changes nothing; the same frameId with another type, payload or source is 409 `frame_conflict`, naming the hash of the first. A frame for a finished run is 409 `run_finished`. The runtime reads a conversation's past from its own log, so a request that carries `messages` or `contextFrames` is 400 `history_not_accepted`: send the latest text alone.
 //
+// `mode` says what happens to a frame that finds the run at work; the log shows it. Frames are answered in the order in which they were accepted, whatever their modes. A run with too many unanswered frames refuses more with 429 `too_many_frames`, an owner with too many runs at work with 429 `owner_busy`, a service that is behind its work with 503 `overloaded`; all say in `retry-after` when to try again. A frame that is refused is not in the log.
+//
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /internal/v1/runs/{runId}/frames (the `AppendFrame` operationId).
@@ -1232,6 +1277,8 @@ func (c *Client) AppendFrameWithBody(ctx context.Context, runIDParam RunIDParam,
 // AppendFrame Append one frame to a run
 //
 // A frame is one idempotent input: a user message, a tick, a tool result. frameId is the key: the first time answers 202; the same frame again answers 200 with `idempotentReplay: true` and changes nothing; the same frameId with another type, payload or source is 409 `frame_conflict`, naming the hash of the first. A frame for a finished run is 409 `run_finished`. The runtime reads a conversation's past from its own log, so a request that carries `messages` or `contextFrames` is 400 `history_not_accepted`: send the latest text alone.
+//
+// `mode` says what happens to a frame that finds the run at work; the log shows it. Frames are answered in the order in which they were accepted, whatever their modes. A run with too many unanswered frames refuses more with 429 `too_many_frames`, an owner with too many runs at work with 429 `owner_busy`, a service that is behind its work with 503 `overloaded`; all say in `retry-after` when to try again. A frame that is refused is not in the log.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -2468,7 +2515,7 @@ type ClientWithResponsesInterface interface {
 
 	// StartRunWithBodyWithResponse Start a run, or get the one that was started
 	//
-	// Creates the run envelope under the caller's runId. The same runId with the same body answers the same again and changes nothing, with the header `idempotent-replay: true`; the same runId with another body or another owner is 409 `run_conflict`. A run belongs to its guest scope when it has one, otherwise to its user. Nothing is executed until a frame is appended.
+	// Creates the run envelope under the caller's runId. The same runId with the same body answers the same again and changes nothing, with the header `idempotent-replay: true`; while an executor works on the run, that answer has the status `already_running`, and streamUrl is the stream to attach to. The same runId with another body or another owner is 409 `run_conflict`. A run belongs to its guest scope when it has one, otherwise to its user. Nothing is executed until a frame is appended. An owner with too many runs at work is refused with 429 `owner_busy`, a service that is behind its work with 503 `overloaded`; both say in `retry-after` when to try again.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -2477,7 +2524,7 @@ type ClientWithResponsesInterface interface {
 
 	// StartRunWithResponse Start a run, or get the one that was started
 	//
-	// Creates the run envelope under the caller's runId. The same runId with the same body answers the same again and changes nothing, with the header `idempotent-replay: true`; the same runId with another body or another owner is 409 `run_conflict`. A run belongs to its guest scope when it has one, otherwise to its user. Nothing is executed until a frame is appended.
+	// Creates the run envelope under the caller's runId. The same runId with the same body answers the same again and changes nothing, with the header `idempotent-replay: true`; while an executor works on the run, that answer has the status `already_running`, and streamUrl is the stream to attach to. The same runId with another body or another owner is 409 `run_conflict`. A run belongs to its guest scope when it has one, otherwise to its user. Nothing is executed until a frame is appended. An owner with too many runs at work is refused with 429 `owner_busy`, a service that is behind its work with 503 `overloaded`; both say in `retry-after` when to try again.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -2524,6 +2571,8 @@ type ClientWithResponsesInterface interface {
 	//
 	// A frame is one idempotent input: a user message, a tick, a tool result. frameId is the key: the first time answers 202; the same frame again answers 200 with `idempotentReplay: true` and changes nothing; the same frameId with another type, payload or source is 409 `frame_conflict`, naming the hash of the first. A frame for a finished run is 409 `run_finished`. The runtime reads a conversation's past from its own log, so a request that carries `messages` or `contextFrames` is 400 `history_not_accepted`: send the latest text alone.
 	//
+	// `mode` says what happens to a frame that finds the run at work; the log shows it. Frames are answered in the order in which they were accepted, whatever their modes. A run with too many unanswered frames refuses more with 429 `too_many_frames`, an owner with too many runs at work with 429 `owner_busy`, a service that is behind its work with 503 `overloaded`; all say in `retry-after` when to try again. A frame that is refused is not in the log.
+	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /internal/v1/runs/{runId}/frames (the `AppendFrame` operationId).
@@ -2532,6 +2581,8 @@ type ClientWithResponsesInterface interface {
 	// AppendFrameWithResponse Append one frame to a run
 	//
 	// A frame is one idempotent input: a user message, a tick, a tool result. frameId is the key: the first time answers 202; the same frame again answers 200 with `idempotentReplay: true` and changes nothing; the same frameId with another type, payload or source is 409 `frame_conflict`, naming the hash of the first. A frame for a finished run is 409 `run_finished`. The runtime reads a conversation's past from its own log, so a request that carries `messages` or `contextFrames` is 400 `history_not_accepted`: send the latest text alone.
+	//
+	// `mode` says what happens to a frame that finds the run at work; the log shows it. Frames are answered in the order in which they were accepted, whatever their modes. A run with too many unanswered frames refuses more with 429 `too_many_frames`, an owner with too many runs at work with 429 `owner_busy`, a service that is behind its work with 503 `overloaded`; all say in `retry-after` when to try again. A frame that is refused is not in the log.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -2895,6 +2946,13 @@ type StartRunReply415Headers struct {
 	XRequestID  *string
 }
 
+// StartRunReply429Headers the declared response headers of an HTTP 429 response for StartRun
+type StartRunReply429Headers struct {
+	RetryAfter  *int32
+	Traceparent *string
+	XRequestID  *string
+}
+
 // StartRunReply500Headers the declared response headers of an HTTP 500 response for StartRun
 type StartRunReply500Headers struct {
 	Traceparent *string
@@ -2927,6 +2985,8 @@ type StartRunReply struct {
 	JSON413 *PayloadTooLargeResponse
 	// JSON415 the response for an HTTP 415 `application/json` response
 	JSON415 *UnsupportedMediaTypeResponse
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *TooManyRequestsResponse
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalResponse
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -2947,6 +3007,8 @@ type StartRunReply struct {
 	Headers413 *StartRunReply413Headers
 	// Headers415 the parsed response headers for an HTTP 415 response
 	Headers415 *StartRunReply415Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *StartRunReply429Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *StartRunReply500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -2991,6 +3053,11 @@ func (r StartRunReply) GetJSON413() *PayloadTooLargeResponse {
 // GetJSON415 returns the response for an HTTP 415 `application/json` response
 func (r StartRunReply) GetJSON415() *UnsupportedMediaTypeResponse {
 	return r.JSON415
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r StartRunReply) GetJSON429() *TooManyRequestsResponse {
+	return r.JSON429
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -3618,6 +3685,13 @@ type AppendFrameReply415Headers struct {
 	XRequestID  *string
 }
 
+// AppendFrameReply429Headers the declared response headers of an HTTP 429 response for AppendFrame
+type AppendFrameReply429Headers struct {
+	RetryAfter  *int32
+	Traceparent *string
+	XRequestID  *string
+}
+
 // AppendFrameReply500Headers the declared response headers of an HTTP 500 response for AppendFrame
 type AppendFrameReply500Headers struct {
 	Traceparent *string
@@ -3654,6 +3728,8 @@ type AppendFrameReply struct {
 	JSON413 *PayloadTooLargeResponse
 	// JSON415 the response for an HTTP 415 `application/json` response
 	JSON415 *UnsupportedMediaTypeResponse
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *TooManyRequestsResponse
 	// JSON500 the response for an HTTP 500 `application/json` response
 	JSON500 *InternalResponse
 	// JSON503 the response for an HTTP 503 `application/json` response
@@ -3678,6 +3754,8 @@ type AppendFrameReply struct {
 	Headers413 *AppendFrameReply413Headers
 	// Headers415 the parsed response headers for an HTTP 415 response
 	Headers415 *AppendFrameReply415Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *AppendFrameReply429Headers
 	// Headers500 the parsed response headers for an HTTP 500 response
 	Headers500 *AppendFrameReply500Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -3732,6 +3810,11 @@ func (r AppendFrameReply) GetJSON413() *PayloadTooLargeResponse {
 // GetJSON415 returns the response for an HTTP 415 `application/json` response
 func (r AppendFrameReply) GetJSON415() *UnsupportedMediaTypeResponse {
 	return r.JSON415
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r AppendFrameReply) GetJSON429() *TooManyRequestsResponse {
+	return r.JSON429
 }
 
 // GetJSON500 returns the response for an HTTP 500 `application/json` response
@@ -4285,7 +4368,7 @@ func (c *ClientWithResponses) ListRunsWithResponse(ctx context.Context, params *
 
 // StartRunWithBodyWithResponse Start a run, or get the one that was started
 //
-// Creates the run envelope under the caller's runId. The same runId with the same body answers the same again and changes nothing, with the header `idempotent-replay: true`; the same runId with another body or another owner is 409 `run_conflict`. A run belongs to its guest scope when it has one, otherwise to its user. Nothing is executed until a frame is appended.
+// Creates the run envelope under the caller's runId. The same runId with the same body answers the same again and changes nothing, with the header `idempotent-replay: true`; while an executor works on the run, that answer has the status `already_running`, and streamUrl is the stream to attach to. The same runId with another body or another owner is 409 `run_conflict`. A run belongs to its guest scope when it has one, otherwise to its user. Nothing is executed until a frame is appended. An owner with too many runs at work is refused with 429 `owner_busy`, a service that is behind its work with 503 `overloaded`; both say in `retry-after` when to try again.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -4300,7 +4383,7 @@ func (c *ClientWithResponses) StartRunWithBodyWithResponse(ctx context.Context, 
 
 // StartRunWithResponse Start a run, or get the one that was started
 //
-// Creates the run envelope under the caller's runId. The same runId with the same body answers the same again and changes nothing, with the header `idempotent-replay: true`; the same runId with another body or another owner is 409 `run_conflict`. A run belongs to its guest scope when it has one, otherwise to its user. Nothing is executed until a frame is appended.
+// Creates the run envelope under the caller's runId. The same runId with the same body answers the same again and changes nothing, with the header `idempotent-replay: true`; while an executor works on the run, that answer has the status `already_running`, and streamUrl is the stream to attach to. The same runId with another body or another owner is 409 `run_conflict`. A run belongs to its guest scope when it has one, otherwise to its user. Nothing is executed until a frame is appended. An owner with too many runs at work is refused with 429 `owner_busy`, a service that is behind its work with 503 `overloaded`; both say in `retry-after` when to try again.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -4377,6 +4460,8 @@ func (c *ClientWithResponses) ListRunEventsWithResponse(ctx context.Context, run
 //
 // A frame is one idempotent input: a user message, a tick, a tool result. frameId is the key: the first time answers 202; the same frame again answers 200 with `idempotentReplay: true` and changes nothing; the same frameId with another type, payload or source is 409 `frame_conflict`, naming the hash of the first. A frame for a finished run is 409 `run_finished`. The runtime reads a conversation's past from its own log, so a request that carries `messages` or `contextFrames` is 400 `history_not_accepted`: send the latest text alone.
 //
+// `mode` says what happens to a frame that finds the run at work; the log shows it. Frames are answered in the order in which they were accepted, whatever their modes. A run with too many unanswered frames refuses more with 429 `too_many_frames`, an owner with too many runs at work with 429 `owner_busy`, a service that is behind its work with 503 `overloaded`; all say in `retry-after` when to try again. A frame that is refused is not in the log.
+//
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /internal/v1/runs/{runId}/frames (the `AppendFrame` operationId).
@@ -4391,6 +4476,8 @@ func (c *ClientWithResponses) AppendFrameWithBodyWithResponse(ctx context.Contex
 // AppendFrameWithResponse Append one frame to a run
 //
 // A frame is one idempotent input: a user message, a tick, a tool result. frameId is the key: the first time answers 202; the same frame again answers 200 with `idempotentReplay: true` and changes nothing; the same frameId with another type, payload or source is 409 `frame_conflict`, naming the hash of the first. A frame for a finished run is 409 `run_finished`. The runtime reads a conversation's past from its own log, so a request that carries `messages` or `contextFrames` is 400 `history_not_accepted`: send the latest text alone.
+//
+// `mode` says what happens to a frame that finds the run at work; the log shows it. Frames are answered in the order in which they were accepted, whatever their modes. A run with too many unanswered frames refuses more with 429 `too_many_frames`, an owner with too many runs at work with 429 `owner_busy`, a service that is behind its work with 503 `overloaded`; all say in `retry-after` when to try again. A frame that is refused is not in the log.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -4912,6 +4999,13 @@ func ParseStartRunReply(rsp *http.Response) (*StartRunReply, error) {
 		}
 		response.JSON415 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooManyRequestsResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalResponse
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -5072,6 +5166,30 @@ func ParseStartRunReply(rsp *http.Response) (*StartRunReply, error) {
 			headers.XRequestID = &value
 		}
 		response.Headers415 = &headers
+	case rsp.StatusCode == 429:
+		var headers StartRunReply429Headers
+		if values := rsp.Header.Values("retry-after"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "retry-after", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers429 = &headers
 	case rsp.StatusCode == 500:
 		var headers StartRunReply500Headers
 		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
@@ -5968,6 +6086,13 @@ func ParseAppendFrameReply(rsp *http.Response) (*AppendFrameReply, error) {
 		}
 		response.JSON415 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooManyRequestsResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
 		var dest InternalResponse
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -6155,6 +6280,30 @@ func ParseAppendFrameReply(rsp *http.Response) (*AppendFrameReply, error) {
 			headers.XRequestID = &value
 		}
 		response.Headers415 = &headers
+	case rsp.StatusCode == 429:
+		var headers AppendFrameReply429Headers
+		if values := rsp.Header.Values("retry-after"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "retry-after", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers429 = &headers
 	case rsp.StatusCode == 500:
 		var headers AppendFrameReply500Headers
 		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
@@ -8528,6 +8677,17 @@ type StaleCursorResponseJSONResponse struct {
 	Headers StaleCursorResponseResponseHeaders
 }
 
+type TooManyRequestsResponseResponseHeaders struct {
+	RetryAfter  *int32
+	Traceparent *string
+	XRequestID  *string
+}
+type TooManyRequestsResponseJSONResponse struct {
+	Body ErrorEnvelope
+
+	Headers TooManyRequestsResponseResponseHeaders
+}
+
 type UnauthorizedResponseResponseHeaders struct {
 	Traceparent *string
 	XRequestID  *string
@@ -9074,6 +9234,31 @@ func (response StartRun415JSONResponse) VisitStartRunResponse(w http.ResponseWri
 		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
 	}
 	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type StartRun429JSONResponse struct {
+	TooManyRequestsResponseJSONResponse
+}
+
+func (response StartRun429JSONResponse) VisitStartRunResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("retry-after", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -10009,6 +10194,31 @@ func (response AppendFrame415JSONResponse) VisitAppendFrameResponse(w http.Respo
 		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
 	}
 	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AppendFrame429JSONResponse struct {
+	TooManyRequestsResponseJSONResponse
+}
+
+func (response AppendFrame429JSONResponse) VisitAppendFrameResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("retry-after", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(429)
 	_, err := buf.WriteTo(w)
 	return err
 }

@@ -21,11 +21,15 @@ const (
 	RunConflict          ErrorCode = "run_conflict"
 	FrameConflict        ErrorCode = "frame_conflict"
 	RunFinished          ErrorCode = "run_finished"
+	RunBusy              ErrorCode = "run_busy"
 	StaleCursor          ErrorCode = "stale_cursor"
 	PayloadTooLarge      ErrorCode = "payload_too_large"
 	UnsupportedMediaType ErrorCode = "unsupported_media_type"
+	TooManyFrames        ErrorCode = "too_many_frames"
+	OwnerBusy            ErrorCode = "owner_busy"
 	Internal             ErrorCode = "internal"
 	Unavailable          ErrorCode = "unavailable"
+	Overloaded           ErrorCode = "overloaded"
 )
 
 // ErrorCodes returns every code, in the contract's order.
@@ -45,11 +49,15 @@ func ErrorCodes() []ErrorCode {
 		RunConflict,
 		FrameConflict,
 		RunFinished,
+		RunBusy,
 		StaleCursor,
 		PayloadTooLarge,
 		UnsupportedMediaType,
+		TooManyFrames,
+		OwnerBusy,
 		Internal,
 		Unavailable,
+		Overloaded,
 	}
 }
 
@@ -84,15 +92,23 @@ func (c ErrorCode) Status() int {
 		return 409
 	case RunFinished:
 		return 409
+	case RunBusy:
+		return 409
 	case StaleCursor:
 		return 410
 	case PayloadTooLarge:
 		return 413
 	case UnsupportedMediaType:
 		return 415
+	case TooManyFrames:
+		return 429
+	case OwnerBusy:
+		return 429
 	case Internal:
 		return 500
 	case Unavailable:
+		return 503
+	case Overloaded:
 		return 503
 	}
 	return 0
@@ -135,61 +151,61 @@ func Operations() []Operation {
 			ID: "health", Method: "GET", Path: "/internal/v1/health", Tag: "service",
 			Scope: ScopeRead, Idempotent: true, BodyRequired: false, MaxBodyBytes: 0,
 			Streams: false, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, Unauthorized, Forbidden, PayloadTooLarge, Internal, Unavailable},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, Unauthorized, Forbidden, PayloadTooLarge, Internal, Unavailable, Overloaded},
 		},
 		{
 			ID: "startRun", Method: "POST", Path: "/internal/v1/runs", Tag: "runs",
 			Scope: ScopeService, Idempotent: true, BodyRequired: true, MaxBodyBytes: 65536,
 			Streams: false, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, Unauthorized, Forbidden, RequestTimeout, RunConflict, FrameConflict, RunFinished, PayloadTooLarge, UnsupportedMediaType, Internal, Unavailable},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, Unauthorized, Forbidden, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
 		},
 		{
 			ID: "listRuns", Method: "GET", Path: "/internal/v1/runs", Tag: "runs",
 			Scope: ScopeRead, Idempotent: true, BodyRequired: false, MaxBodyBytes: 0,
 			Streams: false, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, Unauthorized, Forbidden, PayloadTooLarge, Internal, Unavailable},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, Unauthorized, Forbidden, PayloadTooLarge, Internal, Unavailable, Overloaded},
 		},
 		{
 			ID: "getRun", Method: "GET", Path: "/internal/v1/runs/{runId}", Tag: "runs",
 			Scope: ScopeRead, Idempotent: true, BodyRequired: false, MaxBodyBytes: 0,
 			Streams: false, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, Unauthorized, Forbidden, RunNotFound, ThreadNotFound, RouteNotFound, PayloadTooLarge, Internal, Unavailable},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, Unauthorized, Forbidden, RunNotFound, ThreadNotFound, RouteNotFound, PayloadTooLarge, Internal, Unavailable, Overloaded},
 		},
 		{
 			ID: "appendFrame", Method: "POST", Path: "/internal/v1/runs/{runId}/frames", Tag: "runs",
 			Scope: ScopeService, Idempotent: true, BodyRequired: true, MaxBodyBytes: 262144,
 			Streams: false, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, Unauthorized, Forbidden, RunNotFound, ThreadNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, PayloadTooLarge, UnsupportedMediaType, Internal, Unavailable},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, Unauthorized, Forbidden, RunNotFound, ThreadNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
 		},
 		{
 			ID: "cancelRun", Method: "POST", Path: "/internal/v1/runs/{runId}/cancel", Tag: "runs",
 			Scope: ScopeService, Idempotent: true, BodyRequired: false, MaxBodyBytes: 16384,
 			Streams: false, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, Unauthorized, Forbidden, RunNotFound, ThreadNotFound, RouteNotFound, RequestTimeout, PayloadTooLarge, UnsupportedMediaType, Internal, Unavailable},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, Unauthorized, Forbidden, RunNotFound, ThreadNotFound, RouteNotFound, RequestTimeout, PayloadTooLarge, UnsupportedMediaType, Internal, Unavailable, Overloaded},
 		},
 		{
 			ID: "streamRun", Method: "GET", Path: "/internal/v1/runs/{runId}/stream", Tag: "streams",
 			Scope: ScopeRead, Idempotent: true, BodyRequired: false, MaxBodyBytes: 0,
 			Streams: true, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, Unauthorized, Forbidden, RunNotFound, ThreadNotFound, RouteNotFound, StaleCursor, PayloadTooLarge, Internal, Unavailable},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, Unauthorized, Forbidden, RunNotFound, ThreadNotFound, RouteNotFound, StaleCursor, PayloadTooLarge, Internal, Unavailable, Overloaded},
 		},
 		{
 			ID: "probeRunStream", Method: "HEAD", Path: "/internal/v1/runs/{runId}/stream", Tag: "streams",
 			Scope: ScopeRead, Idempotent: true, BodyRequired: false, MaxBodyBytes: 0,
 			Streams: false, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, Unauthorized, Forbidden, RunNotFound, ThreadNotFound, RouteNotFound, PayloadTooLarge, Internal, Unavailable},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, Unauthorized, Forbidden, RunNotFound, ThreadNotFound, RouteNotFound, PayloadTooLarge, Internal, Unavailable, Overloaded},
 		},
 		{
 			ID: "listRunEvents", Method: "GET", Path: "/internal/v1/runs/{runId}/events", Tag: "streams",
 			Scope: ScopeRead, Idempotent: true, BodyRequired: false, MaxBodyBytes: 0,
 			Streams: false, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, Unauthorized, Forbidden, RunNotFound, ThreadNotFound, RouteNotFound, StaleCursor, PayloadTooLarge, Internal, Unavailable},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, Unauthorized, Forbidden, RunNotFound, ThreadNotFound, RouteNotFound, StaleCursor, PayloadTooLarge, Internal, Unavailable, Overloaded},
 		},
 		{
 			ID: "getThreadState", Method: "GET", Path: "/internal/v1/threads/{threadId}/state", Tag: "threads",
 			Scope: ScopeRead, Idempotent: true, BodyRequired: false, MaxBodyBytes: 0,
 			Streams: false, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, Unauthorized, Forbidden, RunNotFound, ThreadNotFound, RouteNotFound, PayloadTooLarge, Internal, Unavailable},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, Unauthorized, Forbidden, RunNotFound, ThreadNotFound, RouteNotFound, PayloadTooLarge, Internal, Unavailable, Overloaded},
 		},
 	}
 }

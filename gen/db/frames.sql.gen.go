@@ -12,7 +12,7 @@ import (
 )
 
 const frameGet = `-- name: FrameGet :one
-SELECT run_key, frame_seq, frame_id, frame_type, payload, payload_hash, source, event_seq, traceparent, tracestate, request_id, inserted_at FROM frames WHERE run_key = $1 AND frame_id = $2
+SELECT run_key, frame_seq, frame_id, frame_type, payload, payload_hash, source, event_seq, traceparent, tracestate, request_id, inserted_at, mode FROM frames WHERE run_key = $1 AND frame_id = $2
 `
 
 type FrameGetParams struct {
@@ -36,12 +36,13 @@ func (q *Queries) FrameGet(ctx context.Context, arg FrameGetParams) (Frame, erro
 		&i.Tracestate,
 		&i.RequestID,
 		&i.InsertedAt,
+		&i.Mode,
 	)
 	return i, err
 }
 
 const frameGetNext = `-- name: FrameGetNext :one
-SELECT run_key, frame_seq, frame_id, frame_type, payload, payload_hash, source, event_seq, traceparent, tracestate, request_id, inserted_at FROM frames WHERE run_key = $1 AND frame_seq > $2 ORDER BY frame_seq LIMIT 1
+SELECT run_key, frame_seq, frame_id, frame_type, payload, payload_hash, source, event_seq, traceparent, tracestate, request_id, inserted_at, mode FROM frames WHERE run_key = $1 AND frame_seq > $2 ORDER BY frame_seq LIMIT 1
 `
 
 type FrameGetNextParams struct {
@@ -66,14 +67,15 @@ func (q *Queries) FrameGetNext(ctx context.Context, arg FrameGetNextParams) (Fra
 		&i.Tracestate,
 		&i.RequestID,
 		&i.InsertedAt,
+		&i.Mode,
 	)
 	return i, err
 }
 
 const frameInsert = `-- name: FrameInsert :exec
-INSERT INTO frames (run_key, frame_seq, frame_id, frame_type, payload, payload_hash, source, event_seq, traceparent, tracestate, request_id)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8,
-        $9, $10, $11)
+INSERT INTO frames (run_key, frame_seq, frame_id, frame_type, payload, payload_hash, source, mode, event_seq, traceparent, tracestate, request_id)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9,
+        $10, $11, $12)
 `
 
 type FrameInsertParams struct {
@@ -84,6 +86,7 @@ type FrameInsertParams struct {
 	Payload     []byte
 	PayloadHash string
 	Source      []byte
+	Mode        string
 	EventSeq    int64
 	Traceparent *string
 	Tracestate  *string
@@ -99,6 +102,7 @@ func (q *Queries) FrameInsert(ctx context.Context, arg FrameInsertParams) error 
 		arg.Payload,
 		arg.PayloadHash,
 		arg.Source,
+		arg.Mode,
 		arg.EventSeq,
 		arg.Traceparent,
 		arg.Tracestate,
@@ -107,11 +111,28 @@ func (q *Queries) FrameInsert(ctx context.Context, arg FrameInsertParams) error 
 	return err
 }
 
+const frameInterrupts = `-- name: FrameInterrupts :one
+SELECT EXISTS (SELECT 1 FROM frames WHERE run_key = $1 AND frame_seq > $2 AND mode = 'interrupt')
+`
+
+type FrameInterruptsParams struct {
+	RunKey   uuid.UUID
+	AfterSeq int64
+}
+
+// Whether a frame after a position wants the step at work to end.
+func (q *Queries) FrameInterrupts(ctx context.Context, arg FrameInterruptsParams) (bool, error) {
+	row := q.db.QueryRow(ctx, frameInterrupts, arg.RunKey, arg.AfterSeq)
+	var exists bool
+	err := row.Scan(&exists)
+	return exists, err
+}
+
 const frameListNewest = `-- name: FrameListNewest :many
 SELECT f.run_key, f.frame_seq, f.frame_id, f.frame_type, f.payload, f.event_seq
 FROM (SELECT unnest($1::uuid[]) AS run_key, unnest($2::bigint[]) AS before_seq) u
 CROSS JOIN LATERAL (
-    SELECT r.run_key, r.frame_seq, r.frame_id, r.frame_type, r.payload, r.payload_hash, r.source, r.event_seq, r.traceparent, r.tracestate, r.request_id, r.inserted_at FROM frames r
+    SELECT r.run_key, r.frame_seq, r.frame_id, r.frame_type, r.payload, r.payload_hash, r.source, r.event_seq, r.traceparent, r.tracestate, r.request_id, r.inserted_at, r.mode FROM frames r
     WHERE r.run_key = u.run_key AND r.frame_seq < u.before_seq
     ORDER BY r.frame_seq DESC
     LIMIT $3::integer
@@ -152,6 +173,102 @@ func (q *Queries) FrameListNewest(ctx context.Context, arg FrameListNewestParams
 			&i.FrameType,
 			&i.Payload,
 			&i.EventSeq,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const frameListRecent = `-- name: FrameListRecent :many
+SELECT run_key, frame_seq, frame_id, frame_type, payload, payload_hash, source, event_seq, traceparent, tracestate, request_id, inserted_at, mode FROM frames WHERE run_key = $1 AND frame_seq <= $2
+ORDER BY frame_seq DESC LIMIT $3
+`
+
+type FrameListRecentParams struct {
+	RunKey    uuid.UUID
+	Position  int64
+	MaxFrames int32
+}
+
+// The newest frames up to a position, newest first.
+func (q *Queries) FrameListRecent(ctx context.Context, arg FrameListRecentParams) ([]Frame, error) {
+	rows, err := q.db.Query(ctx, frameListRecent, arg.RunKey, arg.Position, arg.MaxFrames)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []Frame{}
+	for rows.Next() {
+		var i Frame
+		if err := rows.Scan(
+			&i.RunKey,
+			&i.FrameSeq,
+			&i.FrameID,
+			&i.FrameType,
+			&i.Payload,
+			&i.PayloadHash,
+			&i.Source,
+			&i.EventSeq,
+			&i.Traceparent,
+			&i.Tracestate,
+			&i.RequestID,
+			&i.InsertedAt,
+			&i.Mode,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const frameListToAnswer = `-- name: FrameListToAnswer :many
+SELECT run_key, frame_seq, frame_id, frame_type, payload, payload_hash, source, event_seq, traceparent, tracestate, request_id, inserted_at, mode FROM frames
+WHERE frames.run_key = $1 AND frames.frame_seq > $2
+  AND (frames.frame_seq - 1 = $2 OR frames.frame_seq <= (
+      SELECT max(s.frame_seq) FROM frames s
+      WHERE s.run_key = $1 AND s.frame_seq > $2 AND s.mode IN ('steer', 'interrupt')))
+ORDER BY frames.frame_seq
+`
+
+type FrameListToAnswerParams struct {
+	RunKey   uuid.UUID
+	AfterSeq int64
+}
+
+// What the next step answers, in order: the first frame after a position, and
+// every frame up to the last one that steers.
+func (q *Queries) FrameListToAnswer(ctx context.Context, arg FrameListToAnswerParams) ([]Frame, error) {
+	rows, err := q.db.Query(ctx, frameListToAnswer, arg.RunKey, arg.AfterSeq)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []Frame{}
+	for rows.Next() {
+		var i Frame
+		if err := rows.Scan(
+			&i.RunKey,
+			&i.FrameSeq,
+			&i.FrameID,
+			&i.FrameType,
+			&i.Payload,
+			&i.PayloadHash,
+			&i.Source,
+			&i.EventSeq,
+			&i.Traceparent,
+			&i.Tracestate,
+			&i.RequestID,
+			&i.InsertedAt,
+			&i.Mode,
 		); err != nil {
 			return nil, err
 		}

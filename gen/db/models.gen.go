@@ -47,6 +47,7 @@ type Frame struct {
 	Tracestate  *string
 	RequestID   *string
 	InsertedAt  time.Time
+	Mode        string
 }
 
 type Run struct {

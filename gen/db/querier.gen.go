@@ -25,9 +25,21 @@ type Querier interface {
 	// The first frame after a position.
 	FrameGetNext(ctx context.Context, arg FrameGetNextParams) (Frame, error)
 	FrameInsert(ctx context.Context, arg FrameInsertParams) error
+	// Whether a frame after a position wants the step at work to end.
+	FrameInterrupts(ctx context.Context, arg FrameInterruptsParams) (bool, error)
 	// The newest frames before a frame_seq of each of some runs, a few of each run,
 	// newest first. It reads no further back than that.
 	FrameListNewest(ctx context.Context, arg FrameListNewestParams) ([]FrameListNewestRow, error)
+	// The newest frames up to a position, newest first.
+	FrameListRecent(ctx context.Context, arg FrameListRecentParams) ([]Frame, error)
+	// What the next step answers, in order: the first frame after a position, and
+	// every frame up to the last one that steers.
+	FrameListToAnswer(ctx context.Context, arg FrameListToAnswerParams) ([]Frame, error)
+	// How many runs of each owner are at work or wait for an executor.
+	RunCountByOwner(ctx context.Context) ([]RunCountByOwnerRow, error)
+	// How many runs, at_most counted, have waited for an executor longer than a
+	// bound. One whose executor was lost waits since its lease expired.
+	RunCountOverdue(ctx context.Context, arg RunCountOverdueParams) (int64, error)
 	// Milliseconds of work since the run was started, by the database's clock.
 	RunElapsed(ctx context.Context, runKey uuid.UUID) (int64, error)
 	// The one terminal status.
@@ -40,10 +52,11 @@ type Querier interface {
 	// Makes an epoch the only one that may write.
 	RunHeadFence(ctx context.Context, arg RunHeadFenceParams) error
 	RunHeadGet(ctx context.Context, runKey uuid.UUID) (RunHead, error)
-	// Which of some runs are to be canceled; one question for all that a process holds.
-	RunHeadListCanceled(ctx context.Context, runKeys []uuid.UUID) ([]uuid.UUID, error)
 	// Which of some runs have their terminal status.
 	RunHeadListEnded(ctx context.Context, runKeys []uuid.UUID) ([]uuid.UUID, error)
+	// Which of some runs are to be canceled, or have more frames than were seen;
+	// one question for all that a process holds.
+	RunHeadListNews(ctx context.Context, arg RunHeadListNewsParams) ([]uuid.UUID, error)
 	// Where the logs of some runs end; one question for all that a process follows.
 	RunHeadListSeqs(ctx context.Context, runKeys []uuid.UUID) ([]RunHeadListSeqsRow, error)
 	// Runs of a range of keys that have not ended so long ago.
@@ -70,6 +83,8 @@ type Querier interface {
 	// Makes a lease look as if its holder had been silent too long. For tests.
 	RunLeaseExpire(ctx context.Context, runKey uuid.UUID) error
 	RunLeaseGet(ctx context.Context, runKey uuid.UUID) (RunLease, error)
+	// Whether an executor holds the run now.
+	RunLeaseIsLive(ctx context.Context, runKey uuid.UUID) (bool, error)
 	// Notes how far the holder has come; a recovery that gets further is progress.
 	RunLeaseProgress(ctx context.Context, arg RunLeaseProgressParams) error
 	// Expires the lease and keeps its row, so that the epoch goes on growing. One

@@ -84,13 +84,14 @@ func (q *Queries) RunHeadGet(ctx context.Context, runKey uuid.UUID) (RunHead, er
 	return i, err
 }
 
-const runHeadListCanceled = `-- name: RunHeadListCanceled :many
-SELECT run_key FROM run_heads WHERE run_key = ANY($1::uuid[]) AND cancel_requested
+const runHeadListEnded = `-- name: RunHeadListEnded :many
+SELECT run_key FROM run_heads
+WHERE run_key = ANY($1::uuid[]) AND status IN ('completed', 'failed', 'canceled')
 `
 
-// Which of some runs are to be canceled; one question for all that a process holds.
-func (q *Queries) RunHeadListCanceled(ctx context.Context, runKeys []uuid.UUID) ([]uuid.UUID, error) {
-	rows, err := q.db.Query(ctx, runHeadListCanceled, runKeys)
+// Which of some runs have their terminal status.
+func (q *Queries) RunHeadListEnded(ctx context.Context, runKeys []uuid.UUID) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, runHeadListEnded, runKeys)
 	if err != nil {
 		return nil, err
 	}
@@ -109,14 +110,22 @@ func (q *Queries) RunHeadListCanceled(ctx context.Context, runKeys []uuid.UUID) 
 	return items, nil
 }
 
-const runHeadListEnded = `-- name: RunHeadListEnded :many
-SELECT run_key FROM run_heads
-WHERE run_key = ANY($1::uuid[]) AND status IN ('completed', 'failed', 'canceled')
+const runHeadListNews = `-- name: RunHeadListNews :many
+SELECT h.run_key
+FROM run_heads h
+JOIN (SELECT unnest($1::uuid[]) AS run_key, unnest($2::bigint[]) AS seen_frames) u USING (run_key)
+WHERE h.cancel_requested OR h.frame_count > u.seen_frames
 `
 
-// Which of some runs have their terminal status.
-func (q *Queries) RunHeadListEnded(ctx context.Context, runKeys []uuid.UUID) ([]uuid.UUID, error) {
-	rows, err := q.db.Query(ctx, runHeadListEnded, runKeys)
+type RunHeadListNewsParams struct {
+	RunKeys    []uuid.UUID
+	SeenFrames []int64
+}
+
+// Which of some runs are to be canceled, or have more frames than were seen;
+// one question for all that a process holds.
+func (q *Queries) RunHeadListNews(ctx context.Context, arg RunHeadListNewsParams) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, runHeadListNews, arg.RunKeys, arg.SeenFrames)
 	if err != nil {
 		return nil, err
 	}

@@ -94,6 +94,18 @@ func (q *Queries) RunLeaseGet(ctx context.Context, runKey uuid.UUID) (RunLease, 
 	return i, err
 }
 
+const runLeaseIsLive = `-- name: RunLeaseIsLive :one
+SELECT EXISTS (SELECT 1 FROM run_leases WHERE run_key = $1 AND NOT released AND lease_expires_at > clock_timestamp())
+`
+
+// Whether an executor holds the run now.
+func (q *Queries) RunLeaseIsLive(ctx context.Context, runKey uuid.UUID) (bool, error) {
+	row := q.db.QueryRow(ctx, runLeaseIsLive, runKey)
+	var exists bool
+	err := row.Scan(&exists)
+	return exists, err
+}
+
 const runLeaseProgress = `-- name: RunLeaseProgress :exec
 UPDATE run_leases SET progress_seq = $1, lost_count = 0, lost_since = NULL
 WHERE run_key = $2 AND lease_epoch = $3

@@ -9,7 +9,60 @@ import (
 	"context"
 
 	"github.com/google/uuid"
+	"time"
 )
+
+const runCountByOwner = `-- name: RunCountByOwner :many
+SELECT owner, count(*) FROM runs WHERE runnable GROUP BY owner
+`
+
+type RunCountByOwnerRow struct {
+	Owner string
+	Count int64
+}
+
+// How many runs of each owner are at work or wait for an executor.
+func (q *Queries) RunCountByOwner(ctx context.Context) ([]RunCountByOwnerRow, error) {
+	rows, err := q.db.Query(ctx, runCountByOwner)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []RunCountByOwnerRow{}
+	for rows.Next() {
+		var i RunCountByOwnerRow
+		if err := rows.Scan(&i.Owner, &i.Count); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const runCountOverdue = `-- name: RunCountOverdue :one
+SELECT count(*) FROM (
+    SELECT 1 FROM runs r
+    LEFT JOIN run_leases l USING (run_key)
+    WHERE r.runnable AND greatest(r.updated_at, l.lease_expires_at) < clock_timestamp() - $1::interval
+    LIMIT $2) overdue
+`
+
+type RunCountOverdueParams struct {
+	Bound  time.Duration
+	AtMost int32
+}
+
+// How many runs, at_most counted, have waited for an executor longer than a
+// bound. One whose executor was lost waits since its lease expired.
+func (q *Queries) RunCountOverdue(ctx context.Context, arg RunCountOverdueParams) (int64, error) {
+	row := q.db.QueryRow(ctx, runCountOverdue, arg.Bound, arg.AtMost)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
+}
 
 const runElapsed = `-- name: RunElapsed :one
 SELECT (extract(epoch FROM clock_timestamp() - coalesce(started_at, clock_timestamp())) * 1000)::bigint AS elapsed_ms

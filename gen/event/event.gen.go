@@ -9,6 +9,30 @@ import (
 	ds "github.com/openagentsinc/openagents-runtime/gen/ds"
 )
 
+// Defines values for FrameAppendedV1Mode.
+const (
+	FrameAppendedV1ModeEnqueue   FrameAppendedV1Mode = "enqueue"
+	FrameAppendedV1ModeInterrupt FrameAppendedV1Mode = "interrupt"
+	FrameAppendedV1ModeReject    FrameAppendedV1Mode = "reject"
+	FrameAppendedV1ModeSteer     FrameAppendedV1Mode = "steer"
+)
+
+// Valid indicates whether the value is a known member of the FrameAppendedV1Mode enum.
+func (e FrameAppendedV1Mode) Valid() bool {
+	switch e {
+	case FrameAppendedV1ModeEnqueue:
+		return true
+	case FrameAppendedV1ModeInterrupt:
+		return true
+	case FrameAppendedV1ModeReject:
+		return true
+	case FrameAppendedV1ModeSteer:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for PredictFinishedV1Status.
 const (
 	PredictFinishedV1StatusCanceled  PredictFinishedV1Status = "canceled"
@@ -84,6 +108,48 @@ func (e RunFinishedV1Status) Valid() bool {
 	}
 }
 
+// Defines values for RunLoopDetectedV1Detector.
+const (
+	RunLoopDetectedV1DetectorGenericRepeat        RunLoopDetectedV1Detector = "generic_repeat"
+	RunLoopDetectedV1DetectorGlobalCircuitBreaker RunLoopDetectedV1Detector = "global_circuit_breaker"
+	RunLoopDetectedV1DetectorKnownPollNoProgress  RunLoopDetectedV1Detector = "known_poll_no_progress"
+	RunLoopDetectedV1DetectorPingPong             RunLoopDetectedV1Detector = "ping_pong"
+)
+
+// Valid indicates whether the value is a known member of the RunLoopDetectedV1Detector enum.
+func (e RunLoopDetectedV1Detector) Valid() bool {
+	switch e {
+	case RunLoopDetectedV1DetectorGenericRepeat:
+		return true
+	case RunLoopDetectedV1DetectorGlobalCircuitBreaker:
+		return true
+	case RunLoopDetectedV1DetectorKnownPollNoProgress:
+		return true
+	case RunLoopDetectedV1DetectorPingPong:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for RunLoopDetectedV1Level.
+const (
+	RunLoopDetectedV1LevelCritical RunLoopDetectedV1Level = "critical"
+	RunLoopDetectedV1LevelWarning  RunLoopDetectedV1Level = "warning"
+)
+
+// Valid indicates whether the value is a known member of the RunLoopDetectedV1Level enum.
+func (e RunLoopDetectedV1Level) Valid() bool {
+	switch e {
+	case RunLoopDetectedV1LevelCritical:
+		return true
+	case RunLoopDetectedV1LevelWarning:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for RunStepFinishedV1FinishReason.
 const (
 	RunStepFinishedV1FinishReasonContentFilter RunStepFinishedV1FinishReason = "content-filter"
@@ -148,6 +214,7 @@ func (e RunWokenV1Cause) Valid() bool {
 const (
 	StepDiscardedV1ReasonExecutorDrained StepDiscardedV1Reason = "executor_drained"
 	StepDiscardedV1ReasonExecutorLost    StepDiscardedV1Reason = "executor_lost"
+	StepDiscardedV1ReasonInterrupted     StepDiscardedV1Reason = "interrupted"
 	StepDiscardedV1ReasonModelFailed     StepDiscardedV1Reason = "model_failed"
 )
 
@@ -157,6 +224,8 @@ func (e StepDiscardedV1Reason) Valid() bool {
 	case StepDiscardedV1ReasonExecutorDrained:
 		return true
 	case StepDiscardedV1ReasonExecutorLost:
+		return true
+	case StepDiscardedV1ReasonInterrupted:
 		return true
 	case StepDiscardedV1ReasonModelFailed:
 		return true
@@ -176,6 +245,9 @@ type FrameAppendedV1 struct {
 	// FrameType The frame's type.
 	FrameType string `json:"frame_type"`
 
+	// Mode What was asked for in case the run is at work; absent for enqueue: the frame waits its turn.
+	Mode *FrameAppendedV1Mode `json:"mode,omitempty"`
+
 	// Payload The content as it was sent.
 	Payload map[string]interface{} `json:"payload"`
 
@@ -188,6 +260,9 @@ type FrameAppendedV1 struct {
 	// SourceRequestID The caller's request.
 	SourceRequestID *string `json:"source_request_id,omitempty"`
 }
+
+// FrameAppendedV1Mode What was asked for in case the run is at work; absent for enqueue: the frame waits its turn.
+type FrameAppendedV1Mode string
 
 // FrameFinishedV1 A frame is answered; the frame position has moved past it.
 type FrameFinishedV1 struct {
@@ -360,6 +435,33 @@ type RunFinishedV1FinishReason string
 // RunFinishedV1Status The terminal status.
 type RunFinishedV1Status string
 
+// RunLoopDetectedV1 The run's frames go round without progress. After a warning the run goes on; when it is critical the run ends.
+type RunLoopDetectedV1 struct {
+	// Count How often the frames went round.
+	Count int64 `json:"count"`
+
+	// Detector What saw it.
+	Detector RunLoopDetectedV1Detector `json:"detector"`
+
+	// FrameID The frame that brought it to this level.
+	FrameID string `json:"frame_id"`
+
+	// Level How far it has come.
+	Level RunLoopDetectedV1Level `json:"level"`
+
+	// Reason A sentence for people.
+	Reason string `json:"reason"`
+
+	// ReasonCode Why, for programs, such as loop_detected.no_progress.
+	ReasonCode string `json:"reason_code"`
+}
+
+// RunLoopDetectedV1Detector What saw it.
+type RunLoopDetectedV1Detector string
+
+// RunLoopDetectedV1Level How far it has come.
+type RunLoopDetectedV1Level string
+
 // RunRecoveredV1 Another executor took the run over.
 type RunRecoveredV1 struct {
 	// Epoch The new lease's epoch.
@@ -389,7 +491,7 @@ type RunStepStartedV1 struct {
 	// Attempt The attempt at this step, from 1.
 	Attempt int64 `json:"attempt"`
 
-	// FrameID The frame that the step answers.
+	// FrameID The last frame that the step answers; it answers every unfinished frame up to this one.
 	FrameID string `json:"frame_id"`
 
 	// Step The step's number in the run, from 1.
@@ -414,7 +516,7 @@ type RunWokenV1 struct {
 // RunWokenV1Cause What moved it.
 type RunWokenV1Cause string
 
-// StepDiscardedV1 What a step wrote from from_seq to to_seq is taken back, because its executor was lost or its model call broke off.
+// StepDiscardedV1 What a step wrote from from_seq to to_seq is taken back, because its executor was lost, its model call broke off, or a frame interrupted it.
 type StepDiscardedV1 struct {
 	// FromSeq The first event taken back.
 	FromSeq int64 `json:"from_seq"`

@@ -32,6 +32,7 @@ const (
 	TypeRunCancelRequested = "run.cancel_requested"
 	TypeRunExecutorLost    = "run.executor_lost"
 	TypeRunFinished        = "run.finished"
+	TypeRunLoopDetected    = "run.loop_detected"
 	TypeRunRecovered       = "run.recovered"
 	TypeRunStarted         = "run.started"
 	TypeRunStepFinished    = "run.step_finished"
@@ -129,6 +130,12 @@ func (RunFinishedV1) EventType() string { return TypeRunFinished }
 // EventVersion returns 1.
 func (RunFinishedV1) EventVersion() int { return 1 }
 
+// EventType returns TypeRunLoopDetected.
+func (RunLoopDetectedV1) EventType() string { return TypeRunLoopDetected }
+
+// EventVersion returns 1.
+func (RunLoopDetectedV1) EventVersion() int { return 1 }
+
 // EventType returns TypeRunRecovered.
 func (RunRecoveredV1) EventType() string { return TypeRunRecovered }
 
@@ -194,6 +201,7 @@ func Types() []string {
 		TypeRunCancelRequested,
 		TypeRunExecutorLost,
 		TypeRunFinished,
+		TypeRunLoopDetected,
 		TypeRunRecovered,
 		TypeRunStarted,
 		TypeRunStepFinished,
@@ -235,6 +243,8 @@ func Latest(eventType string) int {
 	case TypeRunExecutorLost:
 		return 1
 	case TypeRunFinished:
+		return 1
+	case TypeRunLoopDetected:
 		return 1
 	case TypeRunRecovered:
 		return 1
@@ -289,6 +299,8 @@ func Decode(eventType string, version int, payload []byte) (Event, error) {
 		return decode[RunExecutorLostV1](payload)
 	case key{TypeRunFinished, 1}:
 		return decode[RunFinishedV1](payload)
+	case key{TypeRunLoopDetected, 1}:
+		return decode[RunLoopDetectedV1](payload)
 	case key{TypeRunRecovered, 1}:
 		return decode[RunRecoveredV1](payload)
 	case key{TypeRunStarted, 1}:

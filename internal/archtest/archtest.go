@@ -21,6 +21,7 @@ var arrows = map[string]string{
 	"devdb":     "",
 	"redact":    "canon",
 	"policy":    "canon",
+	"loop":      "canon",
 	"pg":        "telemetry migrations",
 	"egress":    "fault telemetry",
 	"auth":      "fault canon",
@@ -46,7 +47,7 @@ var arrows = map[string]string{
 	"compile": "predict artifact canon",
 
 	// 4 Loops and doors.
-	"executor": "run lease predict model tool memory runlog pg telemetry",
+	"executor": "run lease predict model tool memory loop runlog pg telemetry",
 	"janitor":  "telemetry",
 	"stream":   "runlog pg telemetry",
 	"replay":   "runlog policy artifact predict spend canon",

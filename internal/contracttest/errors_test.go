@@ -40,6 +40,7 @@ func TestEveryErrorCodeIsReached(t *testing.T) {
 		api.RunConflict:          post("/internal/v1/runs", fmt.Sprintf(`{"runId":%q,"threadId":"t","userId":1,"authenticatedSession":true}`, w.live)),
 		api.FrameConflict:        post(frames(w.live), `{"frameId":"f1","type":"tick","payload":{}}`),
 		api.RunFinished:          post(frames(w.ended), `{"frameId":"f2","type":"tick","payload":{}}`),
+		api.RunBusy:              post(frames(w.live), `{"frameId":"f2","type":"tick","payload":{},"mode":"reject"}`),
 		api.StaleCursor:          {Target: "/internal/v1/runs/" + w.stale + "/events?cursor=1"},
 		api.PayloadTooLarge:      {Target: "/internal/v1/health", Body: "{}"},
 		api.UnsupportedMediaType: {Method: "POST", Target: "/internal/v1/runs", Body: "x", Header: http.Header{"Content-Type": {"text/plain"}}},
@@ -51,6 +52,9 @@ func TestEveryErrorCodeIsReached(t *testing.T) {
 		reached[code] = true
 	}
 	reached[api.RequestTimeout] = slowBody(t, w)
+	for _, code := range []api.ErrorCode{api.TooManyFrames, api.OwnerBusy, api.Overloaded} {
+		reached[code] = refused(t, code)
+	}
 	reached[api.Internal] = broken(t, func(s *server.Server) api.StrictServerInterface { return panickingGetRun{s} }) == api.Internal
 	reached[api.Unavailable] = broken(t, func(s *server.Server) api.StrictServerInterface { return busyGetRun{s} }) == api.Unavailable
 	for _, code := range api.ErrorCodes() {

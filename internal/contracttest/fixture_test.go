@@ -20,6 +20,7 @@ import (
 	"github.com/openagentsinc/openagents-runtime/internal/contracttest"
 	"github.com/openagentsinc/openagents-runtime/internal/dbtest"
 	"github.com/openagentsinc/openagents-runtime/internal/run"
+	"github.com/openagentsinc/openagents-runtime/internal/runtest"
 )
 
 // fixture is one example of the contract: what is there, what is asked, what is
@@ -36,6 +37,7 @@ type step struct {
 	Request *fixtureRequest `json:"request,omitempty"`
 	Events  *fixtureEvents  `json:"events,omitempty"` // as an executor appends them
 	Forget  *fixtureForget  `json:"forget,omitempty"` // as retention drops them
+	Hold    *fixtureHold    `json:"hold,omitempty"`   // as an executor that works on a run
 }
 
 type fixtureRequest struct {
@@ -64,6 +66,10 @@ type storedEvent struct {
 type fixtureForget struct {
 	RunID string `json:"runId"`
 	Seq   int64  `json:"seq"` // the newest that is dropped
+}
+
+type fixtureHold struct {
+	RunID string `json:"runId"`
 }
 
 type fixtureResponse struct {
@@ -144,6 +150,12 @@ func (s step) happen(t *testing.T, rig *contracttest.Rig) {
 		rig.Happen(t, r, events...)
 	case s.Forget != nil:
 		rig.Forget(t, s.Forget.RunID, s.Forget.Seq)
+	case s.Hold != nil:
+		r, err := run.Get(t.Context(), rig.Pool, run.Everybody, s.Hold.RunID)
+		require.NoError(t, err)
+		held, ok := runtest.Hold(t, rig.Process, r)
+		require.True(t, ok)
+		t.Cleanup(func() { runtest.LetGo(held) })
 	}
 }
 

@@ -40,7 +40,9 @@ type Rig struct {
 	Keys    auth.Keyring
 	Log     *Log
 	Logger  *slog.Logger
-	Address string // 127.0.0.1:port
+	// Admission is the rig's, for its tick.
+	Admission *server.Admission
+	Address   string // 127.0.0.1:port
 
 	streams *stream.Handler
 	client  *http.Client
@@ -54,6 +56,8 @@ type Options struct {
 	Config   server.Config
 	HTTP     server.HTTPConfig
 	Stream   stream.Config
+	// Admission bounds what is let in; its tick is for the test to call.
+	Admission server.AdmissionConfig
 	// Answers wraps the answers, to break one.
 	Answers func(*server.Server) api.StrictServerInterface
 }
@@ -73,13 +77,15 @@ func New(t testing.TB, pool *pgxpool.Pool, o Options) *Rig {
 	logger := slog.New(slog.NewJSONHandler(r.Log, nil))
 	r.Logger = logger
 	r.streams = stream.New(pool, p.Watch, o.Stream, p.Metrics)
-	answers := &server.Server{Pool: pool, Log: p.Log, Streams: r.streams, Version: Version}
+	require.NoError(t, o.Admission.Validate())
+	r.Admission = server.NewAdmission(o.Admission, pool, pool, p.Log, p.Metrics)
+	answers := &server.Server{Pool: pool, Log: p.Log, Streams: r.streams, Admission: r.Admission, Version: Version}
 	var answering api.StrictServerInterface = answers
 	if o.Answers != nil {
 		answering = o.Answers(answers)
 	}
 	handler, err := server.New(o.Config, server.Deps{
-		Answers: answering, Logger: logger, Metrics: p.Metrics,
+		Answers: answering, Admission: r.Admission, Logger: logger, Metrics: p.Metrics,
 		Auth: &auth.Verifier{Keys: accepted, Audience: Audience, Nonces: auth.PostgresNonces{Pool: pool}, Identity: o.Identity},
 	})
 	require.NoError(t, err)

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/openagentsinc/openagents-runtime/internal/lease"
+	"github.com/openagentsinc/openagents-runtime/internal/loop"
 	"github.com/openagentsinc/openagents-runtime/internal/predict"
 	"github.com/openagentsinc/openagents-runtime/internal/run"
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
@@ -44,6 +45,15 @@ type Config struct {
 	// CheckpointSteps and CheckpointEvents are how many steps or events may
 	// follow a checkpoint before the end of a step saves another.
 	CheckpointSteps, CheckpointEvents int64
+	// HangGrace is how long a model call may go on after it was told to end,
+	// before its session gives it up.
+	HangGrace time.Duration
+	// RestartDelay is how long a run that failed its session waits for the next
+	// one in this process. Every failure without progress doubles it, up to
+	// MaxRestartDelay.
+	RestartDelay, MaxRestartDelay time.Duration
+	// Loops says what counts as a loop.
+	Loops loop.Config
 }
 
 // DefaultConfig is what a small machine can do.
@@ -51,6 +61,7 @@ func DefaultConfig() Config {
 	return Config{
 		MaxRuns: 256, Tick: time.Second, MaxLosses: 3, MaxLostFor: time.Hour, MaxAttempts: 3,
 		Window: 48 << 10, ThreadRuns: 20, CheckpointSteps: 8, CheckpointEvents: 1024,
+		HangGrace: 2 * time.Second, RestartDelay: 500 * time.Millisecond, MaxRestartDelay: 30 * time.Second, Loops: loop.Defaults(),
 		Limits: run.Limits{MaxSteps: 500, MaxWallClockMs: (24 * time.Hour).Milliseconds(), MaxTokens: 5_000_000, MaxModelCalls: 500},
 	}
 }
@@ -65,11 +76,14 @@ type Executor struct {
 
 	mu       sync.Mutex
 	sessions map[uuid.UUID]*session
+	restarts restarts
 	wg       sync.WaitGroup
 
 	steps       *prometheus.CounterVec
 	finished    *prometheus.CounterVec
 	checkpoints *prometheus.CounterVec
+	failures    *prometheus.CounterVec
+	loopsSeen   *prometheus.CounterVec
 	panics      prometheus.Counter
 	active      prometheus.Gauge
 }
@@ -78,9 +92,12 @@ type Executor struct {
 func New(c Config, pool *pgxpool.Pool, watch *runlog.Watch, leases *lease.Keeper, p *predict.Caller, m *telemetry.Metrics) *Executor {
 	return &Executor{
 		Config: c, Pool: pool, Watch: watch, Leases: leases, Predict: p, sessions: map[uuid.UUID]*session{},
+		restarts:    newRestarts(c.RestartDelay, c.MaxRestartDelay),
 		steps:       m.Counter(telemetry.ExecutorSteps),
 		finished:    m.Counter(telemetry.RunsFinished),
 		checkpoints: m.Counter(telemetry.CheckpointReads),
+		failures:    m.Counter(telemetry.ExecutorFailures),
+		loopsSeen:   m.Counter(telemetry.ExecutorLoops),
 		panics:      m.Counter(telemetry.ExecutorPanics).WithLabelValues(),
 		active:      m.Gauge(telemetry.ExecutorActive).WithLabelValues(),
 	}
@@ -103,7 +120,7 @@ func (e *Executor) Run(ctx context.Context) error {
 		case <-work.C:
 			e.tell(work.Keys())
 		case <-tick.C:
-			e.tellCanceled(ctx)
+			e.tellNews(ctx)
 		}
 	}
 }
@@ -119,18 +136,24 @@ func (e *Executor) tell(keys []uuid.UUID) {
 	}
 }
 
-// tellCanceled catches cancels whose notification was lost.
-func (e *Executor) tellCanceled(ctx context.Context) {
-	keys := e.Leases.Keys()
+// tellNews catches cancels and frames whose notification was lost.
+func (e *Executor) tellNews(ctx context.Context) {
+	var keys []uuid.UUID
+	var seen []int64
+	e.mu.Lock()
+	for key, s := range e.sessions {
+		keys, seen = append(keys, key), append(seen, s.seen.Load())
+	}
+	e.mu.Unlock()
 	if len(keys) == 0 {
 		return
 	}
-	canceled, err := runlog.CanceledAmong(ctx, e.Pool, keys)
+	news, err := runlog.NewsAmong(ctx, e.Pool, keys, seen)
 	if err != nil {
-		slog.WarnContext(ctx, "the executor could not look for cancels", "error", err.Error())
+		slog.WarnContext(ctx, "the executor could not look for cancels and frames", "error", err.Error())
 		return
 	}
-	e.tell(canceled)
+	e.tell(news)
 }
 
 // Once takes the runs that have something to do, as far as there is room.
@@ -139,12 +162,15 @@ func (e *Executor) Once(ctx context.Context) error {
 	if room <= 0 {
 		return nil
 	}
-	keys, err := run.Runnable(ctx, e.Pool, room)
+	// Those that wait for their restart must not stand in the way of the others.
+	keys, err := run.Runnable(ctx, e.Pool, room+e.restarts.waiting())
 	if err != nil {
 		return err
 	}
 	for _, key := range keys {
-		e.begin(ctx, key)
+		if room > 0 && !e.restarts.waits(key) && e.begin(ctx, key) {
+			room--
+		}
 	}
 	return nil
 }
@@ -156,29 +182,35 @@ func (e *Executor) room() int {
 }
 
 // begin drives one run in its own goroutine, unless it is driven already.
-func (e *Executor) begin(ctx context.Context, key uuid.UUID) {
+func (e *Executor) begin(ctx context.Context, key uuid.UUID) bool {
 	s := &session{e: e, bell: make(chan struct{}, 1)}
 	e.mu.Lock()
 	if e.sessions[key] != nil {
 		e.mu.Unlock()
-		return
+		return false
 	}
 	e.sessions[key] = s
 	e.mu.Unlock()
 	e.active.Inc()
 	e.wg.Go(func() {
 		err := e.drive(ctx, key, s)
+		if s.advanced || err == nil && s.held != nil {
+			e.restarts.forget(key)
+		}
+		if err != nil && ctx.Err() == nil {
+			// The tick tries again, later and later: what failed may fail at once.
+			delay := e.restarts.failed(key)
+			e.failures.WithLabelValues(causeOf(err)).Inc()
+			slog.ErrorContext(ctx, "a session ended early; the run goes on with the next", "run_key", key,
+				"cause", causeOf(err), "delay_ms", delay.Milliseconds(), "error", err.Error())
+		}
 		e.end(key)
-		switch {
-		case ctx.Err() != nil:
-		case err != nil:
-			// The tick tries again: what failed may fail at once.
-			slog.ErrorContext(ctx, "a session ended early; the run goes on with the next", "run_key", key, "error", err.Error())
-		default:
+		if err == nil && ctx.Err() == nil {
 			// A frame that came while the lease was given back rang for nobody.
 			e.Watch.Wake(nil, []uuid.UUID{key})
 		}
 	})
+	return true
 }
 
 func (e *Executor) end(key uuid.UUID) {
@@ -193,7 +225,7 @@ func (e *Executor) drive(ctx context.Context, key uuid.UUID, s *session) (err er
 	defer func() {
 		if p := recover(); p != nil {
 			e.panics.Inc()
-			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+			err = fmt.Errorf("%w: %v\n%s", errPanic, p, debug.Stack())
 		}
 	}()
 	r, err := run.ByKey(ctx, e.Pool, key)
@@ -202,9 +234,20 @@ func (e *Executor) drive(ctx context.Context, key uuid.UUID, s *session) (err er
 	}
 	err = e.Leases.With(ctx, r, func(ctx context.Context, h *lease.Held) error {
 		s.run, s.held, s.head = r, h, h.Head
-		return s.drive(ctx)
+		s.seen.Store(h.Head.FrameCount)
+		err := s.drive(ctx)
+		if ctx.Err() != nil && !errors.Is(context.Cause(ctx), lease.ErrLost) && !s.released {
+			if late := s.handOver(ctx); late != nil {
+				slog.WarnContext(ctx, "a run was not handed over; its lease is given back without a word", "run_id", r.RunID, "error", late.Error())
+			}
+		}
+		return err
 	})
-	if errors.Is(err, lease.ErrHeld) || errors.Is(err, lease.ErrLost) {
+	switch {
+	case errors.Is(err, lease.ErrHeld):
+		return nil
+	case errors.Is(err, lease.ErrLost):
+		e.failures.WithLabelValues(causeOf(err)).Inc()
 		return nil
 	}
 	return err

@@ -92,12 +92,9 @@ func (s *session) discardLost(ctx context.Context) (func(runlog.Head, runlog.Cha
 	if open == nil {
 		return func(_ runlog.Head, c runlog.Change) (runlog.Change, error) { return c, nil }, nil
 	}
-	frame, found, err := run.NextFrame(ctx, s.e.Pool, s.run.RunKey, s.head.FramePosition)
+	frame, err := run.FrameByID(ctx, s.e.Pool, s.run.RunKey, open.frameID)
 	if err != nil {
 		return nil, err
-	}
-	if !found {
-		return nil, fmt.Errorf("step %d is open and its frame %s is finished", open.step, open.frameID)
 	}
 	ctx = frameContext(ctx, frame)
 	call, err := s.prepare(ctx, frame, open.step, open.attempt)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/openagentsinc/openagents-runtime/gen/db"
@@ -20,6 +21,7 @@ import (
 type session struct {
 	e    *Executor
 	bell chan struct{} // rings when the run got a frame or a cancel
+	seen atomic.Int64  // how many of the run's frames were looked at for interrupts
 
 	run    db.Run
 	held   *lease.Held
@@ -30,6 +32,10 @@ type session struct {
 	limits run.Limits
 	begun  time.Time     // when elapsed was asked
 	before time.Duration // work before this session
+	loops  loops
+
+	released bool // a commit has released the lease
+	advanced bool // a step was finished
 }
 
 func (s *session) ring() {
@@ -59,21 +65,41 @@ func (s *session) drive(ctx context.Context) error {
 		if end, reached := s.capReached(); reached {
 			return s.finish(ctx, end)
 		}
-		frame, found, err := run.NextFrame(ctx, s.e.Pool, s.run.RunKey, s.head.FramePosition)
+		frames, err := run.ToAnswer(ctx, s.e.Pool, s.run.RunKey, s.head.FramePosition)
 		if err != nil {
 			return err
 		}
-		if !found {
+		if len(frames) == 0 {
 			done, err := s.rest(ctx)
 			if err != nil || done {
 				return err
 			}
 			continue
 		}
-		if err := s.answer(frameContext(ctx, frame), frame); err != nil {
+		if err := s.answer(ctx, frames); err != nil {
 			return err
 		}
 	}
+}
+
+// handOver gives the lease back and tells executors everywhere, so that the run
+// goes on elsewhere at once.
+func (s *session) handOver(ctx context.Context) error {
+	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), handBack)
+	defer stop()
+	err := s.commit(ctx, func(h runlog.Head) (runlog.Change, error) {
+		return runlog.Change{Rows: []runlog.Row{s.held.Release()}, Work: run.AtWork(h)}, nil
+	})
+	if err == nil {
+		s.gone()
+	}
+	return err
+}
+
+// gone notes that a commit has released the lease.
+func (s *session) gone() {
+	s.released = true
+	s.held.Released()
 }
 
 // frameContext restores the trace under which a frame came.
@@ -112,6 +138,9 @@ func (s *session) commit(ctx context.Context, decide func(runlog.Head) (runlog.C
 		return err
 	}
 	s.head = ack.Head
+	if s.head.FrameCount > s.seen.Load() {
+		s.ring() // perhaps one that interrupts, and its notification was lost
+	}
 	return nil
 }
 
@@ -137,7 +166,7 @@ func (s *session) rest(ctx context.Context) (done bool, err error) {
 		return change, nil
 	})
 	if err == nil && waits {
-		s.held.Released()
+		s.gone()
 	}
 	return waits, err
 }
@@ -155,7 +184,7 @@ func (s *session) finish(ctx context.Context, end run.End) error {
 
 func (s *session) ended(end run.End) {
 	crash.At("run.finished")
-	s.held.Released()
+	s.gone()
 	s.e.finished.WithLabelValues(end.Status, end.ReasonClass).Inc()
 }
 

@@ -18,22 +18,28 @@ import (
 )
 
 var (
-	errCanceled = errors.New("the run is to be canceled")
-	errCap      = errors.New("the run's time is up")
+	errCanceled    = errors.New("the run is to be canceled")
+	errInterrupted = errors.New("a frame interrupts the step")
+	errCap         = errors.New("the run's time is up")
 )
 
 // handBack bounds the commit that puts the pen down when the process stops.
 const handBack = 10 * time.Second
 
-// answer answers one frame with a step, trying again when the model call breaks.
-func (s *session) answer(ctx context.Context, frame db.Frame) error {
+// answer answers frames with one step, trying again when the model call breaks.
+// A frame that interrupts ends the step; the next one answers it too.
+func (s *session) answer(ctx context.Context, frames []db.Frame) error {
 	step, attempt := s.past.steps+1, int64(1)
 	if open := s.past.open; open != nil {
 		// The recovery has taken this attempt back.
 		step, attempt, s.past.open = open.step, open.attempt+1, nil
 	}
+	if ended, err := s.watchLoops(ctx, frames); ended || err != nil {
+		return err
+	}
+	ctx = frameContext(ctx, frames[len(frames)-1])
 	for ; ; attempt++ {
-		again, err := s.try(ctx, frame, step, attempt)
+		again, err := s.try(ctx, frames, step, attempt)
 		if err != nil || !again {
 			return err
 		}
@@ -43,6 +49,14 @@ func (s *session) answer(ctx context.Context, frame db.Frame) error {
 // prepare makes the step's call. The same step and attempt of the same frame
 // is the same call.
 func (s *session) prepare(ctx context.Context, frame db.Frame, step, attempt int64) (*predict.Call, error) {
+	if open := s.past.open; open != nil && open.frameID != frame.FrameID {
+		// The open step answers more than the first frame that waits.
+		last, err := run.FrameByID(ctx, s.e.Pool, s.run.RunKey, open.frameID)
+		if err != nil {
+			return nil, err
+		}
+		frame = last
+	}
 	messages, err := s.conversation(ctx, frame)
 	if err != nil {
 		return nil, err
@@ -53,7 +67,8 @@ func (s *session) prepare(ctx context.Context, frame db.Frame, step, attempt int
 }
 
 // try makes one attempt at a step. again says that another is worth it.
-func (s *session) try(ctx context.Context, frame db.Frame, step, attempt int64) (again bool, err error) {
+func (s *session) try(ctx context.Context, frames []db.Frame, step, attempt int64) (again bool, err error) {
+	frame := frames[len(frames)-1]
 	call, err := s.prepare(ctx, frame, step, attempt)
 	if err != nil {
 		return false, err
@@ -69,11 +84,13 @@ func (s *session) try(ctx context.Context, frame db.Frame, step, attempt int64) 
 		// a call is not fenced.
 		return false, lease.ErrLost
 	}
-	working, stop := s.working(ctx)
+	working, stop := s.working(ctx, frame.FrameSeq)
 	defer stop(nil)
 	voice := newVoice(ctx, s, step, attempt, stop)
-	outcome := s.e.Predict.Run(working, call, voice.say)
-	lost := voice.close()
+	outcome, lost, err := s.ask(working, call, voice)
+	if err != nil {
+		return false, err
+	}
 	s.past.addUsage(outcome.Receipt.Usage)
 	cause := context.Cause(working)
 	stop(nil)
@@ -85,14 +102,16 @@ func (s *session) try(ctx context.Context, frame db.Frame, step, attempt int64) 
 	case ctx.Err() != nil:
 		return false, s.putDown(ctx, outcome)
 	case errors.Is(cause, errCanceled):
-		return false, s.endStep(ctx, frame, voice, outcome.Canceled(), s.end("canceled", "cancel_requested", "the run was canceled"))
+		return false, s.endStep(ctx, frames, voice, outcome.Canceled(), s.end("canceled", "cancel_requested", "the run was canceled"))
+	case errors.Is(cause, errInterrupted) && outcome.Err != nil:
+		return false, s.interruptStep(ctx, outcome)
 	case errors.Is(cause, errCap):
-		return false, s.endStep(ctx, frame, voice, outcome, s.end("failed", "max_wall_clock_exceeded", "the run's time is up"))
+		return false, s.endStep(ctx, frames, voice, outcome, s.end("failed", "max_wall_clock_exceeded", "the run's time is up"))
 	case outcome.Err != nil:
 		return s.failStep(ctx, outcome, attempt)
 	}
 	crash.At("predict.returned")
-	return false, s.endStep(ctx, frame, voice, outcome, run.End{})
+	return false, s.endStep(ctx, frames, voice, outcome, run.End{})
 }
 
 // beginStep commits the start of a step, and of the run when it is the first.
@@ -112,6 +131,7 @@ func (s *session) beginStep(ctx context.Context, frame db.Frame, step, attempt i
 			change.Status = "running"
 			change.Rows = append(change.Rows, run.SetStatus(s.run, "running"))
 		}
+		change.Events = append(change.Events, s.loops.warnings...)
 		first = h.Seq + int64(len(change.Events)) + 1
 		change.Events = append(change.Events, event.RunStepStartedV1{Step: step, FrameID: frame.FrameID, Attempt: attempt})
 		return change, nil
@@ -120,15 +140,15 @@ func (s *session) beginStep(ctx context.Context, frame db.Frame, step, attempt i
 		return err
 	}
 	crash.At("step.started")
-	s.past.started, s.past.steps = true, step
+	s.past.started, s.past.steps, s.loops.warnings = true, step, nil
 	s.past.open = &openStep{step: step, attempt: attempt, frameID: frame.FrameID, fromSeq: first,
 		texts: map[string]bool{}, reasonings: map[string]bool{}}
 	return nil
 }
 
-// working is the context of a model call: it ends when the run is canceled or
-// its time is up.
-func (s *session) working(ctx context.Context) (context.Context, context.CancelCauseFunc) {
+// working is the context of a model call: it ends when the run is canceled, when
+// its time is up, or when a frame after the last that the call answers interrupts.
+func (s *session) working(ctx context.Context, last int64) (context.Context, context.CancelCauseFunc) {
 	working, stop := context.WithCancelCause(ctx)
 	if s.limits.MaxWallClockMs > 0 {
 		left := time.Duration(s.limits.MaxWallClockMs)*time.Millisecond - s.before - time.Since(s.begun)
@@ -141,20 +161,39 @@ func (s *session) working(ctx context.Context) (context.Context, context.CancelC
 			case <-working.Done():
 				return
 			case <-s.bell:
-			}
-			h, err := runlog.GetHead(working, s.e.Pool, s.run.RunKey)
-			if err == nil && h.CancelRequested {
-				stop(errCanceled)
-				return
+				s.lookUp(working, last, stop)
 			}
 		}
 	}()
 	return working, stop
 }
 
-// endStep commits the end of a step: what was said, the receipt, the frame
-// position and, when nothing is left to do or end says so, the end of the run.
-func (s *session) endStep(ctx context.Context, frame db.Frame, v *voice, o predict.Outcome, end run.End) error {
+// lookUp stops the call at work when something has come that asks for it. When
+// the database does not answer, the next bell or tick asks again.
+func (s *session) lookUp(ctx context.Context, last int64, stop context.CancelCauseFunc) {
+	h, err := runlog.GetHead(ctx, s.e.Pool, s.run.RunKey)
+	if err != nil {
+		return
+	}
+	if h.CancelRequested {
+		stop(errCanceled)
+		return
+	}
+	if h.FrameCount > last {
+		interrupted, err := run.Interrupted(ctx, s.e.Pool, s.run.RunKey, last)
+		if err != nil {
+			return
+		}
+		if interrupted {
+			stop(errInterrupted)
+		}
+	}
+	s.seen.Store(h.FrameCount)
+}
+
+// endStep commits the end of a step: what was said, the receipt, the frames that
+// are answered and, when nothing is left to do or end says so, the end of the run.
+func (s *session) endStep(ctx context.Context, frames []db.Frame, v *voice, o predict.Outcome, end run.End) error {
 	if end.Status == "" && o.Err == nil {
 		end = s.end("completed", "completed", "every frame was answered")
 		end.FinishReason = o.FinishReason
@@ -172,10 +211,11 @@ func (s *session) endStep(ctx context.Context, frame db.Frame, v *voice, o predi
 		}
 		change := runlog.Change{Events: v.lastWords(o.Receipt.ReceiptID)}
 		change = merge(change, proof)
-		change.Events = append(change.Events,
-			event.RunStepFinishedV1{Step: s.past.open.step, FinishReason: finishReason(o)},
-			event.FrameFinishedV1{FrameID: frame.FrameID, FrameSeq: frame.FrameSeq})
-		change.FramePosition = 1
+		change.Events = append(change.Events, event.RunStepFinishedV1{Step: s.past.open.step, FinishReason: finishReason(o)})
+		for _, f := range frames {
+			change.Events = append(change.Events, event.FrameFinishedV1{FrameID: f.FrameID, FrameSeq: f.FrameSeq})
+		}
+		change.FramePosition = int64(len(frames))
 		change.Rows = append(change.Rows, s.held.Progress())
 		checkpoint, err := s.checkpoint(h, len(change.Events))
 		if err != nil {
@@ -198,8 +238,9 @@ func (s *session) endStep(ctx context.Context, frame db.Frame, v *voice, o predi
 	if err != nil {
 		return err
 	}
-	s.past.open = nil
+	s.past.open, s.advanced = nil, true
 	s.saved = s.saving
+	s.loops.answered(v.said.String())
 	s.e.steps.WithLabelValues(string(o.Receipt.Status)).Inc()
 	if ended {
 		s.ended(final)
@@ -215,6 +256,25 @@ func finishReason(o predict.Outcome) event.RunStepFinishedV1FinishReason {
 		return event.RunStepFinishedV1FinishReasonOther
 	}
 	return r
+}
+
+// interruptStep takes the step back that a frame interrupts. What was asked is
+// answered by the next step, together with that frame.
+func (s *session) interruptStep(ctx context.Context, o predict.Outcome) error {
+	o.Receipt.MaybeBilled = true
+	proof, err := o.Canceled().Change(s.held.Epoch)
+	if err != nil {
+		return err
+	}
+	err = s.commit(ctx, func(h runlog.Head) (runlog.Change, error) {
+		return s.discard(h, proof, event.StepDiscardedV1ReasonInterrupted), nil
+	})
+	if err != nil {
+		return err
+	}
+	s.past.open = nil
+	s.e.steps.WithLabelValues("interrupted").Inc()
+	return nil
 }
 
 // failStep takes a broken step back, and ends the run when no further attempt

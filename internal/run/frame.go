@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,6 +27,12 @@ type Frame struct {
 	Type    string          `json:"type"`
 	Payload json.RawMessage `json:"payload"`
 	Source  *FrameSource    `json:"source,omitempty"`
+	// Mode says what happens when the frame finds its run at work; empty is
+	// Enqueue. It is no part of the content.
+	Mode Mode `json:"-"`
+	// Admit, when set, may refuse a new frame by the head of its run. It may run
+	// more than once and must not call out.
+	Admit func(runlog.Head) error `json:"-"`
 }
 
 // FrameSource says where a frame comes from.
@@ -43,8 +50,9 @@ type Accepted struct {
 
 // AppendFrame puts a frame into the run's log, once per frame_id. The same
 // frame again is a replay; another content under the same id is frame_conflict;
-// a new frame for a run that has ended is run_finished. A repeat of a frame is
-// answered without a write, also after the run has ended.
+// a new frame for a run that has ended is run_finished; one that rejects a run
+// at work is run_busy. A repeat of a frame is answered without a write, also
+// after the run has ended.
 func AppendFrame(ctx context.Context, pool db.DBTX, log *runlog.Appender, r db.Run, f Frame) (Accepted, error) {
 	hash, err := canon.HashJSON(f)
 	if err != nil {
@@ -59,19 +67,34 @@ func AppendFrame(ctx context.Context, pool db.DBTX, log *runlog.Appender, r db.R
 		return Accepted{}, err
 	}
 	ack, err := log.Commit(ctx, unit)
-	var refused *pgconn.PgError
-	switch {
-	case err == nil:
+	if err == nil {
 		crash.At("frame.appended")
 		return Accepted{PayloadHash: hash, Seq: ack.LastSeq}, nil
-	case errors.As(err, &refused) && refused.ConstraintName == "frames_id_once":
-		// Somebody else sent the same frame at the same time.
-		before, _, err := known(ctx, pool, r.RunKey, f, hash)
-		return before, err
+	}
+	if refusesFrame(err) {
+		// Perhaps somebody sent the same frame at the same time, and was first.
+		if before, found, err := known(ctx, pool, r.RunKey, f, hash); found || err != nil {
+			return before, err
+		}
+	}
+	switch {
 	case errors.Is(err, runlog.ErrFinished):
 		return Accepted{}, fault.New(api.RunFinished, "the run has ended; start a new run for a new frame")
+	case errors.Is(err, errBusy):
+		return Accepted{}, fault.New(api.RunBusy, "the run is at work and the frame does not want to wait; send it again later, or with another mode")
 	}
 	return Accepted{}, fmt.Errorf("append frame: %w", err)
+}
+
+// refusesFrame says whether an error is a refusal of the frame, and not a
+// failure to write it.
+func refusesFrame(err error) bool {
+	var (
+		refused  *pgconn.PgError
+		admitted *fault.Error
+	)
+	return errors.As(err, &refused) && refused.ConstraintName == "frames_id_once" ||
+		errors.As(err, &admitted) || errors.Is(err, runlog.ErrFinished) || errors.Is(err, errBusy)
 }
 
 // known compares a frame with the one that has its id.
@@ -106,9 +129,22 @@ func frameUnit(ctx context.Context, r db.Run, f Frame, hash string) (runlog.Unit
 			return runlog.Unit{}, err
 		}
 	}
+	mode := cmp.Or(f.Mode, Enqueue)
+	if mode != Enqueue {
+		told := event.FrameAppendedV1Mode(mode)
+		appended.Mode = &told
+	}
 	return runlog.Unit{RunKey: r.RunKey, RunID: r.RunID, Trace: trace, Decide: func(h runlog.Head) (runlog.Change, error) {
-		if runlog.Terminal(h.Status) {
+		switch {
+		case runlog.Terminal(h.Status):
 			return runlog.Change{}, runlog.ErrFinished
+		case mode == Reject && AtWork(h):
+			return runlog.Change{}, errBusy
+		}
+		if f.Admit != nil {
+			if err := f.Admit(h); err != nil {
+				return runlog.Change{}, err
+			}
 		}
 		appended := appended
 		appended.FrameSeq = h.FrameCount + 1
@@ -117,7 +153,7 @@ func frameUnit(ctx context.Context, r db.Run, f Frame, hash string) (runlog.Unit
 			Rows: []runlog.Row{func(q *db.Queries, firstSeq int64) error {
 				return q.FrameInsert(context.Background(), db.FrameInsertParams{
 					RunKey: r.RunKey, FrameSeq: appended.FrameSeq, FrameID: f.FrameID, FrameType: f.Type, Payload: f.Payload,
-					PayloadHash: hash, Source: source, EventSeq: firstSeq, Traceparent: nonEmpty(trace.Parent),
+					PayloadHash: hash, Source: source, Mode: string(mode), EventSeq: firstSeq, Traceparent: nonEmpty(trace.Parent),
 					Tracestate: nonEmpty(trace.State), RequestID: nonEmpty(trace.RequestID),
 				})
 			}},
@@ -144,4 +180,13 @@ func NextFrame(ctx context.Context, q db.DBTX, key uuid.UUID, position int64) (f
 		return f, false, fmt.Errorf("next frame: %w", err)
 	}
 	return f, true, nil
+}
+
+// FrameByID is a frame that is known to be there.
+func FrameByID(ctx context.Context, q db.DBTX, key uuid.UUID, frameID string) (db.Frame, error) {
+	f, err := db.New(q).FrameGet(ctx, db.FrameGetParams{RunKey: key, FrameID: frameID})
+	if err != nil {
+		return f, fmt.Errorf("frame %s: %w", frameID, err)
+	}
+	return f, nil
 }

@@ -62,6 +62,29 @@ func Runnable(ctx context.Context, q db.DBTX, limit int) ([]uuid.UUID, error) {
 	return keys, nil
 }
 
+// Overdue counts the runs that have waited for an executor longer than a bound,
+// up to atMost.
+func Overdue(ctx context.Context, q db.DBTX, bound time.Duration, atMost int) (int, error) {
+	n, err := db.New(q).RunCountOverdue(ctx, db.RunCountOverdueParams{Bound: bound, AtMost: int32(atMost)})
+	if err != nil {
+		return 0, fmt.Errorf("count overdue runs: %w", err)
+	}
+	return int(n), nil
+}
+
+// AtWorkByOwner counts each owner's runs that are at work or wait for an executor.
+func AtWorkByOwner(ctx context.Context, q db.DBTX) (map[Owner]int, error) {
+	rows, err := db.New(q).RunCountByOwner(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("count runs by owner: %w", err)
+	}
+	counts := make(map[Owner]int, len(rows))
+	for _, r := range rows {
+		counts[Owner(r.Owner)] = int(r.Count)
+	}
+	return counts, nil
+}
+
 // ByKey gets a run for its executor.
 func ByKey(ctx context.Context, q db.DBTX, key uuid.UUID) (db.Run, error) {
 	r, err := db.New(q).RunGetByKey(ctx, key)

@@ -284,10 +284,10 @@ func (b *batch) add(u Unit) (Ack, error) {
 	for _, row := range change.Rows {
 		b.stmts = append(b.stmts, func(q *db.Queries) error { return row(q, first) })
 	}
-	if next.Seq > h.Seq {
+	if next.Seq > h.Seq || change.Work {
 		b.grow(u.RunKey)
 	}
-	if change.FrameCount > 0 || change.CancelRequested {
+	if change.FrameCount > 0 || change.CancelRequested || change.Work {
 		b.work[u.RunKey] = true
 	}
 	*h = next

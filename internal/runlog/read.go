@@ -204,11 +204,12 @@ func Fence(ctx context.Context, tx pgx.Tx, key uuid.UUID, epoch int64) error {
 	return nil
 }
 
-// CanceledAmong says which of some runs have a cancel request.
-func CanceledAmong(ctx context.Context, q db.DBTX, keys []uuid.UUID) ([]uuid.UUID, error) {
-	canceled, err := db.New(q).RunHeadListCanceled(ctx, keys)
+// NewsAmong says which of some runs have a cancel request, or more frames than
+// were seen; seen has a count for each key.
+func NewsAmong(ctx context.Context, q db.DBTX, keys []uuid.UUID, seen []int64) ([]uuid.UUID, error) {
+	news, err := db.New(q).RunHeadListNews(ctx, db.RunHeadListNewsParams{RunKeys: keys, SeenFrames: seen})
 	if err != nil {
-		return nil, fmt.Errorf("list canceled runs: %w", err)
+		return nil, fmt.Errorf("look for news of runs: %w", err)
 	}
-	return canceled, nil
+	return news, nil
 }

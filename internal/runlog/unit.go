@@ -70,6 +70,9 @@ type Change struct {
 	// FrameCount and FramePosition are added to the head's.
 	FrameCount, FramePosition int64
 	CancelRequested           bool
+	// Work tells executors everywhere that the run has something to do, as a new
+	// frame or a cancel does by itself.
+	Work bool
 	// Rows are written in the same transaction, after the events.
 	Rows []Row
 }

@@ -98,7 +98,8 @@ func (p *Process) WaitFor(t testing.TB, r db.Run, eventType string) db.RunLog {
 	defer bell.Close()
 	tick := time.NewTicker(50 * time.Millisecond) // for writes of another process
 	defer tick.Stop()
-	late := time.After(20 * time.Second)
+	late := time.NewTimer(20 * time.Second)
+	defer late.Stop()
 	for {
 		rows, err := runlog.OfTypes(t.Context(), p.Pool, []uuid.UUID{r.RunKey}, eventType)
 		require.NoError(t, err)
@@ -108,7 +109,7 @@ func (p *Process) WaitFor(t testing.TB, r db.Run, eventType string) db.RunLog {
 		select {
 		case <-bell.C:
 		case <-tick.C:
-		case <-late:
+		case <-late.C:
 			t.Fatalf("run %s has no %s; its log is %v", r.RunID, eventType, Types(t, p.Pool, r))
 		}
 	}

@@ -19,11 +19,12 @@ import (
 
 // door is what every request passes.
 type door struct {
-	config   Config
-	auth     *auth.Verifier
-	log      *slog.Logger
-	contract *contract
-	routes   routes
+	config    Config
+	auth      *auth.Verifier
+	admission *Admission
+	log       *slog.Logger
+	contract  *contract
+	routes    routes
 
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
@@ -49,6 +50,12 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	operation = found.op.ID
+	leave, err := d.admission.enter(operation)
+	if err != nil {
+		d.fail(out, r, err)
+		return
+	}
+	defer leave()
 	r, err = d.admit(out, r, found.op)
 	if err != nil {
 		d.fail(out, r, err)

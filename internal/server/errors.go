@@ -78,7 +78,7 @@ func (d *door) answer(out *response, r *http.Request, f *fault.Error) {
 	h.Set("Content-Type", "application/json")
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	switch f.Code {
-	case api.Unavailable:
+	case api.Unavailable, api.Overloaded, api.TooManyFrames, api.OwnerBusy:
 		h.Set("Retry-After", retryAfter)
 	case api.MethodNotAllowed:
 		if allowed, ok := f.Details["allow"].([]string); ok {

@@ -14,6 +14,7 @@ import (
 	"github.com/openagentsinc/openagents-runtime/gen/db"
 	"github.com/openagentsinc/openagents-runtime/internal/canon"
 	"github.com/openagentsinc/openagents-runtime/internal/fault"
+	"github.com/openagentsinc/openagents-runtime/internal/lease"
 	"github.com/openagentsinc/openagents-runtime/internal/run"
 )
 
@@ -26,6 +27,9 @@ func (s *Server) StartRun(ctx context.Context, req api.StartRunRequestObject) (a
 	if err := startsFor(callerOf(ctx), *req.Body); err != nil {
 		return nil, err
 	}
+	if err := s.Admission.newRun(ctx, s.Pool, envelope); err != nil {
+		return nil, err
+	}
 	r, replay, err := run.Start(ctx, s.Pool, envelope)
 	if err != nil {
 		return nil, err
@@ -33,8 +37,16 @@ func (s *Server) StartRun(ctx context.Context, req api.StartRunRequestObject) (a
 	answer := api.StartRun202JSONResponse{Body: api.StartRunResponse{
 		RunID: r.RunID, ThreadID: r.ThreadID, Status: api.StartRunResponseStatusAccepted, StreamURL: streamURL(r),
 	}}
-	if replay {
-		answer.Headers.IdempotentReplay = &replay
+	if !replay {
+		return answer, nil
+	}
+	answer.Headers.IdempotentReplay = &replay
+	running, err := lease.Live(ctx, s.Pool, r.RunKey)
+	if err != nil {
+		return nil, err
+	}
+	if running {
+		answer.Body.Status = api.StartRunResponseStatusAlreadyRunning
 	}
 	return answer, nil
 }
@@ -124,9 +136,13 @@ func (s *Server) AppendFrame(ctx context.Context, req api.AppendFrameRequestObje
 	if err != nil {
 		return nil, err
 	}
+	counted := s.Admission.frame(&frame, run.Owner(r.Owner))
 	accepted, err := run.AppendFrame(ctx, s.Pool, s.Log, r, frame)
 	if err != nil {
 		return nil, err
+	}
+	if !accepted.Replay {
+		counted()
 	}
 	body := api.AppendFrameResponse{
 		RunID: r.RunID, FrameID: frame.FrameID, Status: api.AppendFrameResponseStatusAccepted,
@@ -152,7 +168,7 @@ func frameOf(body api.AppendFrameRequest) (run.Frame, error) {
 	if err != nil {
 		return run.Frame{}, fmt.Errorf("append frame: %w", err)
 	}
-	f := run.Frame{FrameID: body.FrameID, Type: body.Type, Payload: payload}
+	f := run.Frame{FrameID: body.FrameID, Type: body.Type, Payload: payload, Mode: run.Mode(deref(body.Mode))}
 	if body.Source != nil {
 		f.Source = &run.FrameSource{Kind: body.Source.Kind, RequestID: deref(body.Source.RequestID)}
 	}

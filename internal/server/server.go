@@ -1,7 +1,8 @@
 // Package server answers the generated interface by asking the rooms.
 //
 // A request passes the door (door.go) before it reaches an answer: its trace,
-// its route, its body, its caller, its fit to the contract, in this order. The
+// its route, whether there is room for it, its body, its caller, its fit to the
+// contract, in this order. The
 // answers have one file per tag of the contract.
 package server
 
@@ -26,7 +27,9 @@ type Server struct {
 	Pool    *pgxpool.Pool
 	Log     *runlog.Appender
 	Streams *stream.Handler
-	Version string // of the binary, for health
+	// Admission bounds what runs and owners may bring; nil bounds nothing.
+	Admission *Admission
+	Version   string // of the binary, for health
 }
 
 var _ api.StrictServerInterface = (*Server)(nil)
@@ -66,8 +69,10 @@ func (c Config) Validate() error {
 type Deps struct {
 	Answers api.StrictServerInterface // a *Server
 	Auth    *auth.Verifier
-	Logger  *slog.Logger
-	Metrics *telemetry.Metrics
+	// Admission refuses work when the service is behind; nil refuses nothing.
+	Admission *Admission
+	Logger    *slog.Logger
+	Metrics   *telemetry.Metrics
 }
 
 // New makes the handler of the API listener. It compiles every schema of the
@@ -81,7 +86,7 @@ func New(c Config, d Deps) (http.Handler, error) {
 		return nil, err
 	}
 	door := &door{
-		config: c.withDefaults(), auth: d.Auth, log: d.Logger, contract: contract,
+		config: c.withDefaults(), auth: d.Auth, admission: d.Admission, log: d.Logger, contract: contract,
 		requests: d.Metrics.Counter(telemetry.HTTPRequests),
 		seconds:  d.Metrics.Seconds(telemetry.HTTPSeconds),
 		refusals: d.Metrics.Counter(telemetry.AuthRefusals),

@@ -64,7 +64,7 @@ func appendData(b []byte, row db.RunLog) ([]byte, error) {
 	case event.StreamClosedV1:
 		return append(b, "data: [DONE]\n"...), nil
 	case event.RunAcceptedV1, event.FrameAppendedV1, event.FrameFinishedV1, event.PredictFinishedV1,
-		event.RunWaitingV1, event.RunWokenV1, event.RunCancelRequestedV1, event.RunExecutorLostV1, event.RunRecoveredV1:
+		event.RunWaitingV1, event.RunWokenV1, event.RunLoopDetectedV1, event.RunCancelRequestedV1, event.RunExecutorLostV1, event.RunRecoveredV1:
 		return b, nil
 	default:
 		return b, fmt.Errorf("event %d: no part is known for %s version %d", row.Seq, row.EventType, row.EventVersion)

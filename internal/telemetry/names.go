@@ -52,4 +52,12 @@ var (
 	SweepPasses  = Metric{"sweep_passes_total", "Passes of the janitor's sweeps.", []Label{Sweep, Outcome}}
 	SweepChanges = Metric{"sweep_changes_total", "What sweeps changed: rows, runs or partitions.", []Label{Sweep}}
 	SweepSeconds = Metric{"sweep_seconds", "Time of one pass of a sweep.", []Label{Sweep}}
+	// Supervision.
+
+	ExecutorFailures = Metric{"executor_session_failures_total", "Sessions of runs that ended early, by cause: panic, hang, database, lease_lost, other. The run goes on with another session.", []Label{Outcome}}
+	ExecutorLoops    = Metric{"executor_loops_total", "Loops of frames that were seen, by level.", []Label{Outcome}}
+
+	// Admission.
+
+	AdmissionRefusals = Metric{"admission_refusals_total", "Requests that were refused for want of room, by cause: in_flight, queue, overdue, connections, frames, owner.", []Label{Outcome}}
 )

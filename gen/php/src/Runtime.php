@@ -45,7 +45,7 @@ interface Runtime
      * @throws Exception\ForbiddenException 403 The token is genuine but does not allow this request.
      * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
      * @throws Exception\InternalException 500 A fault of the service; the request id finds it in the log.
-     * @throws Exception\UnavailableException 503 The service cannot reach what it needs, or is draining; try again.
+     * @throws Exception\UnavailableException|Exception\OverloadedException 503 The service cannot reach what it needs, is draining, or is behind its work; try again.
      * @throws Exception\TransportException no answer came
      */
     public function health(?CallOptions $options = null): Health;
@@ -53,7 +53,7 @@ interface Runtime
     /**
      * Start a run, or get the one that was started.
      *
-     * Creates the run envelope under the caller's runId. The same runId with the same body answers the same again and changes nothing, with the header `idempotent-replay: true`; the same runId with another body or another owner is 409 `run_conflict`. A run belongs to its guest scope when it has one, otherwise to its user. Nothing is executed until a frame is appended.
+     * Creates the run envelope under the caller's runId. The same runId with the same body answers the same again and changes nothing, with the header `idempotent-replay: true`; while an executor works on the run, that answer has the status `already_running`, and streamUrl is the stream to attach to. The same runId with another body or another owner is 409 `run_conflict`. A run belongs to its guest scope when it has one, otherwise to its user. Nothing is executed until a frame is appended. An owner with too many runs at work is refused with 429 `owner_busy`, a service that is behind its work with 503 `overloaded`; both say in `retry-after` when to try again.
      *
      * POST /internal/v1/runs, scope service, idempotent: tried again when no answer came or the service was not available.
      * The body has at most 65536 bytes.
@@ -64,11 +64,12 @@ interface Runtime
      * @throws Exception\UnauthorizedException 401 The token is missing, wrong, too old, used before, or made for another request.
      * @throws Exception\ForbiddenException 403 The token is genuine but does not allow this request.
      * @throws Exception\RequestTimeoutException 408 The body did not arrive in time.
-     * @throws Exception\RunConflictException|Exception\FrameConflictException|Exception\RunFinishedException 409 The id was used before for something else, or the run has ended.
+     * @throws Exception\RunConflictException|Exception\FrameConflictException|Exception\RunFinishedException|Exception\RunBusyException 409 The id was used before for something else, the run has ended, or it is at work and the frame does not want to wait.
      * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
      * @throws Exception\UnsupportedMediaTypeException 415 The body is not application/json, or is encoded.
+     * @throws Exception\TooManyFramesException|Exception\OwnerBusyException 429 The run has too many unanswered frames, or its owner too many runs at work; try again when some are done.
      * @throws Exception\InternalException 500 A fault of the service; the request id finds it in the log.
-     * @throws Exception\UnavailableException 503 The service cannot reach what it needs, or is draining; try again.
+     * @throws Exception\UnavailableException|Exception\OverloadedException 503 The service cannot reach what it needs, is draining, or is behind its work; try again.
      * @throws Exception\TransportException no answer came
      */
     public function startRun(StartRunRequest $body, ?CallOptions $options = null): StartRunResponse;
@@ -91,7 +92,7 @@ interface Runtime
      * @throws Exception\ForbiddenException 403 The token is genuine but does not allow this request.
      * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
      * @throws Exception\InternalException 500 A fault of the service; the request id finds it in the log.
-     * @throws Exception\UnavailableException 503 The service cannot reach what it needs, or is draining; try again.
+     * @throws Exception\UnavailableException|Exception\OverloadedException 503 The service cannot reach what it needs, is draining, or is behind its work; try again.
      * @throws Exception\TransportException no answer came
      */
     public function listRuns(?string $threadId = null, ?RunStatus $status = null, ?int $limit = null, ?string $pageToken = null, ?CallOptions $options = null): RunList;
@@ -112,7 +113,7 @@ interface Runtime
      * @throws Exception\RunNotFoundException 404 There is no such thing, or it is not the caller's.
      * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
      * @throws Exception\InternalException 500 A fault of the service; the request id finds it in the log.
-     * @throws Exception\UnavailableException 503 The service cannot reach what it needs, or is draining; try again.
+     * @throws Exception\UnavailableException|Exception\OverloadedException 503 The service cannot reach what it needs, is draining, or is behind its work; try again.
      * @throws Exception\TransportException no answer came
      */
     public function getRun(string $runId, ?CallOptions $options = null): Run;
@@ -120,7 +121,7 @@ interface Runtime
     /**
      * Append one frame to a run.
      *
-     * A frame is one idempotent input: a user message, a tick, a tool result. frameId is the key: the first time answers 202; the same frame again answers 200 with `idempotentReplay: true` and changes nothing; the same frameId with another type, payload or source is 409 `frame_conflict`, naming the hash of the first. A frame for a finished run is 409 `run_finished`. The runtime reads a conversation's past from its own log, so a request that carries `messages` or `contextFrames` is 400 `history_not_accepted`: send the latest text alone.
+     * A frame is one idempotent input: a user message, a tick, a tool result. frameId is the key: the first time answers 202; the same frame again answers 200 with `idempotentReplay: true` and changes nothing; the same frameId with another type, payload or source is 409 `frame_conflict`, naming the hash of the first. A frame for a finished run is 409 `run_finished`. The runtime reads a conversation's past from its own log, so a request that carries `messages` or `contextFrames` is 400 `history_not_accepted`: send the latest text alone. `mode` says what happens to a frame that finds the run at work; the log shows it. Frames are answered in the order in which they were accepted, whatever their modes. A run with too many unanswered frames refuses more with 429 `too_many_frames`, an owner with too many runs at work with 429 `owner_busy`, a service that is behind its work with 503 `overloaded`; all say in `retry-after` when to try again. A frame that is refused is not in the log.
      *
      * POST /internal/v1/runs/{runId}/frames, scope service, idempotent: tried again when no answer came or the service was not available.
      * The body has at most 262144 bytes.
@@ -133,11 +134,12 @@ interface Runtime
      * @throws Exception\ForbiddenException 403 The token is genuine but does not allow this request.
      * @throws Exception\RunNotFoundException 404 There is no such thing, or it is not the caller's.
      * @throws Exception\RequestTimeoutException 408 The body did not arrive in time.
-     * @throws Exception\RunConflictException|Exception\FrameConflictException|Exception\RunFinishedException 409 The id was used before for something else, or the run has ended.
+     * @throws Exception\RunConflictException|Exception\FrameConflictException|Exception\RunFinishedException|Exception\RunBusyException 409 The id was used before for something else, the run has ended, or it is at work and the frame does not want to wait.
      * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
      * @throws Exception\UnsupportedMediaTypeException 415 The body is not application/json, or is encoded.
+     * @throws Exception\TooManyFramesException|Exception\OwnerBusyException 429 The run has too many unanswered frames, or its owner too many runs at work; try again when some are done.
      * @throws Exception\InternalException 500 A fault of the service; the request id finds it in the log.
-     * @throws Exception\UnavailableException 503 The service cannot reach what it needs, or is draining; try again.
+     * @throws Exception\UnavailableException|Exception\OverloadedException 503 The service cannot reach what it needs, is draining, or is behind its work; try again.
      * @throws Exception\TransportException no answer came
      */
     public function appendFrame(string $runId, AppendFrameRequest $body, ?CallOptions $options = null): AppendFrameResponse;
@@ -161,7 +163,7 @@ interface Runtime
      * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
      * @throws Exception\UnsupportedMediaTypeException 415 The body is not application/json, or is encoded.
      * @throws Exception\InternalException 500 A fault of the service; the request id finds it in the log.
-     * @throws Exception\UnavailableException 503 The service cannot reach what it needs, or is draining; try again.
+     * @throws Exception\UnavailableException|Exception\OverloadedException 503 The service cannot reach what it needs, is draining, or is behind its work; try again.
      * @throws Exception\TransportException no answer came
      */
     public function cancelRun(string $runId, ?CancelRunRequest $body = null, ?CallOptions $options = null): CancelRunResponse;
@@ -185,7 +187,7 @@ interface Runtime
      * @throws Exception\StaleCursorException 410 The cursor is older than what is kept; details tell how to go on.
      * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
      * @throws Exception\InternalException 500 A fault of the service; the request id finds it in the log.
-     * @throws Exception\UnavailableException 503 The service cannot reach what it needs, or is draining; try again.
+     * @throws Exception\UnavailableException|Exception\OverloadedException 503 The service cannot reach what it needs, is draining, or is behind its work; try again.
      * @throws Exception\TransportException no answer came
      */
     public function streamRun(string $runId, ?int $cursor = null, ?int $lastEventId = null, ?CallOptions $options = null): RunStream;
@@ -206,7 +208,7 @@ interface Runtime
      * @throws Exception\RunNotFoundException 404 There is no such thing, or it is not the caller's.
      * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
      * @throws Exception\InternalException 500 A fault of the service; the request id finds it in the log.
-     * @throws Exception\UnavailableException 503 The service cannot reach what it needs, or is draining; try again.
+     * @throws Exception\UnavailableException|Exception\OverloadedException 503 The service cannot reach what it needs, is draining, or is behind its work; try again.
      * @throws Exception\TransportException no answer came
      */
     public function probeRunStream(string $runId, ?CallOptions $options = null): ProbeRunStreamAnswer;
@@ -230,7 +232,7 @@ interface Runtime
      * @throws Exception\StaleCursorException 410 The cursor is older than what is kept; details tell how to go on.
      * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
      * @throws Exception\InternalException 500 A fault of the service; the request id finds it in the log.
-     * @throws Exception\UnavailableException 503 The service cannot reach what it needs, or is draining; try again.
+     * @throws Exception\UnavailableException|Exception\OverloadedException 503 The service cannot reach what it needs, is draining, or is behind its work; try again.
      * @throws Exception\TransportException no answer came
      */
     public function listRunEvents(string $runId, ?int $cursor = null, ?int $limit = null, ?CallOptions $options = null): RunEventPage;
@@ -253,7 +255,7 @@ interface Runtime
      * @throws Exception\ThreadNotFoundException 404 There is no such thing, or it is not the caller's.
      * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
      * @throws Exception\InternalException 500 A fault of the service; the request id finds it in the log.
-     * @throws Exception\UnavailableException 503 The service cannot reach what it needs, or is draining; try again.
+     * @throws Exception\UnavailableException|Exception\OverloadedException 503 The service cannot reach what it needs, is draining, or is behind its work; try again.
      * @throws Exception\TransportException no answer came
      */
     public function getThreadState(string $threadId, ?int $limit = null, ?string $pageToken = null, ?CallOptions $options = null): ThreadState;

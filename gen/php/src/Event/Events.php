@@ -27,6 +27,7 @@ final class Events
         'run.cancel_requested v1' => RunCancelRequestedV1::class,
         'run.executor_lost v1' => RunExecutorLostV1::class,
         'run.finished v1' => RunFinishedV1::class,
+        'run.loop_detected v1' => RunLoopDetectedV1::class,
         'run.recovered v1' => RunRecoveredV1::class,
         'run.started v1' => RunStartedV1::class,
         'run.step_finished v1' => RunStepFinishedV1::class,

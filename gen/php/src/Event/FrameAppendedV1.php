@@ -23,6 +23,7 @@ final readonly class FrameAppendedV1 implements EventPayload
      * @param string $payloadHash The digest of type, payload and source. (matches `^sha256:[0-9a-f]{64}$`)
      * @param string|null $sourceKind The kind of caller. (at most 64 characters)
      * @param string|null $sourceRequestId The caller's request. (at most 128 characters)
+     * @param FrameAppendedV1Mode|string|null $mode What was asked for in case the run is at work; absent for enqueue: the frame waits its turn.
      */
     public function __construct(
         public string $frameId,
@@ -32,6 +33,7 @@ final readonly class FrameAppendedV1 implements EventPayload
         public string $payloadHash,
         public ?string $sourceKind = null,
         public ?string $sourceRequestId = null,
+        public FrameAppendedV1Mode|string|null $mode = null,
     ) {
     }
 
@@ -52,6 +54,7 @@ final readonly class FrameAppendedV1 implements EventPayload
             payloadHash: Wire::string($data['payload_hash'] ?? null, 'FrameAppendedV1.payload_hash'),
             sourceKind: isset($data['source_kind']) ? Wire::string($data['source_kind'], 'FrameAppendedV1.source_kind') : null,
             sourceRequestId: isset($data['source_request_id']) ? Wire::string($data['source_request_id'], 'FrameAppendedV1.source_request_id') : null,
+            mode: isset($data['mode']) ? Wire::openEnum($data['mode'], 'FrameAppendedV1.mode', FrameAppendedV1Mode::class) : null,
         );
     }
 
@@ -70,6 +73,7 @@ final readonly class FrameAppendedV1 implements EventPayload
             'payload_hash' => $this->payloadHash,
             'source_kind' => $this->sourceKind,
             'source_request_id' => $this->sourceRequestId,
+            'mode' => $this->mode === null ? null : Wire::scalar($this->mode),
         ]);
     }
 

@@ -17,7 +17,7 @@ final readonly class RunStepStartedV1 implements EventPayload
     public const VERSION = 1;
     /**
      * @param int $step The step's number in the run, from 1. (at least 1)
-     * @param string $frameId The frame that the step answers. (at most 200 characters)
+     * @param string $frameId The last frame that the step answers; it answers every unfinished frame up to this one. (at most 200 characters)
      * @param int $attempt The attempt at this step, from 1. (at least 1)
      */
     public function __construct(

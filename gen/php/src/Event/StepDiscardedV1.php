@@ -9,7 +9,7 @@ namespace OpenAgents\Runtime\Event;
 use OpenAgents\Runtime\Wire;
 
 /**
- * What a step wrote from from_seq to to_seq is taken back, because its executor was lost or its model call broke off.
+ * What a step wrote from from_seq to to_seq is taken back, because its executor was lost, its model call broke off, or a frame interrupted it.
  */
 final readonly class StepDiscardedV1 implements EventPayload
 {

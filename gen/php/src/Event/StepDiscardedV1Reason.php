@@ -18,4 +18,5 @@ enum StepDiscardedV1Reason: string
     case ExecutorLost = 'executor_lost';
     case ExecutorDrained = 'executor_drained';
     case ModelFailed = 'model_failed';
+    case Interrupted = 'interrupted';
 }

@@ -35,11 +35,15 @@ final class ErrorReader
         [409, 'run_conflict'],
         [409, 'frame_conflict'],
         [409, 'run_finished'],
+        [409, 'run_busy'],
         [410, 'stale_cursor'],
         [413, 'payload_too_large'],
         [415, 'unsupported_media_type'],
+        [429, 'too_many_frames'],
+        [429, 'owner_busy'],
         [500, 'internal'],
         [503, 'unavailable'],
+        [503, 'overloaded'],
     ];
 
     public static function read(ResponseInterface $response, Call $call): RuntimeApiException

@@ -56,11 +56,15 @@ class RuntimeApiException extends \RuntimeException implements RuntimeClientExce
             ErrorCode::RunConflict => RunConflictException::class,
             ErrorCode::FrameConflict => FrameConflictException::class,
             ErrorCode::RunFinished => RunFinishedException::class,
+            ErrorCode::RunBusy => RunBusyException::class,
             ErrorCode::StaleCursor => StaleCursorException::class,
             ErrorCode::PayloadTooLarge => PayloadTooLargeException::class,
             ErrorCode::UnsupportedMediaType => UnsupportedMediaTypeException::class,
+            ErrorCode::TooManyFrames => TooManyFramesException::class,
+            ErrorCode::OwnerBusy => OwnerBusyException::class,
             ErrorCode::Internal => InternalException::class,
             ErrorCode::Unavailable => UnavailableException::class,
+            ErrorCode::Overloaded => OverloadedException::class,
             null => self::class,
         };
 

@@ -18,12 +18,14 @@ final readonly class AppendFrameRequest implements \JsonSerializable
      * @param string $type What the frame is: user_message (payload.text is the text), tick, tool_result, or a kind of the caller's own. (1 to 64 characters, matches `^[a-z][a-z0-9_]*$`)
      * @param array<string, mixed> $payload The content. A user_message has a non-empty text. (at most 256 members)
      * @param FrameSource|null $source Where a frame comes from.
+     * @param FrameMode|string|null $mode What happens to a frame that finds the run at work. enqueue: it waits its turn, and a step of its own answers it. steer: the next step answers it together with every frame before it. interrupt: as steer, and the step at work is taken back at once. reject: it is refused with 409 `run_busy` and not stored. A run that is not at work takes a frame at once, whatever the mode. The mode is no part of the frame's content: a repeat with another mode is the same frame. ("enqueue" when absent)
      */
     public function __construct(
         public string $frameId,
         public string $type,
         public array $payload,
         public ?FrameSource $source = null,
+        public FrameMode|string|null $mode = null,
     ) {
     }
 
@@ -41,6 +43,7 @@ final readonly class AppendFrameRequest implements \JsonSerializable
             type: Wire::string($data['type'] ?? null, 'AppendFrameRequest.type'),
             payload: Wire::map($data['payload'] ?? null, 'AppendFrameRequest.payload'),
             source: isset($data['source']) ? FrameSource::fromArray(Wire::map($data['source'], 'AppendFrameRequest.source')) : null,
+            mode: isset($data['mode']) ? Wire::openEnum($data['mode'], 'AppendFrameRequest.mode', FrameMode::class) : null,
         );
     }
 
@@ -56,6 +59,7 @@ final readonly class AppendFrameRequest implements \JsonSerializable
             'type' => $this->type,
             'payload' => Wire::object($this->payload),
             'source' => $this->source === null ? null : Wire::object($this->source->toArray()),
+            'mode' => $this->mode === null ? null : Wire::scalar($this->mode),
         ]);
     }
 

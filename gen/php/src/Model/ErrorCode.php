@@ -29,9 +29,13 @@ enum ErrorCode: string
     case RunConflict = 'run_conflict';
     case FrameConflict = 'frame_conflict';
     case RunFinished = 'run_finished';
+    case RunBusy = 'run_busy';
     case StaleCursor = 'stale_cursor';
     case PayloadTooLarge = 'payload_too_large';
     case UnsupportedMediaType = 'unsupported_media_type';
+    case TooManyFrames = 'too_many_frames';
+    case OwnerBusy = 'owner_busy';
     case Internal = 'internal';
     case Unavailable = 'unavailable';
+    case Overloaded = 'overloaded';
 }

@@ -24,5 +24,6 @@ enum ReasonClass: string
     case MaxTokensExceeded = 'max_tokens_exceeded';
     case MaxModelCallsExceeded = 'max_model_calls_exceeded';
     case ExecutorRecoveryExhausted = 'executor_recovery_exhausted';
+    case LoopDetected = 'loop_detected';
     case InternalError = 'internal_error';
 }

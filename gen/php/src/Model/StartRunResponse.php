@@ -16,7 +16,7 @@ final readonly class StartRunResponse implements \JsonSerializable
     /**
      * @param string $runId The caller's id of a run; a random UUID is recommended. (1 to 128 characters, matches `^[A-Za-z0-9][A-Za-z0-9._:-]*$`)
      * @param string $threadId The conversation that a run belongs to. (1 to 128 characters, matches `^[A-Za-z0-9][A-Za-z0-9._:-]*$`)
-     * @param StartRunResponseStatus|string $status The acceptance; getRun tells the run's status.
+     * @param StartRunResponseStatus|string $status The acceptance; already_running says that an executor works on the run now. getRun tells the run's status.
      * @param string $streamUrl The path of the run's stream. (at most 512 characters)
      */
     public function __construct(

@@ -7,7 +7,7 @@ declare(strict_types=1);
 namespace OpenAgents\Runtime\Model;
 
 /**
- * The acceptance; getRun tells the run's status.
+ * The acceptance; already_running says that an executor works on the run now. getRun tells the run's status.
  *
  * The contract may add values without notice. A property of this type is
  * declared StartRunResponseStatus|string: a value that this version does not know stays
@@ -16,4 +16,5 @@ namespace OpenAgents\Runtime\Model;
 enum StartRunResponseStatus: string
 {
     case Accepted = 'accepted';
+    case AlreadyRunning = 'already_running';
 }
