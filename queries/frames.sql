@@ -6,10 +6,6 @@ VALUES (@run_key, @frame_seq, @frame_id, @frame_type, @payload, @payload_hash, s
 -- name: FrameGet :one
 SELECT * FROM frames WHERE run_key = @run_key AND frame_id = @frame_id;
 
--- name: FrameGetNext :one
--- The first frame after a position.
-SELECT * FROM frames WHERE run_key = @run_key AND frame_seq > @after_seq ORDER BY frame_seq LIMIT 1;
-
 -- name: FrameListNewest :many
 -- The newest frames before a frame_seq of each of some runs, a few of each run,
 -- newest first. It reads no further back than that.

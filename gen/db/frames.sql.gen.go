@@ -41,37 +41,6 @@ func (q *Queries) FrameGet(ctx context.Context, arg FrameGetParams) (Frame, erro
 	return i, err
 }
 
-const frameGetNext = `-- name: FrameGetNext :one
-SELECT run_key, frame_seq, frame_id, frame_type, payload, payload_hash, source, event_seq, traceparent, tracestate, request_id, inserted_at, mode FROM frames WHERE run_key = $1 AND frame_seq > $2 ORDER BY frame_seq LIMIT 1
-`
-
-type FrameGetNextParams struct {
-	RunKey   uuid.UUID
-	AfterSeq int64
-}
-
-// The first frame after a position.
-func (q *Queries) FrameGetNext(ctx context.Context, arg FrameGetNextParams) (Frame, error) {
-	row := q.db.QueryRow(ctx, frameGetNext, arg.RunKey, arg.AfterSeq)
-	var i Frame
-	err := row.Scan(
-		&i.RunKey,
-		&i.FrameSeq,
-		&i.FrameID,
-		&i.FrameType,
-		&i.Payload,
-		&i.PayloadHash,
-		&i.Source,
-		&i.EventSeq,
-		&i.Traceparent,
-		&i.Tracestate,
-		&i.RequestID,
-		&i.InsertedAt,
-		&i.Mode,
-	)
-	return i, err
-}
-
 const frameInsert = `-- name: FrameInsert :exec
 INSERT INTO frames (run_key, frame_seq, frame_id, frame_type, payload, payload_hash, source, mode, event_seq, traceparent, tracestate, request_id)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9,

@@ -22,8 +22,6 @@ type Querier interface {
 	DsPredictReceiptInsert(ctx context.Context, arg DsPredictReceiptInsertParams) error
 	DsPredictReceiptListOfRun(ctx context.Context, runKey uuid.UUID) ([]DsPredictReceipt, error)
 	FrameGet(ctx context.Context, arg FrameGetParams) (Frame, error)
-	// The first frame after a position.
-	FrameGetNext(ctx context.Context, arg FrameGetNextParams) (Frame, error)
 	FrameInsert(ctx context.Context, arg FrameInsertParams) error
 	// Whether a frame after a position wants the step at work to end.
 	FrameInterrupts(ctx context.Context, arg FrameInterruptsParams) (bool, error)

@@ -169,24 +169,3 @@ func frameUnit(ctx context.Context, r db.Run, f Frame, hash string) (runlog.Unit
 func setRunnable(r db.Run) runlog.Row {
 	return func(q *db.Queries, _ int64) error { return q.RunSetRunnable(context.Background(), r.RunKey) }
 }
-
-// NextFrame is the first frame after a position; found is false at the end.
-func NextFrame(ctx context.Context, q db.DBTX, key uuid.UUID, position int64) (f db.Frame, found bool, err error) {
-	f, err = db.New(q).FrameGetNext(ctx, db.FrameGetNextParams{RunKey: key, AfterSeq: position})
-	if errors.Is(err, pgx.ErrNoRows) {
-		return f, false, nil
-	}
-	if err != nil {
-		return f, false, fmt.Errorf("next frame: %w", err)
-	}
-	return f, true, nil
-}
-
-// FrameByID is a frame that is known to be there.
-func FrameByID(ctx context.Context, q db.DBTX, key uuid.UUID, frameID string) (db.Frame, error) {
-	f, err := db.New(q).FrameGet(ctx, db.FrameGetParams{RunKey: key, FrameID: frameID})
-	if err != nil {
-		return f, fmt.Errorf("frame %s: %w", frameID, err)
-	}
-	return f, nil
-}
