@@ -11,7 +11,7 @@ help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
 
 build: ## Build the binary into bin/
-	go build -ldflags "-X main.version=$(VERSION)" -o $(BINARY) ./cmd/openagents-runtime
+	go build -buildvcs=false -ldflags "-X main.version=$(VERSION)" -o $(BINARY) ./cmd/openagents-runtime
 
 run: build ## Run everything on this machine and show a first run; Ctrl-C stops it
 	@exec $(BINARY) dev

@@ -78,3 +78,18 @@ SELECT h.run_key FROM run_heads h JOIN runs r USING (run_key)
 WHERE h.run_key >= @from_key AND h.run_key < @until_key
   AND (r.finished_at IS NULL OR r.finished_at > clock_timestamp() - @age::interval)
 ORDER BY h.run_key;
+
+-- name: RunHeadAssertMany :exec
+-- Locks heads that the caller knows, in key order, and fails with a division by
+-- zero unless all of them are still as it knows them.
+SELECT 1 / (CASE WHEN count(*) = @wanted::bigint THEN 1 ELSE 0 END)
+FROM (
+    SELECT h.run_key
+    FROM run_heads h
+    JOIN (SELECT unnest(@run_keys::uuid[]) AS run_key,
+                 unnest(@latest_seqs::bigint[]) AS latest_seq,
+                 unnest(@lease_epochs::bigint[]) AS lease_epoch) k ON h.run_key = k.run_key
+    WHERE h.latest_seq = k.latest_seq AND h.lease_epoch = k.lease_epoch
+    ORDER BY h.run_key
+    FOR UPDATE OF h
+) locked;

@@ -84,7 +84,7 @@ func (s *service) build(ctx context.Context) error {
 		return err
 	}
 	// The log has connections of its own: a busy pool must not hold up commits.
-	if s.logPool, err = pg.Open(ctx, s.c.pool(s.c.Lanes, "log")); err != nil {
+	if s.logPool, err = pg.Open(ctx, s.c.keyPool(s.c.Lanes, "log")); err != nil {
 		return err
 	}
 	if s.readPool, err = pg.Open(ctx, s.c.keyPool(streamConns, "streams")); err != nil {

@@ -28,6 +28,9 @@ type Querier interface {
 	RunFinish(ctx context.Context, arg RunFinishParams) error
 	RunGet(ctx context.Context, runID string) (Run, error)
 	RunGetByKey(ctx context.Context, runKey uuid.UUID) (Run, error)
+	// Locks heads that the caller knows, in key order, and fails with a division by
+	// zero unless all of them are still as it knows them.
+	RunHeadAssertMany(ctx context.Context, arg RunHeadAssertManyParams) error
 	// Makes an epoch the only one that may write.
 	RunHeadFence(ctx context.Context, arg RunHeadFenceParams) error
 	RunHeadGet(ctx context.Context, runKey uuid.UUID) (RunHead, error)

@@ -12,6 +12,39 @@ import (
 	"time"
 )
 
+const runHeadAssertMany = `-- name: RunHeadAssertMany :exec
+SELECT 1 / (CASE WHEN count(*) = $1::bigint THEN 1 ELSE 0 END)
+FROM (
+    SELECT h.run_key
+    FROM run_heads h
+    JOIN (SELECT unnest($2::uuid[]) AS run_key,
+                 unnest($3::bigint[]) AS latest_seq,
+                 unnest($4::bigint[]) AS lease_epoch) k ON h.run_key = k.run_key
+    WHERE h.latest_seq = k.latest_seq AND h.lease_epoch = k.lease_epoch
+    ORDER BY h.run_key
+    FOR UPDATE OF h
+) locked
+`
+
+type RunHeadAssertManyParams struct {
+	Wanted      int64
+	RunKeys     []uuid.UUID
+	LatestSeqs  []int64
+	LeaseEpochs []int64
+}
+
+// Locks heads that the caller knows, in key order, and fails with a division by
+// zero unless all of them are still as it knows them.
+func (q *Queries) RunHeadAssertMany(ctx context.Context, arg RunHeadAssertManyParams) error {
+	_, err := q.db.Exec(ctx, runHeadAssertMany,
+		arg.Wanted,
+		arg.RunKeys,
+		arg.LatestSeqs,
+		arg.LeaseEpochs,
+	)
+	return err
+}
+
 const runHeadFence = `-- name: RunHeadFence :exec
 UPDATE run_heads SET lease_epoch = $1 WHERE run_key = $2
 `

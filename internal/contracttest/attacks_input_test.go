@@ -315,6 +315,6 @@ func TestA52TraceHeaders(t *testing.T) {
 	} {
 		resp, _ := s.raw(t, s.head(t, contracttest.Request{Target: "/internal/v1/health"})+header+"\r\n")
 		require.Equal(t, http.StatusBadRequest, resp.StatusCode)
-		s.note(t, name, "400 by the HTTP server")
+		s.note(t, name, "400 invalid_request")
 	}
 }

@@ -44,10 +44,11 @@ type Config struct {
 	// an old snapshot slows every writer. 0 means
 	// DefaultIdleInTransactionTimeout.
 	IdleInTransactionTimeout time.Duration
-	// GenericPlans keeps one plan per statement instead of planning each call
-	// for its arguments. It is for pools that ask by key alone: planning a
-	// question to a partitioned table takes longer than answering it.
-	GenericPlans bool
+	// ByKeyOnly is for sessions whose every statement finds its rows by key: a
+	// plan made while a table was small must not go on reading it whole, and one
+	// plan does for all keys. Planning a question to a partitioned table takes
+	// longer than answering it.
+	ByKeyOnly bool
 }
 
 // Validate reports the first setting that cannot work.
@@ -79,11 +80,17 @@ func Open(ctx context.Context, cfg Config) (*pgxpool.Pool, error) {
 	}
 	prepare(pc.ConnConfig, cfg.AppName)
 	params := pc.ConnConfig.RuntimeParams
-	if cfg.GenericPlans {
-		params["plan_cache_mode"] = "force_generic_plan"
-	}
 	params["statement_timeout"] = millis(cfg.StatementTimeout, DefaultStatementTimeout)
 	params["idle_in_transaction_session_timeout"] = millis(cfg.IdleInTransactionTimeout, DefaultIdleInTransactionTimeout)
+
+	if cfg.ByKeyOnly {
+		params["enable_seqscan"] = "off"
+		params["plan_cache_mode"] = "force_generic_plan"
+	}
+	pc.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
+		sendUUIDs(conn)
+		return nil
+	}
 
 	pool, err := pgxpool.NewWithConfig(ctx, pc)
 	if err != nil {

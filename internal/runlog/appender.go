@@ -32,6 +32,7 @@ type Appender struct {
 	pool  *pgxpool.Pool
 	watch *Watch
 	lanes []*lane
+	ended chan struct{} // closed when Run returns
 
 	units   prometheus.Observer
 	events  *prometheus.CounterVec
@@ -43,21 +44,22 @@ type Appender struct {
 // events of many runs, two when batches are large.
 func NewAppender(pool *pgxpool.Pool, watch *Watch, lanes int, m *telemetry.Metrics) *Appender {
 	a := &Appender{
-		pool: pool, watch: watch,
+		pool: pool, watch: watch, ended: make(chan struct{}),
 		units:   m.Sizes(telemetry.LogCommitUnits, batchUnits).WithLabelValues(),
 		events:  m.Counter(telemetry.LogEvents),
 		seconds: m.Seconds(telemetry.LogCommitSeconds).WithLabelValues(),
 		refused: m.Counter(telemetry.LogUnitsRefused),
 	}
 	for range max(1, lanes) {
-		a.lanes = append(a.lanes, &lane{a: a, queue: make(chan *item, queueUnits)})
+		a.lanes = append(a.lanes, &lane{a: a, queue: make(chan *item, queueUnits), known: known{}})
 	}
 	return a
 }
 
 // Run writes until ctx ends, then writes what was taken and returns. Units that
-// come later are answered ErrBusy.
+// come later are answered ErrStopped.
 func (a *Appender) Run(ctx context.Context) error {
+	defer close(a.ended)
 	var g errgroup.Group
 	for _, l := range a.lanes {
 		g.Go(func() error { return l.run(ctx) })
@@ -80,6 +82,11 @@ func (a *Appender) Commit(ctx context.Context, u Unit) (Ack, error) {
 	case <-ctx.Done():
 		if it.state.CompareAndSwap(waiting, withdrawn) {
 			return Ack{}, ctx.Err()
+		}
+		<-it.done
+	case <-a.ended:
+		if it.state.CompareAndSwap(waiting, withdrawn) {
+			return Ack{}, ErrStopped
 		}
 		<-it.done
 	}

@@ -24,6 +24,7 @@ import (
 type lane struct {
 	a     *Appender
 	queue chan *item
+	known known
 }
 
 func (l *lane) run(ctx context.Context) error {
@@ -121,28 +122,53 @@ func (b *batch) count(events *prometheus.CounterVec) {
 	}
 }
 
-func (l *lane) commit(ctx context.Context, items []*item) (*batch, error) {
-	b := &batch{
-		sender: l.a.watch.sender, out: map[*item]outcome{},
-		heads: map[uuid.UUID]*Head{}, has: map[uuid.UUID]bool{}, work: map[uuid.UUID]bool{},
+func (l *lane) newBatch(heads map[uuid.UUID]*Head) *batch {
+	return &batch{
+		sender: l.a.watch.sender, out: map[*item]outcome{}, heads: heads,
+		has: map[uuid.UUID]bool{}, work: map[uuid.UUID]bool{},
 	}
+}
+
+// commit writes the items in one transaction: in one round trip when all heads
+// are known, else in two, of which the first locks and reads them.
+func (l *lane) commit(ctx context.Context, items []*item) (b *batch, err error) {
+	defer func() {
+		if err != nil {
+			l.known.forget(items)
+		} else {
+			l.known.remember(b)
+		}
+	}()
 	conn, err := l.a.pool.Acquire(ctx)
 	if err != nil {
-		return b, fmt.Errorf("append: %w", err)
+		return l.newBatch(nil), fmt.Errorf("append: %w", err)
 	}
 	defer conn.Release()
-	if err := b.lock(ctx, conn.Conn(), items); err != nil {
-		return b, rollback(conn.Conn(), err)
+	b, ok, err := l.believe(ctx, conn.Conn(), items)
+	if err != nil {
+		return l.newBatch(nil), rollback(conn.Conn(), err)
+	}
+	if ok {
+		return b, nil
+	}
+	return l.ask(ctx, conn.Conn(), items)
+}
+
+// ask decides under locked heads.
+func (l *lane) ask(ctx context.Context, conn *pgx.Conn, items []*item) (*batch, error) {
+	b := l.newBatch(map[uuid.UUID]*Head{})
+	if err := b.lock(ctx, conn, items); err != nil {
+		return b, rollback(conn, err)
 	}
 	for _, it := range items {
 		ack, err := b.add(it.unit)
 		b.out[it] = outcome{ack, err}
 	}
 	if len(b.grown) == 0 && len(b.stmts) == 0 {
-		return b, rollback(conn.Conn(), nil)
+		return b, rollback(conn, nil)
 	}
-	if err := b.store(ctx, conn.Conn()); err != nil {
-		return b, rollback(conn.Conn(), err)
+	if err := b.store(ctx, conn, nil); err != nil {
+		return b, rollback(conn, err)
 	}
 	return b, nil
 }
@@ -306,10 +332,16 @@ func (b *batch) addEvents(u Unit, next *Head, change Change) error {
 	return nil
 }
 
-// store writes everything and commits, in one round trip.
-func (b *batch) store(ctx context.Context, conn *pgx.Conn) error {
+// store writes everything and commits, in one round trip. before, when given,
+// comes first in it.
+func (b *batch) store(ctx context.Context, conn *pgx.Conn, before func(*pgx.Batch, *db.Queries) error) error {
 	pb := &pgx.Batch{}
 	q := db.New(queuer{batch: pb})
+	if before != nil {
+		if err := before(pb, q); err != nil {
+			return err
+		}
+	}
 	if err := b.queue(ctx, q); err != nil {
 		return err
 	}

@@ -151,7 +151,8 @@ func TestALostConnectionLeavesTheOutcomeUnknown(t *testing.T) {
 	_, err := p.Log.Commit(t.Context(), runlog.Unit{RunKey: r.RunKey, RunID: r.RunID, Decide: func(runlog.Head) (runlog.Change, error) {
 		// The lane is in its transaction and holds the head.
 		_, err := pool.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_locks
-			WHERE relation = 'run_heads'::regclass AND mode = 'RowShareLock' AND pid <> pg_backend_pid()`)
+			WHERE relation = 'run_heads'::regclass AND mode = 'RowShareLock' AND pid <> pg_backend_pid()
+			AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`)
 		require.NoError(t, err)
 		return runlog.Change{Events: []event.Event{delta("x")}}, nil
 	}})

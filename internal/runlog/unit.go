@@ -22,6 +22,8 @@ var (
 	// ErrUnknown says that the connection broke during the commit: the unit is
 	// wholly in the log or not at all, and only the log can tell which.
 	ErrUnknown = errors.New("the outcome of the commit is not known")
+	// ErrStopped says that the process stops and appends no more.
+	ErrStopped = errors.New("the appender has stopped")
 	// ErrBusy says that more units wait than the appender takes.
 	ErrBusy = errors.New("too many appends are waiting")
 )

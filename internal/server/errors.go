@@ -140,7 +140,7 @@ func refusalCode(r *auth.Refusal) api.ErrorCode {
 // database was not reached or has refused for now, or too much waits.
 func unavailable(err error) bool {
 	for _, known := range []error{
-		runlog.ErrBusy, runlog.ErrUnknown, stream.ErrTooManyReaders, context.DeadlineExceeded, puddle.ErrClosedPool,
+		runlog.ErrBusy, runlog.ErrStopped, runlog.ErrUnknown, stream.ErrTooManyReaders, context.DeadlineExceeded, puddle.ErrClosedPool,
 	} {
 		if errors.Is(err, known) {
 			return true

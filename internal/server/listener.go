@@ -82,8 +82,9 @@ func (l *limited) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if err != nil {
 		<-l.places
+		return nil, err
 	}
-	return c, err
+	return enveloped{c}, nil
 }
 
 func (l *limited) Close() error {

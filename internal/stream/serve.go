@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"runtime/debug"
@@ -102,7 +101,7 @@ func outcomeOf(ctx context.Context, err error) outcome {
 func (s *Stream) abort() {
 	if s.Reset {
 		if c, _, err := s.conn.Hijack(); err == nil {
-			if tcp, ok := c.(*net.TCPConn); ok {
+			if tcp, ok := c.(interface{ SetLinger(int) error }); ok {
 				_ = tcp.SetLinger(0) // the connection closes either way
 			}
 			_ = c.Close() // it may be broken already

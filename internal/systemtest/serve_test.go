@@ -1,0 +1,79 @@
+package systemtest_test
+
+import (
+	"net"
+	"net/http"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/openagentsinc/openagents-runtime/internal/dbtest"
+)
+
+func TestServeRefusesToStartAndSaysWhy(t *testing.T) {
+	t.Parallel()
+	taken, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, taken.Close()) })
+
+	migrated, empty := "DATABASE_URL="+dbtest.URL(t), "DATABASE_URL="+dbtest.EmptyURL(t)
+	key := "RUNTIME_SIGNATURE_SECRET=" + secret
+	anywhere := []string{"RUNTIME_API_ADDR=127.0.0.1:0", "RUNTIME_OPS_ADDR=127.0.0.1:0"}
+	for name, c := range map[string]struct {
+		env  []string
+		says []string
+	}{
+		"no secret":      {[]string{migrated}, []string{"RUNTIME_SIGNATURE_SECRET is not set"}},
+		"a short secret": {[]string{migrated, "RUNTIME_SIGNATURE_SECRET=k1:short"}, []string{"RUNTIME_SIGNATURE_SECRET", "32"}},
+		"dev, but reachable": {[]string{migrated, "RUNTIME_ENV=dev", "RUNTIME_API_ADDR=0.0.0.0:0"},
+			[]string{"RUNTIME_SIGNATURE_SECRET is not set", "not loopback"}},
+		"no database":       {[]string{key}, []string{"DATABASE_URL is not set"}},
+		"no schema":         {[]string{empty, key}, []string{"openagents-runtime migrate"}},
+		"a bad duration":    {[]string{migrated, key, "RUNTIME_LEASE_TTL=soon"}, []string{"RUNTIME_LEASE_TTL: ", "soon"}},
+		"a short lease":     {[]string{migrated, key, "RUNTIME_LEASE_TTL=10ms"}, []string{"RUNTIME_LEASE_TTL must be min 900ms"}},
+		"an unknown level":  {[]string{migrated, key, "RUNTIME_LOG_LEVEL=loud"}, []string{"RUNTIME_LOG_LEVEL must be oneof debug info warn error"}},
+		"a bad address":     {[]string{migrated, key, "RUNTIME_API_ADDR=4000"}, []string{"RUNTIME_API_ADDR must be host:port"}},
+		"a taken address":   {[]string{migrated, key, "RUNTIME_API_ADDR=" + taken.Addr().String()}, []string{"RUNTIME_API_ADDR", "in use"}},
+		"half an identity":  {[]string{migrated, key, "RUNTIME_IDENTITY_AUDIENCE=x"}, []string{"RUNTIME_IDENTITY_ISSUER"}},
+		"a nameless model":  {[]string{migrated, key, "MODEL_PROVIDER=openai", "MODEL_BASE_URL=http://127.0.0.1:1"}, []string{"MODEL_NAME"}},
+		"a broken database": {[]string{"DATABASE_URL=postgres://u:hunter2@127.0.0.1:1/x", key}, []string{"127.0.0.1"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := finish(t, append(anywhere[:2:2], c.env...), "", "serve")
+			require.Equal(t, 1, got.code, got.errors)
+			for _, s := range c.says {
+				require.Contains(t, got.errors, s)
+			}
+			require.NotContains(t, got.errors, "hunter2")
+			require.NotContains(t, got.errors, "k1:a-secret")
+		})
+	}
+}
+
+func TestTheOperationsListenerIsApartFromTheAPI(t *testing.T) {
+	t.Parallel()
+	s := serve(t, dbtest.URL(t))
+	for url, want := range map[string]int{
+		s.ops + "/healthz": http.StatusOK, s.ops + "/readyz": http.StatusOK, s.ops + "/internal/v1/health": http.StatusNotFound,
+		s.api + "/healthz": http.StatusNotFound, s.api + "/metrics": http.StatusNotFound, s.api + "/debug/pprof/": http.StatusNotFound,
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+		require.NoError(t, err)
+		require.Equal(t, want, do(t, req).status, url)
+	}
+	require.Equal(t, http.StatusOK, call(t, http.MethodGet, s.api, "/health", nil).status)
+}
+
+func TestConfigPrintsTheSettingsAndNoSecret(t *testing.T) {
+	t.Parallel()
+	env := []string{"RUNTIME_SIGNATURE_SECRET=" + secret, "DATABASE_URL=postgres://u:hunter2@db/x", "MODEL_API_KEY=sk-1", "RUNTIME_OPS_ADDR=[::1]:0"}
+	got := finish(t, env, "", "config")
+	require.Equal(t, 0, got.code, got.errors)
+	require.Regexp(t, `(?m)^RUNTIME_SIGNATURE_SECRET +\(set\) `, got.out)
+	require.Regexp(t, `(?m)^RUNTIME_OPS_ADDR +\[::1\]:0 `, got.out)
+	require.Regexp(t, `(?m)^RUNTIME_LEASE_TTL +30s `, got.out)
+	for _, hidden := range []string{"hunter2", "a-secret", "sk-1"} {
+		require.NotContains(t, got.out, hidden)
+	}
+}
