@@ -217,7 +217,7 @@ func (c config) executor() executor.Config {
 // keyPool is a pool for what asks the log by key alone.
 func (c config) keyPool(conns int, name string) pg.Config {
 	p := c.pool(conns, name)
-	p.GenericPlans = true
+	p.ByKeyOnly = true
 	return p
 }
 

@@ -108,15 +108,13 @@ const (
 
 func (s *service) openPools(ctx context.Context) error {
 	serving, executing, upkeep := s.c.split()
-	log := s.c.pool(s.c.Lanes, "log")
-	log.ByKeyOnly = true
 	for _, p := range []struct {
 		pool   **pgxpool.Pool
 		config pg.Config
 	}{
 		{&s.pool, s.c.pool(serving, "serve")}, {&s.workPool, s.c.pool(executing, "execute")},
 		{&s.upkeepPool, s.c.pool(upkeep, "upkeep")}, {&s.sweepPool, s.c.pool(sweepConns, "sweeps")},
-		{&s.logPool, log}, {&s.readPool, s.c.keyPool(streamConns, "streams")},
+		{&s.logPool, s.c.keyPool(s.c.Lanes, "log")}, {&s.readPool, s.c.keyPool(streamConns, "streams")},
 	} {
 		var err error
 		if *p.pool, err = pg.Open(ctx, p.config); err != nil {

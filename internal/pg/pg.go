@@ -45,12 +45,10 @@ type Config struct {
 	// DefaultIdleInTransactionTimeout.
 	IdleInTransactionTimeout time.Duration
 	// ByKeyOnly is for sessions whose every statement finds its rows by key: a
-	// plan made while a table was small must not go on reading it whole.
+	// plan made while a table was small must not go on reading it whole, and one
+	// plan does for all keys. Planning a question to a partitioned table takes
+	// longer than answering it.
 	ByKeyOnly bool
-	// GenericPlans keeps one plan per statement instead of planning each call
-	// for its arguments. It is for pools that ask by key alone: planning a
-	// question to a partitioned table takes longer than answering it.
-	GenericPlans bool
 }
 
 // Validate reports the first setting that cannot work.
@@ -82,14 +80,12 @@ func Open(ctx context.Context, cfg Config) (*pgxpool.Pool, error) {
 	}
 	prepare(pc.ConnConfig, cfg.AppName)
 	params := pc.ConnConfig.RuntimeParams
-	if cfg.GenericPlans {
-		params["plan_cache_mode"] = "force_generic_plan"
-	}
 	params["statement_timeout"] = millis(cfg.StatementTimeout, DefaultStatementTimeout)
 	params["idle_in_transaction_session_timeout"] = millis(cfg.IdleInTransactionTimeout, DefaultIdleInTransactionTimeout)
 
 	if cfg.ByKeyOnly {
 		params["enable_seqscan"] = "off"
+		params["plan_cache_mode"] = "force_generic_plan"
 	}
 	pc.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
 		sendUUIDs(conn)

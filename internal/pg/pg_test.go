@@ -50,7 +50,7 @@ func number(t *testing.T, conn *pgx.Conn, query string) int {
 func TestSessionsWorkInOurSchemaWithinTimeLimits(t *testing.T) {
 	t.Parallel()
 	pool, err := pg.Open(t.Context(), pg.Config{
-		URL: dbtest.URL(t), MaxConns: 3, AppName: "a test", IdleInTransactionTimeout: 100 * time.Millisecond, GenericPlans: true,
+		URL: dbtest.URL(t), MaxConns: 3, AppName: "a test", IdleInTransactionTimeout: 100 * time.Millisecond, ByKeyOnly: true,
 	})
 	require.NoError(t, err)
 	defer pool.Close()
@@ -58,7 +58,7 @@ func TestSessionsWorkInOurSchemaWithinTimeLimits(t *testing.T) {
 	for setting, want := range map[string]string{
 		"search_path": "runtime", "application_name": "a test",
 		"statement_timeout": "30s", "idle_in_transaction_session_timeout": "100ms",
-		"plan_cache_mode": "force_generic_plan",
+		"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off",
 	} {
 		var got string
 		require.NoError(t, pool.QueryRow(t.Context(), "SELECT current_setting($1)", setting).Scan(&got))
