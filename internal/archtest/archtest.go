@@ -30,7 +30,7 @@ var arrows = map[string]string{
 	// 2 Records: tables, and the rules for changing them.
 	"runlog":     "canon redact telemetry",
 	"run":        "runlog canon fault telemetry",
-	"lease":      "runlog fault telemetry",
+	"lease":      "runlog pg fault telemetry",
 	"spend":      "policy fault",
 	"artifact":   "canon fault",
 	"approval":   "runlog policy fault",
@@ -54,7 +54,7 @@ var arrows = map[string]string{
 	"shadow":   "runlog canon",
 	"doctor":   "run lease spend approval artifact runlog",
 	"server": "run lease stream spend tool approval agent registry artifact predict compile memory projection " +
-		"replay doctor runlog auth canon fault telemetry",
+		"replay doctor runlog auth canon fault telemetry pg",
 
 	// For tests and tools.
 	"archtest":     "",

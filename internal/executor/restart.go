@@ -9,6 +9,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/openagentsinc/openagents-runtime/internal/lease"
+	"github.com/openagentsinc/openagents-runtime/internal/pg"
+	"github.com/openagentsinc/openagents-runtime/internal/runlog"
 )
 
 var errPanic = errors.New("panic")
@@ -16,7 +18,6 @@ var errPanic = errors.New("panic")
 // causeOf says why a session ended early, in a closed set of words.
 func causeOf(err error) string {
 	var database *pgconn.PgError
-	var connect *pgconn.ConnectError
 	switch {
 	case errors.Is(err, errPanic):
 		return "panic"
@@ -24,7 +25,7 @@ func causeOf(err error) string {
 		return "hang"
 	case errors.Is(err, lease.ErrLost):
 		return "lease_lost"
-	case errors.As(err, &database), errors.As(err, &connect), pgconn.SafeToRetry(err):
+	case errors.As(err, &database), errors.Is(err, runlog.ErrUnknown), pg.Outage(err):
 		return "database"
 	}
 	return "other"

@@ -15,6 +15,7 @@ import (
 
 	"github.com/openagentsinc/openagents-runtime/gen/db"
 	"github.com/openagentsinc/openagents-runtime/internal/crash"
+	"github.com/openagentsinc/openagents-runtime/internal/pg"
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
 	"github.com/openagentsinc/openagents-runtime/internal/telemetry"
 )
@@ -108,7 +109,8 @@ func (k *Keeper) Renew(ctx context.Context) error {
 // With takes the run's lease, calls f while it is held, and releases it. f's
 // context ends when the lease is lost or its trust window is over. When f fails
 // or panics, the lease is given back as a lost one, so that a run which fails
-// its executors again and again is counted. ErrHeld means that f was not called.
+// its executors again and again is counted; an outage of the database is not
+// the run's fault. ErrHeld means that f was not called.
 func (k *Keeper) With(ctx context.Context, r db.Run, f func(context.Context, *Held) error) error {
 	h, err := k.acquire(ctx, r)
 	if err != nil {
@@ -124,7 +126,7 @@ func (k *Keeper) With(ctx context.Context, r db.Run, f func(context.Context, *He
 	clean := false
 	defer func() { k.end(h, clean) }()
 	err = f(held, h)
-	clean = err == nil || ctx.Err() != nil
+	clean = err == nil || ctx.Err() != nil || pg.Outage(err) || errors.Is(err, runlog.ErrUnknown)
 	return err
 }
 

@@ -90,7 +90,7 @@ func (t tree) try(ctx context.Context, p patch) (verdict, error) {
 		return "", err
 	}
 	switch {
-	case slices.Contains(r.failed, p.Run):
+	case slices.Contains(r.failed, p.Run), strings.Contains(r.output, "panic: test timed out after "):
 		return noticed, nil
 	case slices.Contains(r.passed, p.Run):
 		return unnoticed, nil

@@ -4,18 +4,16 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
 
-	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/puddle/v2"
 
 	"github.com/openagentsinc/openagents-runtime/gen/api"
 	"github.com/openagentsinc/openagents-runtime/internal/auth"
 	"github.com/openagentsinc/openagents-runtime/internal/canon"
 	"github.com/openagentsinc/openagents-runtime/internal/fault"
+	"github.com/openagentsinc/openagents-runtime/internal/pg"
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
 	"github.com/openagentsinc/openagents-runtime/internal/stream"
 	"github.com/openagentsinc/openagents-runtime/internal/telemetry"
@@ -137,26 +135,14 @@ func refusalCode(r *auth.Refusal) api.ErrorCode {
 }
 
 // unavailable says whether the same request may succeed a moment later: the
-// database was not reached or has refused for now, or too much waits.
+// database is out, or too much waits.
 func unavailable(err error) bool {
 	for _, known := range []error{
-		runlog.ErrBusy, runlog.ErrStopped, runlog.ErrUnknown, stream.ErrTooManyReaders, context.DeadlineExceeded, puddle.ErrClosedPool,
+		runlog.ErrBusy, runlog.ErrStopped, runlog.ErrUnknown, stream.ErrTooManyReaders, context.DeadlineExceeded,
 	} {
 		if errors.Is(err, known) {
 			return true
 		}
 	}
-	var (
-		connect *pgconn.ConnectError
-		network net.Error
-		refused *pgconn.PgError
-	)
-	if errors.As(err, &refused) {
-		switch refused.Code[:2] {
-		case "08", "40", "53", "55", "57", "58": // connection, rollback, resources, locks, operator, system
-			return true
-		}
-		return false
-	}
-	return errors.As(err, &connect) || errors.As(err, &network) || pgconn.SafeToRetry(err)
+	return pg.Outage(err)
 }
