@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -133,7 +134,7 @@ func TestFailingRunsDoNotStandInTheWay(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.New(t)
 	p := work(t, pool, panicking{}, func(c *executor.Config) {
-		c.MaxRuns, c.MaxLosses, c.RestartDelay, c.MaxRestartDelay = 1, 1_000_000, time.Hour, time.Hour
+		c.Limits, c.MaxRuns, c.MaxLosses, c.RestartDelay, c.MaxRestartDelay = run.Limits{}, 1, 1_000_000, time.Hour, time.Hour
 	})
 	bad := runtest.Run(t, pool)
 	p.Message(t, bad, "f1", "panic")
@@ -241,6 +242,8 @@ func TestAModelCallThatHangsIsGivenUp(t *testing.T) {
 	pool := dbtest.New(t)
 	d := &deaf{began: make(chan struct{}), release: make(chan struct{})}
 	p := work(t, pool, d, func(c *executor.Config) { c.HangGrace, c.RestartDelay = 50*time.Millisecond, 10*time.Millisecond })
+	release := sync.OnceFunc(func() { close(d.release) })
+	t.Cleanup(release) // before the process waits for its sessions
 	r := runtest.Run(t, pool)
 	p.Message(t, r, "f1", "Hi")
 	<-d.began
@@ -250,7 +253,7 @@ func TestAModelCallThatHangsIsGivenUp(t *testing.T) {
 	require.NoError(t, err)
 	end := finished(t, p, r)
 	require.Less(t, time.Since(begun), 2*time.Second)
-	close(d.release)
+	release()
 	require.Equal(t, event.RunFinishedV1StatusCanceled, end.Status)
 	require.EqualValues(t, 1, end.Usage.ModelCalls, "the call that was given up is booked")
 	require.EqualValues(t, 1, counted(t, p, "executor_session_failures_total", "hang"))
