@@ -77,7 +77,7 @@ func TestForbiddenImportsAreNamed(t *testing.T) {
 		pkg  Package
 		want string
 	}{
-		"between neighbours": {Package{"internal/lease", []string{"internal/spend"}}, "internal/lease imports internal/spend: from lease only these arrows go out: runlog fault telemetry"},
+		"between neighbours": {Package{"internal/lease", []string{"internal/spend"}}, "internal/lease imports internal/spend: from lease only these arrows go out: runlog pg fault telemetry"},
 		"upward":             {Package{"internal/runlog", []string{"internal/server"}}, "internal/runlog imports internal/server"},
 		"below a room":       {Package{"internal/stream/parts", []string{"internal/executor"}}, "internal/stream/parts imports internal/executor"},
 		"between tools":      {Package{"internal/tool/email", []string{"internal/tool/github"}}, "internal/tool/email imports internal/tool/github"},
