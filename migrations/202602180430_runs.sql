@@ -72,6 +72,7 @@ CREATE TABLE run_log (
     content_hash  bytea NOT NULL,
     event_hash    bytea NOT NULL,
     traceparent   text,
+    tracestate    text,
     request_id    text,
     inserted_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (run_key, seq)
@@ -90,6 +91,7 @@ CREATE TABLE run_log_deltas (
     content_hash  bytea NOT NULL,
     event_hash    bytea NOT NULL,
     traceparent   text,
+    tracestate    text,
     request_id    text,
     inserted_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (run_key, seq)
@@ -113,6 +115,7 @@ CREATE TABLE run_log_folds (
     prev_hash      bytea NOT NULL,
     event_hash     bytea NOT NULL,
     traceparent    text,
+    tracestate     text,
     request_id     text,
     inserted_at    timestamptz NOT NULL, -- of the first
     PRIMARY KEY (run_key, seq),
@@ -125,7 +128,7 @@ CREATE VIEW run_events AS
 SELECT r.run_id, r.thread_id, l.seq, l.event_type, l.event_version, l.payload,
        'sha256:' || encode(l.content_hash, 'hex') AS content_hash,
        'sha256:' || encode(l.event_hash, 'hex') AS event_hash,
-       l.traceparent, l.request_id, l.inserted_at, l.inserted_at AS created_at, l.run_key
+       l.traceparent, l.tracestate, l.request_id, l.inserted_at, l.inserted_at AS created_at, l.run_key
 FROM (SELECT * FROM run_log UNION ALL SELECT * FROM run_log_deltas) l JOIN runs r USING (run_key);
 
 -- A run's inputs, numbered from 1 in the order in which they were accepted.

@@ -1,10 +1,11 @@
 -- name: RunLogInsertMany :exec
 -- Appends events whose seq and hashes were computed under locked heads.
-INSERT INTO run_log (run_key, seq, event_type, event_version, payload, content_hash, event_hash, traceparent, request_id)
+INSERT INTO run_log (run_key, seq, event_type, event_version, payload, content_hash, event_hash, traceparent, tracestate, request_id)
 SELECT unnest(@run_keys::uuid[]), unnest(@seqs::bigint[]), unnest(@event_types::text[]),
        unnest(@event_versions::integer[]), unnest(@payloads::text[])::json,
        unnest(@content_hashes::bytea[]), unnest(@event_hashes::bytea[]),
-       nullif(unnest(@traceparents::text[]), ''), nullif(unnest(@request_ids::text[]), '');
+       nullif(unnest(@traceparents::text[]), ''), nullif(unnest(@tracestates::text[]), ''),
+       nullif(unnest(@request_ids::text[]), '');
 
 -- name: RunLogListAfter :many
 -- What is there of the next events of a run, in seq order, without deltas that
@@ -12,17 +13,17 @@ SELECT unnest(@run_keys::uuid[]), unnest(@seqs::bigint[]), unnest(@event_types::
 -- the planner believes of the run's length. One row more, with nothing but a
 -- seq, says that control events follow the range.
 SELECT run_key, seq, event_type, event_version, payload, content_hash, event_hash,
-       traceparent, request_id, inserted_at
+       traceparent, tracestate, request_id, inserted_at
 FROM (
     SELECT run_key, seq, event_type, event_version, payload, content_hash, event_hash,
-           traceparent, request_id, inserted_at
+           traceparent, tracestate, request_id, inserted_at
     FROM run_log c WHERE c.run_key = @run_key AND c.seq > @after_seq AND c.seq <= @until_seq
     UNION ALL
     SELECT run_key, seq, event_type, event_version, payload, content_hash, event_hash,
-           traceparent, request_id, inserted_at
+           traceparent, tracestate, request_id, inserted_at
     FROM run_log_deltas d WHERE d.run_key = @run_key AND d.seq > @after_seq AND d.seq <= @until_seq
     UNION ALL
-    (SELECT run_key, seq, '', 0, '{}', ''::bytea, ''::bytea, NULL, NULL, inserted_at
+    (SELECT run_key, seq, '', 0, '{}', ''::bytea, ''::bytea, NULL, NULL, NULL, inserted_at
      FROM run_log m WHERE m.run_key = @run_key AND m.seq > @until_seq ORDER BY m.seq LIMIT 1)
 ) AS l
 ORDER BY seq;
@@ -30,7 +31,7 @@ ORDER BY seq;
 -- name: RunLogListOfTypes :many
 -- The control events of some types of some runs, in the order of the runs' keys.
 SELECT run_key, seq, event_type, event_version, payload, content_hash, event_hash,
-       traceparent, request_id, inserted_at
+       traceparent, tracestate, request_id, inserted_at
 FROM run_log
 WHERE run_key = ANY(@run_keys::uuid[]) AND event_type = ANY(@event_types::text[])
 ORDER BY run_key, seq;
@@ -38,7 +39,7 @@ ORDER BY run_key, seq;
 -- name: RunLogListOfTypesAfter :many
 -- A page of the events of some types after a seq, in seq order.
 SELECT run_key, seq, event_type, event_version, payload, content_hash, event_hash,
-       traceparent, request_id, inserted_at
+       traceparent, tracestate, request_id, inserted_at
 FROM run_log
 WHERE run_key = @run_key AND seq > @after_seq AND event_type = ANY(@event_types::text[])
 ORDER BY seq
@@ -48,7 +49,7 @@ LIMIT @max_events;
 -- The newest events of some types before a seq of each of some runs, a few of
 -- each run, newest first. It reads no further back than that.
 SELECT l.run_key, l.seq, l.event_type, l.event_version, l.payload, l.content_hash, l.event_hash,
-       l.traceparent, l.request_id, l.inserted_at
+       l.traceparent, l.tracestate, l.request_id, l.inserted_at
 FROM (SELECT unnest(@run_keys::uuid[]) AS run_key, unnest(@before_seqs::bigint[]) AS before_seq) u
 CROSS JOIN LATERAL (
     SELECT e.* FROM run_log e

@@ -1,15 +1,16 @@
 -- name: RunLogDeltaInsertMany :exec
 -- Appends deltas whose seq and hashes were computed under locked heads.
-INSERT INTO run_log_deltas (run_key, seq, event_type, event_version, payload, content_hash, event_hash, traceparent, request_id)
+INSERT INTO run_log_deltas (run_key, seq, event_type, event_version, payload, content_hash, event_hash, traceparent, tracestate, request_id)
 SELECT unnest(@run_keys::uuid[]), unnest(@seqs::bigint[]), unnest(@event_types::text[]),
        unnest(@event_versions::integer[]), unnest(@payloads::text[])::json,
        unnest(@content_hashes::bytea[]), unnest(@event_hashes::bytea[]),
-       nullif(unnest(@traceparents::text[]), ''), nullif(unnest(@request_ids::text[]), '');
+       nullif(unnest(@traceparents::text[]), ''), nullif(unnest(@tracestates::text[]), ''),
+       nullif(unnest(@request_ids::text[]), '');
 
 -- name: RunLogDeltaListOfTypes :many
 -- The deltas of some types of some runs that were not folded, in the order of the runs' keys.
 SELECT run_key, seq, event_type, event_version, payload, content_hash, event_hash,
-       traceparent, request_id, inserted_at
+       traceparent, tracestate, request_id, inserted_at
 FROM run_log_deltas
 WHERE run_key = ANY(@run_keys::uuid[]) AND event_type = ANY(@event_types::text[])
 ORDER BY run_key, seq;

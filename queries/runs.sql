@@ -14,9 +14,9 @@ WITH started AS (
     INSERT INTO run_heads (run_key, latest_seq, latest_hash)
     SELECT run_key, 1, @event_hash FROM started
 ), first_event AS (
-    INSERT INTO run_log (run_key, seq, event_type, event_version, payload, content_hash, event_hash, traceparent, request_id)
+    INSERT INTO run_log (run_key, seq, event_type, event_version, payload, content_hash, event_hash, traceparent, tracestate, request_id)
     SELECT run_key, 1, @event_type, @event_version, @payload, @content_hash, @event_hash,
-           sqlc.narg('traceparent'), sqlc.narg('request_id')
+           sqlc.narg('traceparent'), sqlc.narg('tracestate'), sqlc.narg('request_id')
     FROM started
 )
 SELECT run_key FROM started;

@@ -451,6 +451,9 @@ type RunEvent struct {
 
 	// Traceparent The trace that caused the event.
 	Traceparent *string `json:"traceparent,omitempty"`
+
+	// Tracestate The W3C trace state that came with it.
+	Tracestate *string `json:"tracestate,omitempty"`
 }
 
 // RunEventPage A page of a run's log.

@@ -110,6 +110,7 @@ type RunLog struct {
 	ContentHash  []byte
 	EventHash    []byte
 	Traceparent  *string
+	Tracestate   *string
 	RequestID    *string
 	InsertedAt   time.Time
 }
@@ -123,6 +124,7 @@ type RunLogDelta struct {
 	ContentHash  []byte
 	EventHash    []byte
 	Traceparent  *string
+	Tracestate   *string
 	RequestID    *string
 	InsertedAt   time.Time
 }

@@ -12,11 +12,12 @@ import (
 )
 
 const runLogInsertMany = `-- name: RunLogInsertMany :exec
-INSERT INTO run_log (run_key, seq, event_type, event_version, payload, content_hash, event_hash, traceparent, request_id)
+INSERT INTO run_log (run_key, seq, event_type, event_version, payload, content_hash, event_hash, traceparent, tracestate, request_id)
 SELECT unnest($1::uuid[]), unnest($2::bigint[]), unnest($3::text[]),
        unnest($4::integer[]), unnest($5::text[])::json,
        unnest($6::bytea[]), unnest($7::bytea[]),
-       nullif(unnest($8::text[]), ''), nullif(unnest($9::text[]), '')
+       nullif(unnest($8::text[]), ''), nullif(unnest($9::text[]), ''),
+       nullif(unnest($10::text[]), '')
 `
 
 type RunLogInsertManyParams struct {
@@ -28,6 +29,7 @@ type RunLogInsertManyParams struct {
 	ContentHashes [][]byte
 	EventHashes   [][]byte
 	Traceparents  []string
+	Tracestates   []string
 	RequestIds    []string
 }
 
@@ -42,6 +44,7 @@ func (q *Queries) RunLogInsertMany(ctx context.Context, arg RunLogInsertManyPara
 		arg.ContentHashes,
 		arg.EventHashes,
 		arg.Traceparents,
+		arg.Tracestates,
 		arg.RequestIds,
 	)
 	return err
@@ -49,17 +52,17 @@ func (q *Queries) RunLogInsertMany(ctx context.Context, arg RunLogInsertManyPara
 
 const runLogListAfter = `-- name: RunLogListAfter :many
 SELECT run_key, seq, event_type, event_version, payload, content_hash, event_hash,
-       traceparent, request_id, inserted_at
+       traceparent, tracestate, request_id, inserted_at
 FROM (
     SELECT run_key, seq, event_type, event_version, payload, content_hash, event_hash,
-           traceparent, request_id, inserted_at
+           traceparent, tracestate, request_id, inserted_at
     FROM run_log c WHERE c.run_key = $1 AND c.seq > $2 AND c.seq <= $3
     UNION ALL
     SELECT run_key, seq, event_type, event_version, payload, content_hash, event_hash,
-           traceparent, request_id, inserted_at
+           traceparent, tracestate, request_id, inserted_at
     FROM run_log_deltas d WHERE d.run_key = $1 AND d.seq > $2 AND d.seq <= $3
     UNION ALL
-    (SELECT run_key, seq, '', 0, '{}', ''::bytea, ''::bytea, NULL, NULL, inserted_at
+    (SELECT run_key, seq, '', 0, '{}', ''::bytea, ''::bytea, NULL, NULL, NULL, inserted_at
      FROM run_log m WHERE m.run_key = $1 AND m.seq > $3 ORDER BY m.seq LIMIT 1)
 ) AS l
 ORDER BY seq
@@ -93,6 +96,7 @@ func (q *Queries) RunLogListAfter(ctx context.Context, arg RunLogListAfterParams
 			&i.ContentHash,
 			&i.EventHash,
 			&i.Traceparent,
+			&i.Tracestate,
 			&i.RequestID,
 			&i.InsertedAt,
 		); err != nil {
@@ -108,10 +112,10 @@ func (q *Queries) RunLogListAfter(ctx context.Context, arg RunLogListAfterParams
 
 const runLogListNewestOfTypes = `-- name: RunLogListNewestOfTypes :many
 SELECT l.run_key, l.seq, l.event_type, l.event_version, l.payload, l.content_hash, l.event_hash,
-       l.traceparent, l.request_id, l.inserted_at
+       l.traceparent, l.tracestate, l.request_id, l.inserted_at
 FROM (SELECT unnest($1::uuid[]) AS run_key, unnest($2::bigint[]) AS before_seq) u
 CROSS JOIN LATERAL (
-    SELECT e.run_key, e.seq, e.event_type, e.event_version, e.payload, e.content_hash, e.event_hash, e.traceparent, e.request_id, e.inserted_at FROM run_log e
+    SELECT e.run_key, e.seq, e.event_type, e.event_version, e.payload, e.content_hash, e.event_hash, e.traceparent, e.tracestate, e.request_id, e.inserted_at FROM run_log e
     WHERE e.run_key = u.run_key AND e.seq < u.before_seq AND e.event_type = ANY($3::text[])
     ORDER BY e.seq DESC
     LIMIT $4::integer
@@ -151,6 +155,7 @@ func (q *Queries) RunLogListNewestOfTypes(ctx context.Context, arg RunLogListNew
 			&i.ContentHash,
 			&i.EventHash,
 			&i.Traceparent,
+			&i.Tracestate,
 			&i.RequestID,
 			&i.InsertedAt,
 		); err != nil {
@@ -166,7 +171,7 @@ func (q *Queries) RunLogListNewestOfTypes(ctx context.Context, arg RunLogListNew
 
 const runLogListOfTypes = `-- name: RunLogListOfTypes :many
 SELECT run_key, seq, event_type, event_version, payload, content_hash, event_hash,
-       traceparent, request_id, inserted_at
+       traceparent, tracestate, request_id, inserted_at
 FROM run_log
 WHERE run_key = ANY($1::uuid[]) AND event_type = ANY($2::text[])
 ORDER BY run_key, seq
@@ -196,6 +201,7 @@ func (q *Queries) RunLogListOfTypes(ctx context.Context, arg RunLogListOfTypesPa
 			&i.ContentHash,
 			&i.EventHash,
 			&i.Traceparent,
+			&i.Tracestate,
 			&i.RequestID,
 			&i.InsertedAt,
 		); err != nil {
@@ -211,7 +217,7 @@ func (q *Queries) RunLogListOfTypes(ctx context.Context, arg RunLogListOfTypesPa
 
 const runLogListOfTypesAfter = `-- name: RunLogListOfTypesAfter :many
 SELECT run_key, seq, event_type, event_version, payload, content_hash, event_hash,
-       traceparent, request_id, inserted_at
+       traceparent, tracestate, request_id, inserted_at
 FROM run_log
 WHERE run_key = $1 AND seq > $2 AND event_type = ANY($3::text[])
 ORDER BY seq
@@ -249,6 +255,7 @@ func (q *Queries) RunLogListOfTypesAfter(ctx context.Context, arg RunLogListOfTy
 			&i.ContentHash,
 			&i.EventHash,
 			&i.Traceparent,
+			&i.Tracestate,
 			&i.RequestID,
 			&i.InsertedAt,
 		); err != nil {

@@ -26,11 +26,12 @@ func (q *Queries) RunLogDeltaDeleteStray(ctx context.Context, runKey uuid.UUID) 
 }
 
 const runLogDeltaInsertMany = `-- name: RunLogDeltaInsertMany :exec
-INSERT INTO run_log_deltas (run_key, seq, event_type, event_version, payload, content_hash, event_hash, traceparent, request_id)
+INSERT INTO run_log_deltas (run_key, seq, event_type, event_version, payload, content_hash, event_hash, traceparent, tracestate, request_id)
 SELECT unnest($1::uuid[]), unnest($2::bigint[]), unnest($3::text[]),
        unnest($4::integer[]), unnest($5::text[])::json,
        unnest($6::bytea[]), unnest($7::bytea[]),
-       nullif(unnest($8::text[]), ''), nullif(unnest($9::text[]), '')
+       nullif(unnest($8::text[]), ''), nullif(unnest($9::text[]), ''),
+       nullif(unnest($10::text[]), '')
 `
 
 type RunLogDeltaInsertManyParams struct {
@@ -42,6 +43,7 @@ type RunLogDeltaInsertManyParams struct {
 	ContentHashes [][]byte
 	EventHashes   [][]byte
 	Traceparents  []string
+	Tracestates   []string
 	RequestIds    []string
 }
 
@@ -56,6 +58,7 @@ func (q *Queries) RunLogDeltaInsertMany(ctx context.Context, arg RunLogDeltaInse
 		arg.ContentHashes,
 		arg.EventHashes,
 		arg.Traceparents,
+		arg.Tracestates,
 		arg.RequestIds,
 	)
 	return err
@@ -160,7 +163,7 @@ func (q *Queries) RunLogDeltaListFoldableStray(ctx context.Context, arg RunLogDe
 
 const runLogDeltaListOfTypes = `-- name: RunLogDeltaListOfTypes :many
 SELECT run_key, seq, event_type, event_version, payload, content_hash, event_hash,
-       traceparent, request_id, inserted_at
+       traceparent, tracestate, request_id, inserted_at
 FROM run_log_deltas
 WHERE run_key = ANY($1::uuid[]) AND event_type = ANY($2::text[])
 ORDER BY run_key, seq
@@ -190,6 +193,7 @@ func (q *Queries) RunLogDeltaListOfTypes(ctx context.Context, arg RunLogDeltaLis
 			&i.ContentHash,
 			&i.EventHash,
 			&i.Traceparent,
+			&i.Tracestate,
 			&i.RequestID,
 			&i.InsertedAt,
 		); err != nil {

@@ -27,9 +27,9 @@ func (q *Queries) RunLogFoldExists(ctx context.Context, runKey uuid.UUID) (bool,
 
 const runLogFoldInsert = `-- name: RunLogFoldInsert :exec
 INSERT INTO run_log_folds (run_key, seq, first_seq, event_type, event_version, payload, marks, content_hashes,
-                           prev_hash, event_hash, traceparent, request_id, inserted_at)
+                           prev_hash, event_hash, traceparent, tracestate, request_id, inserted_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8,
-        $9, $10, $11, $12, $13)
+        $9, $10, $11, $12, $13, $14)
 `
 
 type RunLogFoldInsertParams struct {
@@ -44,6 +44,7 @@ type RunLogFoldInsertParams struct {
 	PrevHash      []byte
 	EventHash     []byte
 	Traceparent   *string
+	Tracestate    *string
 	RequestID     *string
 	InsertedAt    time.Time
 }
@@ -61,6 +62,7 @@ func (q *Queries) RunLogFoldInsert(ctx context.Context, arg RunLogFoldInsertPara
 		arg.PrevHash,
 		arg.EventHash,
 		arg.Traceparent,
+		arg.Tracestate,
 		arg.RequestID,
 		arg.InsertedAt,
 	)
@@ -69,7 +71,7 @@ func (q *Queries) RunLogFoldInsert(ctx context.Context, arg RunLogFoldInsertPara
 
 const runLogFoldListAfter = `-- name: RunLogFoldListAfter :many
 SELECT f.run_key, r.run_id, f.seq, f.first_seq, f.event_type, f.event_version, f.payload, f.marks,
-       f.content_hashes, f.prev_hash, f.event_hash, f.traceparent, f.request_id, f.inserted_at
+       f.content_hashes, f.prev_hash, f.event_hash, f.traceparent, f.tracestate, f.request_id, f.inserted_at
 FROM run_log_folds f JOIN runs r ON r.run_key = f.run_key
 WHERE f.run_key = $1 AND f.seq > $2 AND f.seq <= $3 AND f.first_seq <= $4
 ORDER BY f.seq
@@ -95,6 +97,7 @@ type RunLogFoldListAfterRow struct {
 	PrevHash      []byte
 	EventHash     []byte
 	Traceparent   *string
+	Tracestate    *string
 	RequestID     *string
 	InsertedAt    time.Time
 }
@@ -128,6 +131,7 @@ func (q *Queries) RunLogFoldListAfter(ctx context.Context, arg RunLogFoldListAft
 			&i.PrevHash,
 			&i.EventHash,
 			&i.Traceparent,
+			&i.Tracestate,
 			&i.RequestID,
 			&i.InsertedAt,
 		); err != nil {
@@ -143,7 +147,7 @@ func (q *Queries) RunLogFoldListAfter(ctx context.Context, arg RunLogFoldListAft
 
 const runLogFoldListOfTypes = `-- name: RunLogFoldListOfTypes :many
 SELECT f.run_key, r.run_id, f.seq, f.first_seq, f.event_type, f.event_version, f.payload, f.marks,
-       f.content_hashes, f.prev_hash, f.event_hash, f.traceparent, f.request_id, f.inserted_at
+       f.content_hashes, f.prev_hash, f.event_hash, f.traceparent, f.tracestate, f.request_id, f.inserted_at
 FROM run_log_folds f JOIN runs r ON r.run_key = f.run_key
 WHERE f.run_key = ANY($1::uuid[]) AND f.event_type = ANY($2::text[])
 ORDER BY f.run_key, f.seq
@@ -167,6 +171,7 @@ type RunLogFoldListOfTypesRow struct {
 	PrevHash      []byte
 	EventHash     []byte
 	Traceparent   *string
+	Tracestate    *string
 	RequestID     *string
 	InsertedAt    time.Time
 }
@@ -194,6 +199,7 @@ func (q *Queries) RunLogFoldListOfTypes(ctx context.Context, arg RunLogFoldListO
 			&i.PrevHash,
 			&i.EventHash,
 			&i.Traceparent,
+			&i.Tracestate,
 			&i.RequestID,
 			&i.InsertedAt,
 		); err != nil {

@@ -381,9 +381,9 @@ WITH started AS (
     INSERT INTO run_heads (run_key, latest_seq, latest_hash)
     SELECT run_key, 1, $15 FROM started
 ), first_event AS (
-    INSERT INTO run_log (run_key, seq, event_type, event_version, payload, content_hash, event_hash, traceparent, request_id)
+    INSERT INTO run_log (run_key, seq, event_type, event_version, payload, content_hash, event_hash, traceparent, tracestate, request_id)
     SELECT run_key, 1, $16, $17, $18, $19, $15,
-           $12, $14
+           $12, $13, $14
     FROM started
 )
 SELECT run_key FROM started

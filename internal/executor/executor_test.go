@@ -376,6 +376,7 @@ func TestAFramesTraceIsRestored(t *testing.T) {
 	require.Len(t, rows, 2)
 	for _, row := range rows {
 		require.Equal(t, trace.Parent, *row.Traceparent)
+		require.Equal(t, "a=b", *row.Tracestate)
 		require.Equal(t, "req-7", *row.RequestID)
 	}
 	receipts, err := db.New(pool).DsPredictReceiptListOfRun(t.Context(), r.RunKey)

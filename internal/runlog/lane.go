@@ -334,6 +334,7 @@ func (b *batch) addEvents(u Unit, next *Head, change Change) error {
 		r.ContentHashes = append(r.ContentHashes, s.content[:])
 		r.EventHashes = append(r.EventHashes, s.hash[:])
 		r.Traceparents = append(r.Traceparents, u.Trace.Parent)
+		r.Tracestates = append(r.Tracestates, u.Trace.State)
 		r.RequestIds = append(r.RequestIds, u.Trace.RequestID)
 	}
 	return nil

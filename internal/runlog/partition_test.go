@@ -316,7 +316,7 @@ func TestReadsOfThePartitionedLogUseIndexes(t *testing.T) {
 			_, err := pool.Exec(t.Context(), `INSERT INTO `+table+` SELECT unnest($1::uuid[]), 1, 't', 1, '{}', sha256(''), sha256('')`, keys)
 			require.NoError(t, err)
 		}
-		_, err := pool.Exec(t.Context(), `INSERT INTO run_log_folds SELECT unnest($1::uuid[]), 1, 1, 't', 1, '{}', '', sha256(''), '', '', NULL, NULL, now()`, keys)
+		_, err := pool.Exec(t.Context(), `INSERT INTO run_log_folds SELECT unnest($1::uuid[]), 1, 1, 't', 1, '{}', '', sha256(''), '', '', NULL, NULL, NULL, now()`, keys)
 		require.NoError(t, err)
 	}
 	_, err := runlog.Retention{Pool: pool}.Fold(t.Context())

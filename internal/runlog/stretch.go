@@ -31,7 +31,7 @@ type stretch struct {
 func newStretch(runID string, prev canon.Digest, r db.RunLog) stretch {
 	s := stretch{row: db.RunLogFoldInsertParams{
 		RunKey: r.RunKey, Seq: r.Seq, FirstSeq: r.Seq, EventType: r.EventType, EventVersion: r.EventVersion, Payload: r.Payload,
-		PrevHash: prev[:], EventHash: r.EventHash, Traceparent: r.Traceparent, RequestID: r.RequestID, InsertedAt: r.InsertedAt,
+		PrevHash: prev[:], EventHash: r.EventHash, Traceparent: r.Traceparent, Tracestate: r.Tracestate, RequestID: r.RequestID, InsertedAt: r.InsertedAt,
 	}, hash: prev, last: r.InsertedAt}
 	text, id, ok := DeltaLiterals(r.Payload)
 	s.alone = !ok || !s.chains(runID, r)
@@ -53,7 +53,7 @@ func (s *stretch) chains(runID string, r db.RunLog) bool {
 func (s *stretch) take(runID string, r db.RunLog) bool {
 	row := &s.row
 	if s.alone || r.EventType != row.EventType || r.EventVersion != row.EventVersion ||
-		!same(r.Traceparent, row.Traceparent) || !same(r.RequestID, row.RequestID) ||
+		!same(r.Traceparent, row.Traceparent) || !same(r.Tracestate, row.Tracestate) || !same(r.RequestID, row.RequestID) ||
 		row.Seq-row.FirstSeq+1 == stretchEvents || r.InsertedAt.Before(s.last) {
 		return false
 	}
@@ -90,7 +90,7 @@ func same(a, b *string) bool { return a == b || a != nil && b != nil && *a == *b
 func appendUnfolded(rows []db.RunLog, f db.RunLogFoldListAfterRow, after, until int64) ([]db.RunLog, error) {
 	one := db.RunLog{
 		RunKey: f.RunKey, Seq: f.FirstSeq, EventType: f.EventType, EventVersion: f.EventVersion, Payload: f.Payload,
-		ContentHash: f.ContentHashes, EventHash: f.EventHash, Traceparent: f.Traceparent, RequestID: f.RequestID, InsertedAt: f.InsertedAt,
+		ContentHash: f.ContentHashes, EventHash: f.EventHash, Traceparent: f.Traceparent, Tracestate: f.Tracestate, RequestID: f.RequestID, InsertedAt: f.InsertedAt,
 	}
 	if f.FirstSeq == f.Seq {
 		return append(rows, one), nil

@@ -135,7 +135,7 @@ func eventOf(row db.RunLog, prev *canon.Digest) (api.RunEvent, error) {
 	e := api.RunEvent{
 		Seq: row.Seq, EventType: row.EventType, EventVersion: row.EventVersion,
 		ContentHash: canon.Digest(row.ContentHash).String(), EventHash: canon.Digest(row.EventHash).String(),
-		Traceparent: row.Traceparent, RequestID: row.RequestID, InsertedAt: row.InsertedAt.UTC(),
+		Traceparent: row.Traceparent, Tracestate: row.Tracestate, RequestID: row.RequestID, InsertedAt: row.InsertedAt.UTC(),
 	}
 	if prev != nil {
 		hash := prev.String()

@@ -23,6 +23,7 @@ final readonly class RunEvent implements \JsonSerializable
      * @param string $insertedAt When the event was stored. (an RFC 3339 time)
      * @param string|null $prevHash A SHA-256 digest. (matches `^sha256:[0-9a-f]{64}$`)
      * @param string|null $traceparent The trace that caused the event. (at most 55 characters)
+     * @param string|null $tracestate The W3C trace state that came with it. (at most 512 characters)
      * @param string|null $requestId The request that caused the event. (at most 128 characters)
      */
     public function __construct(
@@ -35,6 +36,7 @@ final readonly class RunEvent implements \JsonSerializable
         public string $insertedAt,
         public ?string $prevHash = null,
         public ?string $traceparent = null,
+        public ?string $tracestate = null,
         public ?string $requestId = null,
     ) {
     }
@@ -58,6 +60,7 @@ final readonly class RunEvent implements \JsonSerializable
             insertedAt: Wire::string($data['insertedAt'] ?? null, 'RunEvent.insertedAt'),
             prevHash: isset($data['prevHash']) ? Wire::string($data['prevHash'], 'RunEvent.prevHash') : null,
             traceparent: isset($data['traceparent']) ? Wire::string($data['traceparent'], 'RunEvent.traceparent') : null,
+            tracestate: isset($data['tracestate']) ? Wire::string($data['tracestate'], 'RunEvent.tracestate') : null,
             requestId: isset($data['requestId']) ? Wire::string($data['requestId'], 'RunEvent.requestId') : null,
         );
     }
@@ -79,6 +82,7 @@ final readonly class RunEvent implements \JsonSerializable
             'insertedAt' => $this->insertedAt,
             'prevHash' => $this->prevHash,
             'traceparent' => $this->traceparent,
+            'tracestate' => $this->tracestate,
             'requestId' => $this->requestId,
         ]);
     }
