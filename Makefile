@@ -57,7 +57,7 @@ crash: ## Hurt real processes for hours and add the counts to docs/reliability.m
 	go run ./internal/crashtest -minutes $(or $(MINUTES),110) -iterations $(or $(ITERATIONS),0) -write docs/reliability.md
 
 crash-quick: ## Hurt real processes once with each fault, without writing anything
-	go run ./internal/crashtest -minutes 4 -iterations 1
+	go run ./internal/crashtest -minutes 8 -iterations 1 -ttl 2s
 # --- end of crash gate --------------------------------------------------------
 
 # --- contract: gen/ and its checks -------------------------------------------
