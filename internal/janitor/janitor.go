@@ -35,12 +35,21 @@ type Janitor struct {
 
 // New makes a janitor. Its metrics are registered with m, so a process makes one.
 func New(m *telemetry.Metrics, sweeps ...Sweep) *Janitor {
-	return &Janitor{
+	j := &Janitor{
 		sweeps:  sweeps,
 		seconds: m.Seconds(telemetry.SweepSeconds),
 		passes:  m.Counter(telemetry.SweepPasses),
 		changed: m.Counter(telemetry.SweepChanges),
 	}
+	// A sweep that has not made a pass yet is seen as such, and not missed.
+	for _, s := range sweeps {
+		j.seconds.With(prometheus.Labels{string(telemetry.Sweep): s.Name})
+		j.changed.WithLabelValues(s.Name)
+		for _, outcome := range []string{"ok", "error", "panic"} {
+			j.passes.WithLabelValues(s.Name, outcome)
+		}
+	}
+	return j
 }
 
 // soon is the longest that a first pass waits: what should be there before the
