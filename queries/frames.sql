@@ -33,6 +33,6 @@ ORDER BY frames.frame_seq;
 SELECT EXISTS (SELECT 1 FROM frames WHERE run_key = @run_key AND frame_seq > @after_seq AND mode = 'interrupt');
 
 -- name: FrameListRecent :many
--- The newest frames up to a position, newest first.
-SELECT * FROM frames WHERE run_key = @run_key AND frame_seq <= @position
+-- What the newest frames up to a position say, newest first.
+SELECT frame_seq, frame_id, frame_type, payload FROM frames WHERE run_key = @run_key AND frame_seq <= @position
 ORDER BY frame_seq DESC LIMIT @max_frames;

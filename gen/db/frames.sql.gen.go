@@ -154,7 +154,7 @@ func (q *Queries) FrameListNewest(ctx context.Context, arg FrameListNewestParams
 }
 
 const frameListRecent = `-- name: FrameListRecent :many
-SELECT run_key, frame_seq, frame_id, frame_type, payload, payload_hash, source, event_seq, traceparent, tracestate, request_id, inserted_at, mode FROM frames WHERE run_key = $1 AND frame_seq <= $2
+SELECT frame_seq, frame_id, frame_type, payload FROM frames WHERE run_key = $1 AND frame_seq <= $2
 ORDER BY frame_seq DESC LIMIT $3
 `
 
@@ -164,30 +164,28 @@ type FrameListRecentParams struct {
 	MaxFrames int32
 }
 
-// The newest frames up to a position, newest first.
-func (q *Queries) FrameListRecent(ctx context.Context, arg FrameListRecentParams) ([]Frame, error) {
+type FrameListRecentRow struct {
+	FrameSeq  int64
+	FrameID   string
+	FrameType string
+	Payload   []byte
+}
+
+// What the newest frames up to a position say, newest first.
+func (q *Queries) FrameListRecent(ctx context.Context, arg FrameListRecentParams) ([]FrameListRecentRow, error) {
 	rows, err := q.db.Query(ctx, frameListRecent, arg.RunKey, arg.Position, arg.MaxFrames)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	items := []Frame{}
+	items := []FrameListRecentRow{}
 	for rows.Next() {
-		var i Frame
+		var i FrameListRecentRow
 		if err := rows.Scan(
-			&i.RunKey,
 			&i.FrameSeq,
 			&i.FrameID,
 			&i.FrameType,
 			&i.Payload,
-			&i.PayloadHash,
-			&i.Source,
-			&i.EventSeq,
-			&i.Traceparent,
-			&i.Tracestate,
-			&i.RequestID,
-			&i.InsertedAt,
-			&i.Mode,
 		); err != nil {
 			return nil, err
 		}

@@ -28,8 +28,8 @@ type Querier interface {
 	// The newest frames before a frame_seq of each of some runs, a few of each run,
 	// newest first. It reads no further back than that.
 	FrameListNewest(ctx context.Context, arg FrameListNewestParams) ([]FrameListNewestRow, error)
-	// The newest frames up to a position, newest first.
-	FrameListRecent(ctx context.Context, arg FrameListRecentParams) ([]Frame, error)
+	// What the newest frames up to a position say, newest first.
+	FrameListRecent(ctx context.Context, arg FrameListRecentParams) ([]FrameListRecentRow, error)
 	// What the next step answers, in order: the first frame after a position, and
 	// every frame up to the last one that steers.
 	FrameListToAnswer(ctx context.Context, arg FrameListToAnswerParams) ([]Frame, error)

@@ -32,7 +32,7 @@ func (s *session) watchLoops(ctx context.Context, frames []db.Frame) (ended bool
 		if f.FrameSeq <= s.loops.last {
 			continue
 		}
-		found, err := s.loops.add(f)
+		found, err := s.loops.add(db.FrameListRecentRow{FrameSeq: f.FrameSeq, FrameID: f.FrameID, FrameType: f.FrameType, Payload: f.Payload})
 		if err != nil {
 			return false, err
 		}
@@ -94,7 +94,7 @@ func (s *session) rebuildWindow(ctx context.Context) error {
 	return nil
 }
 
-func (l *loops) add(f db.Frame) (*loop.Finding, error) {
+func (l *loops) add(f db.FrameListRecentRow) (*loop.Finding, error) {
 	var payload map[string]any
 	if err := json.Unmarshal(f.Payload, &payload); err != nil {
 		return nil, fmt.Errorf("the payload of frame %s: %w", f.FrameID, err)

@@ -95,10 +95,14 @@ func TestLeasesAreLinearizable(t *testing.T) {
 		p := runtest.NewProcess(t, pool)
 		wg.Go(func() {
 			random := rand.New(rand.NewPCG(uint64(client), 2))
-			for range 40 {
-				if err := turn(t, h, client, p, r, random); err != nil {
+			for held := 0; held < holdsEach; {
+				done, err := turn(t, h, client, p, r, random)
+				if err != nil {
 					t.Error(err)
 					return
+				}
+				if done {
+					held++
 				}
 			}
 		})
@@ -112,14 +116,17 @@ func TestLeasesAreLinearizable(t *testing.T) {
 		}
 	}
 	t.Logf("%d calls, %d times the lease changed hands", len(h.ops), held)
-	require.Greater(t, held, 10)
+	require.Equal(t, 4*holdsEach, held)
 }
 
+// holdsEach is how often each client holds the lease before it leaves.
+const holdsEach = 12
+
 // turn tries to take the lease and, when that is done, uses it for a while.
-func turn(t *testing.T, h *history, client int, p *runtest.Process, r db.Run, random *rand.Rand) error {
+func turn(t *testing.T, h *history, client int, p *runtest.Process, r db.Run, random *rand.Rand) (held bool, err error) {
 	asked := time.Since(h.begun).Nanoseconds()
 	var mine, released int64
-	err := p.Leases.With(t.Context(), r, func(ctx context.Context, held *lease.Held) error {
+	err = p.Leases.With(t.Context(), r, func(ctx context.Context, held *lease.Held) error {
 		mine = held.Epoch
 		h.add(client, call{verb: "acquire"}, asked, reply{true, mine})
 		for range random.IntN(6) {
@@ -147,11 +154,11 @@ func turn(t *testing.T, h *history, client int, p *runtest.Process, r db.Run, ra
 	switch {
 	case errors.Is(err, lease.ErrHeld):
 		h.add(client, call{verb: "acquire"}, asked, reply{})
-		return nil
+		return false, nil
 	case err == nil:
 		h.add(client, call{"release", mine}, released, reply{done: true})
 	}
-	return err
+	return err == nil, err
 }
 
 // renewed beats the process's heart once and says whether its lease was renewed.

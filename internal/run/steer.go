@@ -64,7 +64,7 @@ func FrameByID(ctx context.Context, q db.DBTX, key uuid.UUID, frameID string) (d
 }
 
 // Newest are at most limit frames up to a position, newest first.
-func Newest(ctx context.Context, q db.DBTX, key uuid.UUID, position int64, limit int) ([]db.Frame, error) {
+func Newest(ctx context.Context, q db.DBTX, key uuid.UUID, position int64, limit int) ([]db.FrameListRecentRow, error) {
 	frames, err := db.New(q).FrameListRecent(ctx, db.FrameListRecentParams{RunKey: key, Position: position, MaxFrames: int32(limit)})
 	if err != nil {
 		return nil, fmt.Errorf("newest frames: %w", err)
