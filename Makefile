@@ -51,13 +51,16 @@ clean: ## Remove what was built
 	rm -rf bin
 
 # --- crash gate ---------------------------------------------------------------
-.PHONY: crash crash-quick
+.PHONY: crash crash-quick crash-ci
 
 crash: ## Hurt real processes for hours and add the counts to docs/reliability.md: make crash MINUTES=110 ITERATIONS=0
 	go run ./internal/crashtest -minutes $(or $(MINUTES),110) -iterations $(or $(ITERATIONS),0) -write docs/reliability.md
 
 crash-quick: ## Hurt real processes once with each fault, without writing anything
 	go run ./internal/crashtest -minutes 8 -iterations 1 -ttl 2s
+
+crash-ci: ## The same with the faults that strike at a named point, kill -9 and a killed Postgres
+	go run ./internal/crashtest -minutes 8 -iterations 1 -ttl 2s -only '^(run|frame|lease|step|predict|delta)[.]|^kill -9$$|^Postgres'
 # --- end of crash gate --------------------------------------------------------
 
 # --- contract: gen/ and its checks -------------------------------------------

@@ -10,7 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strings"
+	"regexp"
 	"syscall"
 	"time"
 )
@@ -27,7 +27,7 @@ type options struct {
 
 func main() {
 	var o options
-	flag.StringVar(&o.only, "only", "", "faults whose name contains this")
+	flag.StringVar(&o.only, "only", "", "faults whose name matches this regular expression")
 	flag.Float64Var(&o.minutes, "minutes", 110, "stop after so long, the trial at work included")
 	flag.IntVar(&o.iterations, "iterations", 0, "trials of each fault; 0 is as many as the minutes allow")
 	flag.Uint64Var(&o.seed, "seed", rand.Uint64(), "of the schedule; a failed trial prints its own")
@@ -105,8 +105,12 @@ func (w *world) onSmallDisk(ctx context.Context, dir string) (*world, func() err
 
 func campaign(ctx context.Context, w, small *world, o options) error {
 	var faults []fault
+	only, err := regexp.Compile(o.only)
+	if err != nil {
+		return fmt.Errorf("-only: %w", err)
+	}
 	for _, f := range allFaults() {
-		if strings.Contains(f.name, o.only) && (!f.small || small != nil) {
+		if only.MatchString(f.name) && (!f.small || small != nil) {
 			faults = append(faults, f)
 		}
 	}
@@ -138,7 +142,7 @@ func campaign(ctx context.Context, w, small *world, o options) error {
 }
 
 // tries is how often a fault that met nobody is tried again.
-const tries = 4
+const tries = 8
 
 // try conducts one trial of a fault, again when the fault met nobody.
 func try(ctx context.Context, w *world, f fault, seeds *rand.Rand, tallies *ledger, verbose bool) (violated bool, err error) {
