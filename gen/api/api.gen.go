@@ -36,6 +36,90 @@ func (e AppendFrameResponseStatus) Valid() bool {
 	}
 }
 
+// Defines values for ApprovalDecider.
+const (
+	ApprovalDeciderOperator ApprovalDecider = "operator"
+	ApprovalDeciderOwner    ApprovalDecider = "owner"
+)
+
+// Valid indicates whether the value is a known member of the ApprovalDecider enum.
+func (e ApprovalDecider) Valid() bool {
+	switch e {
+	case ApprovalDeciderOperator:
+		return true
+	case ApprovalDeciderOwner:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ApprovalKind.
+const (
+	ApprovalKindRaiseBudget              ApprovalKind = "raise_budget"
+	ApprovalKindResolveUnknownSettlement ApprovalKind = "resolve_unknown_settlement"
+	ApprovalKindToolCall                 ApprovalKind = "tool_call"
+)
+
+// Valid indicates whether the value is a known member of the ApprovalKind enum.
+func (e ApprovalKind) Valid() bool {
+	switch e {
+	case ApprovalKindRaiseBudget:
+		return true
+	case ApprovalKindResolveUnknownSettlement:
+		return true
+	case ApprovalKindToolCall:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ApprovalState.
+const (
+	ApprovalStateApproved ApprovalState = "approved"
+	ApprovalStateCanceled ApprovalState = "canceled"
+	ApprovalStateExpired  ApprovalState = "expired"
+	ApprovalStatePending  ApprovalState = "pending"
+	ApprovalStateRejected ApprovalState = "rejected"
+)
+
+// Valid indicates whether the value is a known member of the ApprovalState enum.
+func (e ApprovalState) Valid() bool {
+	switch e {
+	case ApprovalStateApproved:
+		return true
+	case ApprovalStateCanceled:
+		return true
+	case ApprovalStateExpired:
+		return true
+	case ApprovalStatePending:
+		return true
+	case ApprovalStateRejected:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for DecideApprovalRequestDecision.
+const (
+	DecideApprovalRequestDecisionApproved DecideApprovalRequestDecision = "approved"
+	DecideApprovalRequestDecisionRejected DecideApprovalRequestDecision = "rejected"
+)
+
+// Valid indicates whether the value is a known member of the DecideApprovalRequestDecision enum.
+func (e DecideApprovalRequestDecision) Valid() bool {
+	switch e {
+	case DecideApprovalRequestDecisionApproved:
+		return true
+	case DecideApprovalRequestDecisionRejected:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for FrameMode.
 const (
 	FrameModeEnqueue   FrameMode = "enqueue"
@@ -90,6 +174,27 @@ func (e HealthStatus) Valid() bool {
 	}
 }
 
+// Defines values for PolicyDecision.
+const (
+	PolicyDecisionAllowed       PolicyDecision = "allowed"
+	PolicyDecisionDenied        PolicyDecision = "denied"
+	PolicyDecisionNeedsApproval PolicyDecision = "needs_approval"
+)
+
+// Valid indicates whether the value is a known member of the PolicyDecision enum.
+func (e PolicyDecision) Valid() bool {
+	switch e {
+	case PolicyDecisionAllowed:
+		return true
+	case PolicyDecisionDenied:
+		return true
+	case PolicyDecisionNeedsApproval:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ReasonClass.
 const (
 	ReasonClassCancelRequested           ReasonClass = "cancel_requested"
@@ -101,6 +206,7 @@ const (
 	ReasonClassMaxModelCallsExceeded     ReasonClass = "max_model_calls_exceeded"
 	ReasonClassMaxStepsExceeded          ReasonClass = "max_steps_exceeded"
 	ReasonClassMaxTokensExceeded         ReasonClass = "max_tokens_exceeded"
+	ReasonClassMaxToolCallsExceeded      ReasonClass = "max_tool_calls_exceeded"
 	ReasonClassMaxWallClockExceeded      ReasonClass = "max_wall_clock_exceeded"
 	ReasonClassModelFailed               ReasonClass = "model_failed"
 )
@@ -125,6 +231,8 @@ func (e ReasonClass) Valid() bool {
 	case ReasonClassMaxStepsExceeded:
 		return true
 	case ReasonClassMaxTokensExceeded:
+		return true
+	case ReasonClassMaxToolCallsExceeded:
 		return true
 	case ReasonClassMaxWallClockExceeded:
 		return true
@@ -168,6 +276,48 @@ func (e RunStatus) Valid() bool {
 	}
 }
 
+// Defines values for SettlementBoundary.
+const (
+	SettlementBoundaryDedupeReconcileRequired SettlementBoundary = "dedupe_reconcile_required"
+	SettlementBoundarySafeRetry               SettlementBoundary = "safe_retry"
+)
+
+// Valid indicates whether the value is a known member of the SettlementBoundary enum.
+func (e SettlementBoundary) Valid() bool {
+	switch e {
+	case SettlementBoundaryDedupeReconcileRequired:
+		return true
+	case SettlementBoundarySafeRetry:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SpecState.
+const (
+	SpecStateDeprecated SpecState = "deprecated"
+	SpecStateDraft      SpecState = "draft"
+	SpecStatePublished  SpecState = "published"
+	SpecStateValidated  SpecState = "validated"
+)
+
+// Valid indicates whether the value is a known member of the SpecState enum.
+func (e SpecState) Valid() bool {
+	switch e {
+	case SpecStateDeprecated:
+		return true
+	case SpecStateDraft:
+		return true
+	case SpecStatePublished:
+		return true
+	case SpecStateValidated:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for StartRunResponseStatus.
 const (
 	StartRunResponseStatusAccepted       StartRunResponseStatus = "accepted"
@@ -198,6 +348,120 @@ func (e ThreadMessageRole) Valid() bool {
 	case ThreadMessageRoleAssistant:
 		return true
 	case ThreadMessageRoleUser:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ToolBreaker.
+const (
+	ToolBreakerClosed   ToolBreaker = "closed"
+	ToolBreakerHalfOpen ToolBreaker = "half_open"
+	ToolBreakerOpen     ToolBreaker = "open"
+)
+
+// Valid indicates whether the value is a known member of the ToolBreaker enum.
+func (e ToolBreaker) Valid() bool {
+	switch e {
+	case ToolBreakerClosed:
+		return true
+	case ToolBreakerHalfOpen:
+		return true
+	case ToolBreakerOpen:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ToolKind.
+const (
+	ToolKindClient  ToolKind = "client"
+	ToolKindMcp     ToolKind = "mcp"
+	ToolKindRuntime ToolKind = "runtime"
+)
+
+// Valid indicates whether the value is a known member of the ToolKind enum.
+func (e ToolKind) Valid() bool {
+	switch e {
+	case ToolKindClient:
+		return true
+	case ToolKindMcp:
+		return true
+	case ToolKindRuntime:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ToolTaskKind.
+const (
+	ToolTaskKindClient  ToolTaskKind = "client"
+	ToolTaskKindMcp     ToolTaskKind = "mcp"
+	ToolTaskKindRuntime ToolTaskKind = "runtime"
+)
+
+// Valid indicates whether the value is a known member of the ToolTaskKind enum.
+func (e ToolTaskKind) Valid() bool {
+	switch e {
+	case ToolTaskKindClient:
+		return true
+	case ToolTaskKindMcp:
+		return true
+	case ToolTaskKindRuntime:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ToolTaskRequestedBy.
+const (
+	ToolTaskRequestedByAPI   ToolTaskRequestedBy = "api"
+	ToolTaskRequestedByModel ToolTaskRequestedBy = "model"
+)
+
+// Valid indicates whether the value is a known member of the ToolTaskRequestedBy enum.
+func (e ToolTaskRequestedBy) Valid() bool {
+	switch e {
+	case ToolTaskRequestedByAPI:
+		return true
+	case ToolTaskRequestedByModel:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ToolTaskState.
+const (
+	ToolTaskStateCanceled        ToolTaskState = "canceled"
+	ToolTaskStateFailed          ToolTaskState = "failed"
+	ToolTaskStateQueued          ToolTaskState = "queued"
+	ToolTaskStateRunning         ToolTaskState = "running"
+	ToolTaskStateStreamingOutput ToolTaskState = "streaming_output"
+	ToolTaskStateSucceeded       ToolTaskState = "succeeded"
+	ToolTaskStateTimedOut        ToolTaskState = "timed_out"
+)
+
+// Valid indicates whether the value is a known member of the ToolTaskState enum.
+func (e ToolTaskState) Valid() bool {
+	switch e {
+	case ToolTaskStateCanceled:
+		return true
+	case ToolTaskStateFailed:
+		return true
+	case ToolTaskStateQueued:
+		return true
+	case ToolTaskStateRunning:
+		return true
+	case ToolTaskStateStreamingOutput:
+		return true
+	case ToolTaskStateSucceeded:
+		return true
+	case ToolTaskStateTimedOut:
 		return true
 	default:
 		return false
@@ -246,6 +510,81 @@ type AppendFrameResponse struct {
 // AppendFrameResponseStatus The acceptance.
 type AppendFrameResponseStatus string
 
+// Approval Something that a person is asked, and the answer.
+type Approval struct {
+	// ApprovalID An approval.
+	ApprovalID ApprovalID `json:"approvalId"`
+
+	// ArgsHash A SHA-256 digest.
+	ArgsHash Digest `json:"argsHash"`
+
+	// DecidedAt When it was decided or expired.
+	DecidedAt *time.Time `json:"decidedAt,omitempty"`
+
+	// DecidedBy Who decided.
+	DecidedBy *string `json:"decidedBy,omitempty"`
+
+	// Decider Who may decide: the run's owner, or an operator.
+	Decider ApprovalDecider `json:"decider"`
+
+	// ExpiresAt Until when it can be decided.
+	ExpiresAt time.Time `json:"expiresAt"`
+
+	// Kind What is asked.
+	Kind ApprovalKind `json:"kind"`
+
+	// PolicyHash A SHA-256 digest.
+	PolicyHash Digest `json:"policyHash"`
+
+	// Reason A sentence of who decided.
+	Reason *string `json:"reason,omitempty"`
+
+	// ReasonCode Why a person is asked.
+	ReasonCode *string `json:"reasonCode,omitempty"`
+
+	// Request What is asked, for programs. Secrets are redacted; argsHash is of the whole.
+	Request map[string]interface{} `json:"request"`
+
+	// RequestedAt When it was asked.
+	RequestedAt time.Time `json:"requestedAt"`
+
+	// RunID The caller's id of a run; a random UUID is recommended.
+	RunID RunID `json:"runId"`
+
+	// State Where an approval stands. All but pending are final.
+	State ApprovalState `json:"state"`
+
+	// ThreadID The conversation that a run belongs to.
+	ThreadID ThreadID `json:"threadId"`
+
+	// Title What is asked
+	Title string `json:"title"`
+
+	// ToolCallID The idempotency key of a tool call within its run.
+	ToolCallID *ToolCallID `json:"toolCallId,omitempty"`
+}
+
+// ApprovalDecider Who may decide: the run's owner, or an operator.
+type ApprovalDecider string
+
+// ApprovalKind What is asked.
+type ApprovalKind string
+
+// ApprovalID An approval.
+type ApprovalID = string
+
+// ApprovalList A page of approvals, newest first.
+type ApprovalList struct {
+	// Approvals The approvals.
+	Approvals []Approval `json:"approvals"`
+
+	// NextPageToken Names the next page; absent on the last.
+	NextPageToken *string `json:"nextPageToken,omitempty"`
+}
+
+// ApprovalState Where an approval stands. All but pending are final.
+type ApprovalState string
+
 // AssistantMessage The run's one assistant message, as far as it is written.
 type AssistantMessage struct {
 	// Finished Whether the message is complete.
@@ -279,8 +618,53 @@ type CancelRunResponse struct {
 	Status RunStatus `json:"status"`
 }
 
+// CancelToolTaskRequest Why a tool task is to stop.
+type CancelToolTaskRequest struct {
+	// Reason A sentence for people.
+	Reason *string `json:"reason,omitempty"`
+}
+
+// ClientTool A tool that the caller carries out. When the model calls it the run waits, and the result comes back as a frame of type tool_result whose payload has the toolCallId and either output or errorText.
+type ClientTool struct {
+	// Description What the tool does; the model reads it.
+	Description string `json:"description"`
+
+	// InputSchema A JSON Schema 2020-12 of the tool's input, an object, without remote references.
+	InputSchema map[string]interface{} `json:"inputSchema"`
+
+	// Name A tool's name.
+	Name ToolName `json:"name"`
+
+	// OutputSchema A JSON Schema 2020-12 of the tool's output, without remote references.
+	OutputSchema map[string]interface{} `json:"outputSchema,omitempty"`
+
+	// RequiresApproval Whether a person must approve each call.
+	RequiresApproval *bool `json:"requiresApproval,omitempty"`
+
+	// TimeoutMs Milliseconds until a call without a result is timed_out.
+	TimeoutMs *int64 `json:"timeoutMs,omitempty"`
+}
+
 // Cursor The seq of an event of a run; 0 stands before the first.
 type Cursor = int64
+
+// DecideApprovalRequest A decision.
+type DecideApprovalRequest struct {
+	// ArgsHash A SHA-256 digest.
+	ArgsHash *Digest `json:"argsHash,omitempty"`
+
+	// Decision The decision.
+	Decision DecideApprovalRequestDecision `json:"decision"`
+
+	// PolicyHash A SHA-256 digest.
+	PolicyHash *Digest `json:"policyHash,omitempty"`
+
+	// Reason A sentence for people.
+	Reason *string `json:"reason,omitempty"`
+}
+
+// DecideApprovalRequestDecision The decision.
+type DecideApprovalRequestDecision string
 
 // Digest A SHA-256 digest.
 type Digest = string
@@ -308,6 +692,21 @@ type ErrorEnvelope struct {
 
 // EventStream Server-sent events; each data line is one AI SDK UI message part, the last is [DONE].
 type EventStream = string
+
+// ExecuteToolRequest A tool call for a run.
+type ExecuteToolRequest struct {
+	// Input The tool's input.
+	Input map[string]interface{} `json:"input"`
+
+	// RunID The caller's id of a run; a random UUID is recommended.
+	RunID RunID `json:"runId"`
+
+	// Tool A tool's name.
+	Tool ToolName `json:"tool"`
+
+	// ToolCallID The idempotency key of a tool call within its run.
+	ToolCallID ToolCallID `json:"toolCallId"`
+}
 
 // FrameID The idempotency key of a frame within its run.
 type FrameID = string
@@ -344,6 +743,27 @@ type HealthService string
 
 // HealthStatus What the process can do.
 type HealthStatus string
+
+// PolicyDecision What policy says of a call.
+type PolicyDecision string
+
+// PutSkillSpecRequest A version of a skill spec.
+type PutSkillSpecRequest struct {
+	// SkillSpec A version of a skill: instructions, and the tools that they use.
+	SkillSpec SkillSpecV1 `json:"skillSpec"`
+
+	// State Where a version of a spec stands.
+	State *SpecState `json:"state,omitempty"`
+}
+
+// PutToolSpecRequest A version of a tool spec.
+type PutToolSpecRequest struct {
+	// State Where a version of a spec stands.
+	State *SpecState `json:"state,omitempty"`
+
+	// ToolSpec A version of a tool as it is published.
+	ToolSpec ToolSpecV1 `json:"toolSpec"`
+}
 
 // ReasonClass How a run ended, coarse.
 type ReasonClass string
@@ -488,11 +908,17 @@ type RunLimits struct {
 	// MaxModelCalls Calls of a language model.
 	MaxModelCalls *int32 `json:"maxModelCalls,omitempty"`
 
+	// MaxParallelTools Tool calls of the run that are at work at once.
+	MaxParallelTools *int32 `json:"maxParallelTools,omitempty"`
+
 	// MaxSteps Model rounds.
 	MaxSteps *int32 `json:"maxSteps,omitempty"`
 
 	// MaxTokens Input and output tokens of all model calls together.
 	MaxTokens *int64 `json:"maxTokens,omitempty"`
+
+	// MaxToolCalls Tool calls.
+	MaxToolCalls *int32 `json:"maxToolCalls,omitempty"`
 
 	// MaxWallClockMs Milliseconds of work, counted from the run's start.
 	MaxWallClockMs *int64 `json:"maxWallClockMs,omitempty"`
@@ -549,6 +975,60 @@ type RunSummary struct {
 	UserID *int64 `json:"userId,omitempty"`
 }
 
+// SettlementBoundary What may happen when a call's outcome is not known. safe_retry: it is made again under the same idempotency key. dedupe_reconcile_required: it is not, until the provider was asked.
+type SettlementBoundary string
+
+// SkillRelease A published skill.
+type SkillRelease struct {
+	// Bundle Files, directories and tools of the skill, in the form agent_skills.v1.
+	Bundle map[string]interface{} `json:"bundle"`
+
+	// BundleHash A SHA-256 digest.
+	BundleHash Digest `json:"bundleHash"`
+
+	// CompatibilityReport What was checked, and how it came out.
+	CompatibilityReport map[string]interface{} `json:"compatibilityReport"`
+
+	// PublishedAt When it was published.
+	PublishedAt time.Time `json:"publishedAt"`
+
+	// PublishedBy Who published it.
+	PublishedBy string `json:"publishedBy"`
+
+	// ReleaseID The release.
+	ReleaseID string `json:"releaseId"`
+
+	// SkillID The id of a tool or skill spec.
+	SkillID SpecID `json:"skillId"`
+
+	// Version The version.
+	Version int32 `json:"version"`
+}
+
+// SkillSpecList A page of skill specs, by id and version.
+type SkillSpecList struct {
+	// NextPageToken Names the next page; absent on the last.
+	NextPageToken *string `json:"nextPageToken,omitempty"`
+
+	// SkillSpecs The specs.
+	SkillSpecs []StoredSkillSpec `json:"skillSpecs"`
+}
+
+// SkillSpecV1 A version of a skill: instructions, and the tools that they use.
+type SkillSpecV1 = ds.SkillSpecV1
+
+// SkillSpecV1File A file.
+type SkillSpecV1File = ds.SkillSpecV1File
+
+// SkillSpecV1ToolRef A version of a tool.
+type SkillSpecV1ToolRef = ds.SkillSpecV1ToolRef
+
+// SpecID The id of a tool or skill spec.
+type SpecID = string
+
+// SpecState Where a version of a spec stands.
+type SpecState string
+
 // StartRunRequest The envelope of a run.
 type StartRunRequest struct {
 	// AuthenticatedSession Whether the user has signed in; a run without a sign-in needs a guestScope.
@@ -556,6 +1036,9 @@ type StartRunRequest struct {
 
 	// AutopilotID The autopilot that the run belongs to.
 	AutopilotID *string `json:"autopilotId,omitempty"`
+
+	// ClientTools Tools that the caller carries out.
+	ClientTools []ClientTool `json:"clientTools,omitempty"`
 
 	// GuestScope The guest session that owns a run; two guests never see each other's runs.
 	GuestScope *GuestScope `json:"guestScope,omitempty"`
@@ -596,6 +1079,42 @@ type StartRunResponse struct {
 
 // StartRunResponseStatus The acceptance; already_running says that an executor works on the run now. getRun tells the run's status.
 type StartRunResponseStatus string
+
+// StoredSkillSpec A version of a skill spec as it is stored.
+type StoredSkillSpec struct {
+	// ContentHash A SHA-256 digest.
+	ContentHash Digest `json:"contentHash"`
+
+	// Owner Whose it is: user:<id>, or built_in.
+	Owner string `json:"owner"`
+
+	// Spec A version of a skill: instructions, and the tools that they use.
+	Spec SkillSpecV1 `json:"spec"`
+
+	// State Where a version of a spec stands.
+	State SpecState `json:"state"`
+
+	// SubmittedAt When it was stored.
+	SubmittedAt *time.Time `json:"submittedAt,omitempty"`
+}
+
+// StoredToolSpec A version of a tool spec as it is stored.
+type StoredToolSpec struct {
+	// ContentHash A SHA-256 digest.
+	ContentHash Digest `json:"contentHash"`
+
+	// Owner Whose it is: user:<id>, or built_in.
+	Owner string `json:"owner"`
+
+	// Spec A version of a tool as it is published.
+	Spec ToolSpecV1 `json:"spec"`
+
+	// State Where a version of a spec stands.
+	State SpecState `json:"state"`
+
+	// SubmittedAt When it was stored.
+	SubmittedAt *time.Time `json:"submittedAt,omitempty"`
+}
 
 // ThreadID The conversation that a run belongs to.
 type ThreadID = string
@@ -639,6 +1158,66 @@ type ThreadState struct {
 	ThreadID ThreadID `json:"threadId"`
 }
 
+// Tool A tool that a run could call.
+type Tool struct {
+	// Breaker The circuit breaker of its provider, in the process that answers: other processes have their own.
+	Breaker *ToolBreaker `json:"breaker,omitempty"`
+
+	// Decision What policy says of a call.
+	Decision *PolicyDecision `json:"decision,omitempty"`
+
+	// Description What it does.
+	Description string `json:"description"`
+
+	// InputSchema The JSON Schema of its input.
+	InputSchema map[string]interface{} `json:"inputSchema"`
+
+	// Kind Who carries it out.
+	Kind ToolKind `json:"kind"`
+
+	// Name A tool's name.
+	Name ToolName `json:"name"`
+
+	// OutputSchema The JSON Schema of its output.
+	OutputSchema map[string]interface{} `json:"outputSchema,omitempty"`
+
+	// Provider Whom it asks; limits and the circuit breaker are per provider.
+	Provider string `json:"provider"`
+
+	// ReasonCode Why policy decides so.
+	ReasonCode *string `json:"reasonCode,omitempty"`
+
+	// SettlementBoundary What may happen when a call's outcome is not known. safe_retry: it is made again under the same idempotency key. dedupe_reconcile_required: it is not, until the provider was asked.
+	SettlementBoundary SettlementBoundary `json:"settlementBoundary"`
+
+	// TimeoutMs Milliseconds until a call is timed_out.
+	TimeoutMs int64 `json:"timeoutMs"`
+
+	// Title The name for people.
+	Title *string `json:"title,omitempty"`
+
+	// Writes Whether it changes something outside.
+	Writes bool `json:"writes"`
+}
+
+// ToolBreaker The circuit breaker of its provider, in the process that answers: other processes have their own.
+type ToolBreaker string
+
+// ToolKind Who carries it out.
+type ToolKind string
+
+// ToolCallID The idempotency key of a tool call within its run.
+type ToolCallID = string
+
+// ToolList Tools, by name.
+type ToolList struct {
+	// Tools The tools.
+	Tools []Tool `json:"tools"`
+}
+
+// ToolName A tool's name.
+type ToolName = string
+
 // ToolPolicy Which tools a run may call.
 type ToolPolicy struct {
 	// Allow Names of tools that are allowed; none listed means the default set.
@@ -649,10 +1228,139 @@ type ToolPolicy struct {
 
 	// GuestMode Whether the run is held to what guests may do.
 	GuestMode *bool `json:"guestMode,omitempty"`
+
+	// Profile The profile of the service's tool policy that the run is held to.
+	Profile *string `json:"profile,omitempty"`
+
+	// RequireApproval Names of tools of which a person must approve each call; * stands for any text.
+	RequireApproval []string `json:"requireApproval,omitempty"`
 }
+
+// ToolSpecList A page of tool specs, by id and version.
+type ToolSpecList struct {
+	// NextPageToken Names the next page; absent on the last.
+	NextPageToken *string `json:"nextPageToken,omitempty"`
+
+	// ToolSpecs The specs.
+	ToolSpecs []StoredToolSpec `json:"toolSpecs"`
+}
+
+// ToolSpecV1 A version of a tool as it is published.
+type ToolSpecV1 = ds.ToolSpecV1
+
+// ToolSpecV1Commercial What a call costs.
+type ToolSpecV1Commercial = ds.ToolSpecV1Commercial
+
+// ToolSpecV1SafetyPolicy Bounds of a call.
+type ToolSpecV1SafetyPolicy = ds.ToolSpecV1SafetyPolicy
+
+// ToolTask A tool call, how far it has come, and its receipt. Secrets in input, output and messages are redacted.
+type ToolTask struct {
+	// ApprovalID An approval.
+	ApprovalID *ApprovalID `json:"approvalId,omitempty"`
+
+	// Attempts How often it was begun.
+	Attempts int32 `json:"attempts"`
+
+	// CancelRequested Whether somebody asked it to stop.
+	CancelRequested *bool `json:"cancelRequested,omitempty"`
+
+	// CorrelationID The provider's name for the call.
+	CorrelationID *string `json:"correlationId,omitempty"`
+
+	// DeadlineAt When it is timed_out.
+	DeadlineAt *time.Time `json:"deadlineAt,omitempty"`
+
+	// ErrorClass Why it did not succeed, for programs.
+	ErrorClass *string `json:"errorClass,omitempty"`
+
+	// ErrorMessage Why it did not succeed.
+	ErrorMessage *string `json:"errorMessage,omitempty"`
+
+	// EvaluationHash A SHA-256 digest.
+	EvaluationHash *Digest `json:"evaluationHash,omitempty"`
+
+	// FallbackUsed Whether that was not its first provider.
+	FallbackUsed *bool `json:"fallbackUsed,omitempty"`
+
+	// FinishedAt When it ended.
+	FinishedAt *time.Time `json:"finishedAt,omitempty"`
+
+	// Input What it was called with.
+	Input map[string]interface{} `json:"input"`
+
+	// Kind Who carries it out.
+	Kind ToolTaskKind `json:"kind"`
+
+	// LatencyMs Milliseconds from the start to the end.
+	LatencyMs *int64 `json:"latencyMs,omitempty"`
+
+	// Output What it came to.
+	Output interface{} `json:"output,omitempty"`
+
+	// OutputHash A SHA-256 digest.
+	OutputHash *Digest `json:"outputHash,omitempty"`
+
+	// ParamsHash A SHA-256 digest.
+	ParamsHash Digest `json:"paramsHash"`
+
+	// Provider Who carried it out.
+	Provider *string `json:"provider,omitempty"`
+
+	// QueuedAt When it was asked for.
+	QueuedAt time.Time `json:"queuedAt"`
+
+	// ReasonCode Why policy decided as it did.
+	ReasonCode *string `json:"reasonCode,omitempty"`
+
+	// RequestedBy Who asked for it.
+	RequestedBy ToolTaskRequestedBy `json:"requestedBy"`
+
+	// RunID The caller's id of a run; a random UUID is recommended.
+	RunID RunID `json:"runId"`
+
+	// SettlementBoundary What may happen when a call's outcome is not known. safe_retry: it is made again under the same idempotency key. dedupe_reconcile_required: it is not, until the provider was asked.
+	SettlementBoundary SettlementBoundary `json:"settlementBoundary"`
+
+	// StartedAt When it was first begun.
+	StartedAt *time.Time `json:"startedAt,omitempty"`
+
+	// State Where a tool task stands. succeeded, failed, canceled and timed_out are terminal, reached once.
+	State ToolTaskState `json:"state"`
+
+	// Step The step whose model call asked for it.
+	Step *int64 `json:"step,omitempty"`
+
+	// Tool A tool's name.
+	Tool ToolName `json:"tool"`
+
+	// ToolCallID The idempotency key of a tool call within its run.
+	ToolCallID ToolCallID `json:"toolCallId"`
+}
+
+// ToolTaskKind Who carries it out.
+type ToolTaskKind string
+
+// ToolTaskRequestedBy Who asked for it.
+type ToolTaskRequestedBy string
+
+// ToolTaskList A page of tool tasks, newest first.
+type ToolTaskList struct {
+	// NextPageToken Names the next page; absent on the last.
+	NextPageToken *string `json:"nextPageToken,omitempty"`
+
+	// Tasks The tasks.
+	Tasks []ToolTask `json:"tasks"`
+}
+
+// ToolTaskState Where a tool task stands. succeeded, failed, canceled and timed_out are terminal, reached once.
+type ToolTaskState string
 
 // UsageV1 What model calls used.
 type UsageV1 = ds.UsageV1
+
+// ApprovalIDParam An approval.
+type ApprovalIDParam = ApprovalID
 
 // GuestScopeParam The guest session that owns a run; two guests never see each other's runs.
 type GuestScopeParam = GuestScope
@@ -666,11 +1374,20 @@ type RequestIDParam = string
 // RunIDParam The caller's id of a run; a random UUID is recommended.
 type RunIDParam = RunID
 
+// SkillIDParam The id of a tool or skill spec.
+type SkillIDParam = SpecID
+
+// SpecVersionParam defines model for SpecVersion.
+type SpecVersionParam = int32
+
 // StreamCursorParam defines model for StreamCursor.
 type StreamCursorParam = int64
 
 // ThreadIDParam The conversation that a run belongs to.
 type ThreadIDParam = ThreadID
+
+// ToolCallIDParam The idempotency key of a tool call within its run.
+type ToolCallIDParam = ToolCallID
 
 // TraceparentParam defines model for Traceparent.
 type TraceparentParam = string
@@ -716,6 +1433,75 @@ type UnavailableResponse = ErrorEnvelope
 
 // UnsupportedMediaTypeResponse The one shape of every error.
 type UnsupportedMediaTypeResponse = ErrorEnvelope
+
+// ListApprovalsParams defines parameters for ListApprovals.
+type ListApprovalsParams struct {
+	// State Only approvals in this state.
+	State *ApprovalState `form:"state,omitempty" json:"state,omitempty"`
+
+	// ThreadID Only approvals of this thread.
+	ThreadID *ThreadID `form:"threadId,omitempty" json:"threadId,omitempty"`
+
+	// RunID Only approvals of this run.
+	RunID *RunID `form:"runId,omitempty" json:"runId,omitempty"`
+
+	// Limit How many entries a page holds.
+	Limit *int32 `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken The nextPageToken of the page before.
+	PageToken *string `form:"pageToken,omitempty" json:"pageToken,omitempty"`
+
+	// UserIDParam The user on whose behalf the call is made; the token's user_id claim must say the same.
+	UserIDParam *UserIDParam `json:"X-OA-USER-ID,omitempty"`
+
+	// GuestScopeParam The guest on whose behalf the call is made; the token's guest_scope claim must say the same.
+	GuestScopeParam *GuestScopeParam `json:"X-OA-GUEST-SCOPE,omitempty"`
+
+	// TraceparentParam W3C trace context. One that is not well formed is replaced by a new trace.
+	TraceparentParam *TraceparentParam `json:"traceparent,omitempty"`
+
+	// TracestateParam W3C trace state, carried along with traceparent.
+	TracestateParam *TracestateParam `json:"tracestate,omitempty"`
+
+	// RequestIDParam The caller's name for this request, 1 to 128 of A-Z a-z 0-9 . _ : -; another value is replaced.
+	RequestIDParam *RequestIDParam `json:"x-request-id,omitempty"`
+}
+
+// GetApprovalParams defines parameters for GetApproval.
+type GetApprovalParams struct {
+	// UserIDParam The user on whose behalf the call is made; the token's user_id claim must say the same.
+	UserIDParam *UserIDParam `json:"X-OA-USER-ID,omitempty"`
+
+	// GuestScopeParam The guest on whose behalf the call is made; the token's guest_scope claim must say the same.
+	GuestScopeParam *GuestScopeParam `json:"X-OA-GUEST-SCOPE,omitempty"`
+
+	// TraceparentParam W3C trace context. One that is not well formed is replaced by a new trace.
+	TraceparentParam *TraceparentParam `json:"traceparent,omitempty"`
+
+	// TracestateParam W3C trace state, carried along with traceparent.
+	TracestateParam *TracestateParam `json:"tracestate,omitempty"`
+
+	// RequestIDParam The caller's name for this request, 1 to 128 of A-Z a-z 0-9 . _ : -; another value is replaced.
+	RequestIDParam *RequestIDParam `json:"x-request-id,omitempty"`
+}
+
+// DecideApprovalParams defines parameters for DecideApproval.
+type DecideApprovalParams struct {
+	// UserIDParam The user on whose behalf the call is made; the token's user_id claim must say the same.
+	UserIDParam *UserIDParam `json:"X-OA-USER-ID,omitempty"`
+
+	// GuestScopeParam The guest on whose behalf the call is made; the token's guest_scope claim must say the same.
+	GuestScopeParam *GuestScopeParam `json:"X-OA-GUEST-SCOPE,omitempty"`
+
+	// TraceparentParam W3C trace context. One that is not well formed is replaced by a new trace.
+	TraceparentParam *TraceparentParam `json:"traceparent,omitempty"`
+
+	// TracestateParam W3C trace state, carried along with traceparent.
+	TracestateParam *TracestateParam `json:"tracestate,omitempty"`
+
+	// RequestIDParam The caller's name for this request, 1 to 128 of A-Z a-z 0-9 . _ : -; another value is replaced.
+	RequestIDParam *RequestIDParam `json:"x-request-id,omitempty"`
+}
 
 // HealthParams defines parameters for Health.
 type HealthParams struct {
@@ -897,6 +1683,156 @@ type ProbeRunStreamParams struct {
 	RequestIDParam *RequestIDParam `json:"x-request-id,omitempty"`
 }
 
+// ListToolTasksParams defines parameters for ListToolTasks.
+type ListToolTasksParams struct {
+	// Limit How many entries a page holds.
+	Limit *int32 `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken The nextPageToken of the page before.
+	PageToken *string `form:"pageToken,omitempty" json:"pageToken,omitempty"`
+
+	// UserIDParam The user on whose behalf the call is made; the token's user_id claim must say the same.
+	UserIDParam *UserIDParam `json:"X-OA-USER-ID,omitempty"`
+
+	// GuestScopeParam The guest on whose behalf the call is made; the token's guest_scope claim must say the same.
+	GuestScopeParam *GuestScopeParam `json:"X-OA-GUEST-SCOPE,omitempty"`
+
+	// TraceparentParam W3C trace context. One that is not well formed is replaced by a new trace.
+	TraceparentParam *TraceparentParam `json:"traceparent,omitempty"`
+
+	// TracestateParam W3C trace state, carried along with traceparent.
+	TracestateParam *TracestateParam `json:"tracestate,omitempty"`
+
+	// RequestIDParam The caller's name for this request, 1 to 128 of A-Z a-z 0-9 . _ : -; another value is replaced.
+	RequestIDParam *RequestIDParam `json:"x-request-id,omitempty"`
+}
+
+// GetSkillReleaseParams defines parameters for GetSkillRelease.
+type GetSkillReleaseParams struct {
+	// UserIDParam The user on whose behalf the call is made; the token's user_id claim must say the same.
+	UserIDParam *UserIDParam `json:"X-OA-USER-ID,omitempty"`
+
+	// GuestScopeParam The guest on whose behalf the call is made; the token's guest_scope claim must say the same.
+	GuestScopeParam *GuestScopeParam `json:"X-OA-GUEST-SCOPE,omitempty"`
+
+	// TraceparentParam W3C trace context. One that is not well formed is replaced by a new trace.
+	TraceparentParam *TraceparentParam `json:"traceparent,omitempty"`
+
+	// TracestateParam W3C trace state, carried along with traceparent.
+	TracestateParam *TracestateParam `json:"tracestate,omitempty"`
+
+	// RequestIDParam The caller's name for this request, 1 to 128 of A-Z a-z 0-9 . _ : -; another value is replaced.
+	RequestIDParam *RequestIDParam `json:"x-request-id,omitempty"`
+}
+
+// ListSkillSpecsParams defines parameters for ListSkillSpecs.
+type ListSkillSpecsParams struct {
+	// Limit How many entries a page holds.
+	Limit *int32 `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken The nextPageToken of the page before.
+	PageToken *string `form:"pageToken,omitempty" json:"pageToken,omitempty"`
+
+	// SkillID Only versions of this skill.
+	SkillID *SpecID `form:"skillId,omitempty" json:"skillId,omitempty"`
+
+	// UserIDParam The user on whose behalf the call is made; the token's user_id claim must say the same.
+	UserIDParam *UserIDParam `json:"X-OA-USER-ID,omitempty"`
+
+	// GuestScopeParam The guest on whose behalf the call is made; the token's guest_scope claim must say the same.
+	GuestScopeParam *GuestScopeParam `json:"X-OA-GUEST-SCOPE,omitempty"`
+
+	// TraceparentParam W3C trace context. One that is not well formed is replaced by a new trace.
+	TraceparentParam *TraceparentParam `json:"traceparent,omitempty"`
+
+	// TracestateParam W3C trace state, carried along with traceparent.
+	TracestateParam *TracestateParam `json:"tracestate,omitempty"`
+
+	// RequestIDParam The caller's name for this request, 1 to 128 of A-Z a-z 0-9 . _ : -; another value is replaced.
+	RequestIDParam *RequestIDParam `json:"x-request-id,omitempty"`
+}
+
+// PutSkillSpecParams defines parameters for PutSkillSpec.
+type PutSkillSpecParams struct {
+	// UserIDParam The user on whose behalf the call is made; the token's user_id claim must say the same.
+	UserIDParam *UserIDParam `json:"X-OA-USER-ID,omitempty"`
+
+	// GuestScopeParam The guest on whose behalf the call is made; the token's guest_scope claim must say the same.
+	GuestScopeParam *GuestScopeParam `json:"X-OA-GUEST-SCOPE,omitempty"`
+
+	// TraceparentParam W3C trace context. One that is not well formed is replaced by a new trace.
+	TraceparentParam *TraceparentParam `json:"traceparent,omitempty"`
+
+	// TracestateParam W3C trace state, carried along with traceparent.
+	TracestateParam *TracestateParam `json:"tracestate,omitempty"`
+
+	// RequestIDParam The caller's name for this request, 1 to 128 of A-Z a-z 0-9 . _ : -; another value is replaced.
+	RequestIDParam *RequestIDParam `json:"x-request-id,omitempty"`
+}
+
+// PublishSkillParams defines parameters for PublishSkill.
+type PublishSkillParams struct {
+	// UserIDParam The user on whose behalf the call is made; the token's user_id claim must say the same.
+	UserIDParam *UserIDParam `json:"X-OA-USER-ID,omitempty"`
+
+	// GuestScopeParam The guest on whose behalf the call is made; the token's guest_scope claim must say the same.
+	GuestScopeParam *GuestScopeParam `json:"X-OA-GUEST-SCOPE,omitempty"`
+
+	// TraceparentParam W3C trace context. One that is not well formed is replaced by a new trace.
+	TraceparentParam *TraceparentParam `json:"traceparent,omitempty"`
+
+	// TracestateParam W3C trace state, carried along with traceparent.
+	TracestateParam *TracestateParam `json:"tracestate,omitempty"`
+
+	// RequestIDParam The caller's name for this request, 1 to 128 of A-Z a-z 0-9 . _ : -; another value is replaced.
+	RequestIDParam *RequestIDParam `json:"x-request-id,omitempty"`
+}
+
+// ListToolSpecsParams defines parameters for ListToolSpecs.
+type ListToolSpecsParams struct {
+	// Limit How many entries a page holds.
+	Limit *int32 `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken The nextPageToken of the page before.
+	PageToken *string `form:"pageToken,omitempty" json:"pageToken,omitempty"`
+
+	// ToolID Only versions of this tool.
+	ToolID *SpecID `form:"toolId,omitempty" json:"toolId,omitempty"`
+
+	// UserIDParam The user on whose behalf the call is made; the token's user_id claim must say the same.
+	UserIDParam *UserIDParam `json:"X-OA-USER-ID,omitempty"`
+
+	// GuestScopeParam The guest on whose behalf the call is made; the token's guest_scope claim must say the same.
+	GuestScopeParam *GuestScopeParam `json:"X-OA-GUEST-SCOPE,omitempty"`
+
+	// TraceparentParam W3C trace context. One that is not well formed is replaced by a new trace.
+	TraceparentParam *TraceparentParam `json:"traceparent,omitempty"`
+
+	// TracestateParam W3C trace state, carried along with traceparent.
+	TracestateParam *TracestateParam `json:"tracestate,omitempty"`
+
+	// RequestIDParam The caller's name for this request, 1 to 128 of A-Z a-z 0-9 . _ : -; another value is replaced.
+	RequestIDParam *RequestIDParam `json:"x-request-id,omitempty"`
+}
+
+// PutToolSpecParams defines parameters for PutToolSpec.
+type PutToolSpecParams struct {
+	// UserIDParam The user on whose behalf the call is made; the token's user_id claim must say the same.
+	UserIDParam *UserIDParam `json:"X-OA-USER-ID,omitempty"`
+
+	// GuestScopeParam The guest on whose behalf the call is made; the token's guest_scope claim must say the same.
+	GuestScopeParam *GuestScopeParam `json:"X-OA-GUEST-SCOPE,omitempty"`
+
+	// TraceparentParam W3C trace context. One that is not well formed is replaced by a new trace.
+	TraceparentParam *TraceparentParam `json:"traceparent,omitempty"`
+
+	// TracestateParam W3C trace state, carried along with traceparent.
+	TracestateParam *TracestateParam `json:"tracestate,omitempty"`
+
+	// RequestIDParam The caller's name for this request, 1 to 128 of A-Z a-z 0-9 . _ : -; another value is replaced.
+	RequestIDParam *RequestIDParam `json:"x-request-id,omitempty"`
+}
+
 // GetThreadStateParams defines parameters for GetThreadState.
 type GetThreadStateParams struct {
 	// Limit How many of the newest runs are told.
@@ -921,6 +1857,93 @@ type GetThreadStateParams struct {
 	RequestIDParam *RequestIDParam `json:"x-request-id,omitempty"`
 }
 
+// GetToolTaskParams defines parameters for GetToolTask.
+type GetToolTaskParams struct {
+	// RunID The run of the call; needed only when calls of several of the caller's runs have the same id.
+	RunID *RunID `form:"runId,omitempty" json:"runId,omitempty"`
+
+	// UserIDParam The user on whose behalf the call is made; the token's user_id claim must say the same.
+	UserIDParam *UserIDParam `json:"X-OA-USER-ID,omitempty"`
+
+	// GuestScopeParam The guest on whose behalf the call is made; the token's guest_scope claim must say the same.
+	GuestScopeParam *GuestScopeParam `json:"X-OA-GUEST-SCOPE,omitempty"`
+
+	// TraceparentParam W3C trace context. One that is not well formed is replaced by a new trace.
+	TraceparentParam *TraceparentParam `json:"traceparent,omitempty"`
+
+	// TracestateParam W3C trace state, carried along with traceparent.
+	TracestateParam *TracestateParam `json:"tracestate,omitempty"`
+
+	// RequestIDParam The caller's name for this request, 1 to 128 of A-Z a-z 0-9 . _ : -; another value is replaced.
+	RequestIDParam *RequestIDParam `json:"x-request-id,omitempty"`
+}
+
+// CancelToolTaskParams defines parameters for CancelToolTask.
+type CancelToolTaskParams struct {
+	// RunID The run of the call; needed only when calls of several of the caller's runs have the same id.
+	RunID *RunID `form:"runId,omitempty" json:"runId,omitempty"`
+
+	// UserIDParam The user on whose behalf the call is made; the token's user_id claim must say the same.
+	UserIDParam *UserIDParam `json:"X-OA-USER-ID,omitempty"`
+
+	// GuestScopeParam The guest on whose behalf the call is made; the token's guest_scope claim must say the same.
+	GuestScopeParam *GuestScopeParam `json:"X-OA-GUEST-SCOPE,omitempty"`
+
+	// TraceparentParam W3C trace context. One that is not well formed is replaced by a new trace.
+	TraceparentParam *TraceparentParam `json:"traceparent,omitempty"`
+
+	// TracestateParam W3C trace state, carried along with traceparent.
+	TracestateParam *TracestateParam `json:"tracestate,omitempty"`
+
+	// RequestIDParam The caller's name for this request, 1 to 128 of A-Z a-z 0-9 . _ : -; another value is replaced.
+	RequestIDParam *RequestIDParam `json:"x-request-id,omitempty"`
+}
+
+// ListToolsParams defines parameters for ListTools.
+type ListToolsParams struct {
+	// RunID The run whose client tools and policy count.
+	RunID *RunID `form:"runId,omitempty" json:"runId,omitempty"`
+
+	// UserIDParam The user on whose behalf the call is made; the token's user_id claim must say the same.
+	UserIDParam *UserIDParam `json:"X-OA-USER-ID,omitempty"`
+
+	// GuestScopeParam The guest on whose behalf the call is made; the token's guest_scope claim must say the same.
+	GuestScopeParam *GuestScopeParam `json:"X-OA-GUEST-SCOPE,omitempty"`
+
+	// TraceparentParam W3C trace context. One that is not well formed is replaced by a new trace.
+	TraceparentParam *TraceparentParam `json:"traceparent,omitempty"`
+
+	// TracestateParam W3C trace state, carried along with traceparent.
+	TracestateParam *TracestateParam `json:"tracestate,omitempty"`
+
+	// RequestIDParam The caller's name for this request, 1 to 128 of A-Z a-z 0-9 . _ : -; another value is replaced.
+	RequestIDParam *RequestIDParam `json:"x-request-id,omitempty"`
+}
+
+// ExecuteToolParams defines parameters for ExecuteTool.
+type ExecuteToolParams struct {
+	// Wait How many milliseconds to wait for the task's end.
+	Wait *int32 `form:"wait,omitempty" json:"wait,omitempty"`
+
+	// UserIDParam The user on whose behalf the call is made; the token's user_id claim must say the same.
+	UserIDParam *UserIDParam `json:"X-OA-USER-ID,omitempty"`
+
+	// GuestScopeParam The guest on whose behalf the call is made; the token's guest_scope claim must say the same.
+	GuestScopeParam *GuestScopeParam `json:"X-OA-GUEST-SCOPE,omitempty"`
+
+	// TraceparentParam W3C trace context. One that is not well formed is replaced by a new trace.
+	TraceparentParam *TraceparentParam `json:"traceparent,omitempty"`
+
+	// TracestateParam W3C trace state, carried along with traceparent.
+	TracestateParam *TracestateParam `json:"tracestate,omitempty"`
+
+	// RequestIDParam The caller's name for this request, 1 to 128 of A-Z a-z 0-9 . _ : -; another value is replaced.
+	RequestIDParam *RequestIDParam `json:"x-request-id,omitempty"`
+}
+
+// DecideApprovalJSONRequestBody defines body for DecideApproval for application/json ContentType.
+type DecideApprovalJSONRequestBody = DecideApprovalRequest
+
 // StartRunJSONRequestBody defines body for StartRun for application/json ContentType.
 type StartRunJSONRequestBody = StartRunRequest
 
@@ -929,6 +1952,18 @@ type CancelRunJSONRequestBody = CancelRunRequest
 
 // AppendFrameJSONRequestBody defines body for AppendFrame for application/json ContentType.
 type AppendFrameJSONRequestBody = AppendFrameRequest
+
+// PutSkillSpecJSONRequestBody defines body for PutSkillSpec for application/json ContentType.
+type PutSkillSpecJSONRequestBody = PutSkillSpecRequest
+
+// PutToolSpecJSONRequestBody defines body for PutToolSpec for application/json ContentType.
+type PutToolSpecJSONRequestBody = PutToolSpecRequest
+
+// CancelToolTaskJSONRequestBody defines body for CancelToolTask for application/json ContentType.
+type CancelToolTaskJSONRequestBody = CancelToolTaskRequest
+
+// ExecuteToolJSONRequestBody defines body for ExecuteTool for application/json ContentType.
+type ExecuteToolJSONRequestBody = ExecuteToolRequest
 
 // RequestEditorFn is the function signature for the RequestEditor callback function
 type RequestEditorFn func(ctx context.Context, req *http.Request) error
@@ -1003,6 +2038,38 @@ func WithRequestEditorFn(fn RequestEditorFn) ClientOption {
 
 // The interface specification for the client above.
 type ClientInterface interface {
+
+	// ListApprovals List what waits for a decision
+	//
+	// The inbox of the user or guest scope that the principal headers name, newest first. A token of scope `operator` without principal headers sees the approvals of everybody, those that only an operator may decide among them.
+	//
+	// Corresponds with GET /internal/v1/approvals (the `ListApprovals` operationId).
+	ListApprovals(ctx context.Context, params *ListApprovalsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetApproval Get an approval
+	//
+	// What is asked of whom, until when, and what was decided.
+	//
+	// Corresponds with GET /internal/v1/approvals/{approvalId} (the `GetApproval` operationId).
+	GetApproval(ctx context.Context, approvalIDParam ApprovalIDParam, params *GetApprovalParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DecideApprovalWithBody Decide an approval
+	//
+	// One decision, made by who may make it, before it expires. argsHash and policyHash are those that the decider was shown: when the approval binds others, the answer is 409 `approval_changed`. The same decision again answers 200 with the first; another decision, or one after the expiry, is 409 `approval_closed` and the details have the approval as it stands. A time-out is not a rejection: its state is `expired`.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /internal/v1/approvals/{approvalId}/decision (the `DecideApproval` operationId).
+	DecideApprovalWithBody(ctx context.Context, approvalIDParam ApprovalIDParam, params *DecideApprovalParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DecideApproval Decide an approval
+	//
+	// One decision, made by who may make it, before it expires. argsHash and policyHash are those that the decider was shown: when the approval binds others, the answer is 409 `approval_changed`. The same decision again answers 200 with the first; another decision, or one after the expiry, is 409 `approval_closed` and the details have the approval as it stands. A time-out is not a rejection: its state is `expired`.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /internal/v1/approvals/{approvalId}/decision (the `DecideApproval` operationId).
+	DecideApproval(ctx context.Context, approvalIDParam ApprovalIDParam, params *DecideApprovalParams, body DecideApprovalJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// Health Tell whether the service can do its work
 	//
@@ -1104,12 +2171,205 @@ type ClientInterface interface {
 	// Corresponds with HEAD /internal/v1/runs/{runId}/stream (the `ProbeRunStream` operationId).
 	ProbeRunStream(ctx context.Context, runIDParam RunIDParam, params *ProbeRunStreamParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListToolTasks List the tool tasks of a run
+	//
+	// Newest first.
+	//
+	// Corresponds with GET /internal/v1/runs/{runId}/tool-tasks (the `ListToolTasks` operationId).
+	ListToolTasks(ctx context.Context, runIDParam RunIDParam, params *ListToolTasksParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetSkillRelease Get a release of a skill
+	//
+	// The bundle and its digest.
+	//
+	// Corresponds with GET /internal/v1/skills/releases/{skillId}/{version} (the `GetSkillRelease` operationId).
+	GetSkillRelease(ctx context.Context, skillIDParam SkillIDParam, specVersionParam SpecVersionParam, params *GetSkillReleaseParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListSkillSpecs List skill specs
+	//
+	// Those that are stored and those that are built in, by id and version.
+	//
+	// Corresponds with GET /internal/v1/skills/skill-specs (the `ListSkillSpecs` operationId).
+	ListSkillSpecs(ctx context.Context, params *ListSkillSpecsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PutSkillSpecWithBody Store a version of a skill spec
+	//
+	// The rules of putToolSpec.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /internal/v1/skills/skill-specs (the `PutSkillSpec` operationId).
+	PutSkillSpecWithBody(ctx context.Context, params *PutSkillSpecParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PutSkillSpec Store a version of a skill spec
+	//
+	// The rules of putToolSpec.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /internal/v1/skills/skill-specs (the `PutSkillSpec` operationId).
+	PutSkillSpec(ctx context.Context, params *PutSkillSpecParams, body PutSkillSpecJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PublishSkill Publish a skill as an immutable release
+	//
+	// Resolves the skill's tools, bundles it and stores the bundle under its digest. Publishing again answers the release that is there.
+	//
+	// Corresponds with POST /internal/v1/skills/skill-specs/{skillId}/{version}/publish (the `PublishSkill` operationId).
+	PublishSkill(ctx context.Context, skillIDParam SkillIDParam, specVersionParam SpecVersionParam, params *PublishSkillParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListToolSpecs List tool specs
+	//
+	// Those that are stored and those that are built in, by id and version.
+	//
+	// Corresponds with GET /internal/v1/skills/tool-specs (the `ListToolSpecs` operationId).
+	ListToolSpecs(ctx context.Context, params *ListToolSpecsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PutToolSpecWithBody Store a version of a tool spec
+	//
+	// A version belongs to who stored it first: somebody else's, or a built-in one, is 403 `forbidden`. A draft or validated version may be replaced by its owner; a published one may not (409 `spec_conflict`): store the next version.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /internal/v1/skills/tool-specs (the `PutToolSpec` operationId).
+	PutToolSpecWithBody(ctx context.Context, params *PutToolSpecParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PutToolSpec Store a version of a tool spec
+	//
+	// A version belongs to who stored it first: somebody else's, or a built-in one, is 403 `forbidden`. A draft or validated version may be replaced by its owner; a published one may not (409 `spec_conflict`): store the next version.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /internal/v1/skills/tool-specs (the `PutToolSpec` operationId).
+	PutToolSpec(ctx context.Context, params *PutToolSpecParams, body PutToolSpecJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetThreadState Get a thread's messages and runs
 	//
 	// The conversation as its runs' logs have it: the newest runs of the thread that belong to the caller, oldest first, with the user's and the assistant's messages.
 	//
 	// Corresponds with GET /internal/v1/threads/{threadId}/state (the `GetThreadState` operationId).
 	GetThreadState(ctx context.Context, threadIDParam ThreadIDParam, params *GetThreadStateParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetToolTask Get a tool task
+	//
+	// What was asked, how far it has come, and its receipt. A task of another owner's run answers like one that does not exist.
+	//
+	// Corresponds with GET /internal/v1/tool-tasks/{toolCallId} (the `GetToolTask` operationId).
+	GetToolTask(ctx context.Context, toolCallIDParam ToolCallIDParam, params *GetToolTaskParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CancelToolTaskWithBody Ask a tool task to stop
+	//
+	// Notes the request in the run's log; the executor tells the tool and ends the task `canceled`. A result that comes later is recorded as late and changes nothing. Answers 202 the first time, 200 when it was asked before or the task has ended.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /internal/v1/tool-tasks/{toolCallId}/cancel (the `CancelToolTask` operationId).
+	CancelToolTaskWithBody(ctx context.Context, toolCallIDParam ToolCallIDParam, params *CancelToolTaskParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CancelToolTask Ask a tool task to stop
+	//
+	// Notes the request in the run's log; the executor tells the tool and ends the task `canceled`. A result that comes later is recorded as late and changes nothing. Answers 202 the first time, 200 when it was asked before or the task has ended.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /internal/v1/tool-tasks/{toolCallId}/cancel (the `CancelToolTask` operationId).
+	CancelToolTask(ctx context.Context, toolCallIDParam ToolCallIDParam, params *CancelToolTaskParams, body CancelToolTaskJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListTools List the tools that a run could call
+	//
+	// Every tool of this process: its own, and those of the MCP servers that it is configured with. With runId the list has the run's client tools too and says of each tool what the run's policy decides.
+	//
+	// Corresponds with GET /internal/v1/tools (the `ListTools` operationId).
+	ListTools(ctx context.Context, params *ListToolsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ExecuteToolWithBody Have a run call a tool
+	//
+	// Puts a tool call into the run's log; an executor carries it out beside whatever the run does, under the run's own policy and budget: nothing in the body can widen them. toolCallId is the key: the same call again answers 200 with the task as it stands, with other input it is 409 `tool_call_conflict`. The input must satisfy the tool's schema, or the answer is 400 `tool_input_invalid` and nothing has happened. What the run's policy refuses is 403 `policy_denied` with the reason code. With `wait` the answer comes when the task has ended, or after so many milliseconds as it is then.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /internal/v1/tools/execute (the `ExecuteTool` operationId).
+	ExecuteToolWithBody(ctx context.Context, params *ExecuteToolParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ExecuteTool Have a run call a tool
+	//
+	// Puts a tool call into the run's log; an executor carries it out beside whatever the run does, under the run's own policy and budget: nothing in the body can widen them. toolCallId is the key: the same call again answers 200 with the task as it stands, with other input it is 409 `tool_call_conflict`. The input must satisfy the tool's schema, or the answer is 400 `tool_input_invalid` and nothing has happened. What the run's policy refuses is 403 `policy_denied` with the reason code. With `wait` the answer comes when the task has ended, or after so many milliseconds as it is then.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /internal/v1/tools/execute (the `ExecuteTool` operationId).
+	ExecuteTool(ctx context.Context, params *ExecuteToolParams, body ExecuteToolJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+}
+
+// ListApprovals List what waits for a decision
+//
+// The inbox of the user or guest scope that the principal headers name, newest first. A token of scope `operator` without principal headers sees the approvals of everybody, those that only an operator may decide among them.
+//
+// Corresponds with GET /internal/v1/approvals (the `ListApprovals` operationId).
+func (c *Client) ListApprovals(ctx context.Context, params *ListApprovalsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListApprovalsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetApproval Get an approval
+//
+// What is asked of whom, until when, and what was decided.
+//
+// Corresponds with GET /internal/v1/approvals/{approvalId} (the `GetApproval` operationId).
+func (c *Client) GetApproval(ctx context.Context, approvalIDParam ApprovalIDParam, params *GetApprovalParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetApprovalRequest(c.Server, approvalIDParam, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DecideApprovalWithBody Decide an approval
+//
+// One decision, made by who may make it, before it expires. argsHash and policyHash are those that the decider was shown: when the approval binds others, the answer is 409 `approval_changed`. The same decision again answers 200 with the first; another decision, or one after the expiry, is 409 `approval_closed` and the details have the approval as it stands. A time-out is not a rejection: its state is `expired`.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /internal/v1/approvals/{approvalId}/decision (the `DecideApproval` operationId).
+func (c *Client) DecideApprovalWithBody(ctx context.Context, approvalIDParam ApprovalIDParam, params *DecideApprovalParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDecideApprovalRequestWithBody(c.Server, approvalIDParam, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DecideApproval Decide an approval
+//
+// One decision, made by who may make it, before it expires. argsHash and policyHash are those that the decider was shown: when the approval binds others, the answer is 409 `approval_changed`. The same decision again answers 200 with the first; another decision, or one after the expiry, is 409 `approval_closed` and the details have the approval as it stands. A time-out is not a rejection: its state is `expired`.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /internal/v1/approvals/{approvalId}/decision (the `DecideApproval` operationId).
+func (c *Client) DecideApproval(ctx context.Context, approvalIDParam ApprovalIDParam, params *DecideApprovalParams, body DecideApprovalJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDecideApprovalRequest(c.Server, approvalIDParam, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
 }
 
 // Health Tell whether the service can do its work
@@ -1332,6 +2592,167 @@ func (c *Client) ProbeRunStream(ctx context.Context, runIDParam RunIDParam, para
 	return c.Client.Do(req)
 }
 
+// ListToolTasks List the tool tasks of a run
+//
+// Newest first.
+//
+// Corresponds with GET /internal/v1/runs/{runId}/tool-tasks (the `ListToolTasks` operationId).
+func (c *Client) ListToolTasks(ctx context.Context, runIDParam RunIDParam, params *ListToolTasksParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListToolTasksRequest(c.Server, runIDParam, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetSkillRelease Get a release of a skill
+//
+// The bundle and its digest.
+//
+// Corresponds with GET /internal/v1/skills/releases/{skillId}/{version} (the `GetSkillRelease` operationId).
+func (c *Client) GetSkillRelease(ctx context.Context, skillIDParam SkillIDParam, specVersionParam SpecVersionParam, params *GetSkillReleaseParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetSkillReleaseRequest(c.Server, skillIDParam, specVersionParam, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListSkillSpecs List skill specs
+//
+// Those that are stored and those that are built in, by id and version.
+//
+// Corresponds with GET /internal/v1/skills/skill-specs (the `ListSkillSpecs` operationId).
+func (c *Client) ListSkillSpecs(ctx context.Context, params *ListSkillSpecsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListSkillSpecsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PutSkillSpecWithBody Store a version of a skill spec
+//
+// The rules of putToolSpec.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /internal/v1/skills/skill-specs (the `PutSkillSpec` operationId).
+func (c *Client) PutSkillSpecWithBody(ctx context.Context, params *PutSkillSpecParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPutSkillSpecRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PutSkillSpec Store a version of a skill spec
+//
+// The rules of putToolSpec.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /internal/v1/skills/skill-specs (the `PutSkillSpec` operationId).
+func (c *Client) PutSkillSpec(ctx context.Context, params *PutSkillSpecParams, body PutSkillSpecJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPutSkillSpecRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PublishSkill Publish a skill as an immutable release
+//
+// Resolves the skill's tools, bundles it and stores the bundle under its digest. Publishing again answers the release that is there.
+//
+// Corresponds with POST /internal/v1/skills/skill-specs/{skillId}/{version}/publish (the `PublishSkill` operationId).
+func (c *Client) PublishSkill(ctx context.Context, skillIDParam SkillIDParam, specVersionParam SpecVersionParam, params *PublishSkillParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPublishSkillRequest(c.Server, skillIDParam, specVersionParam, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListToolSpecs List tool specs
+//
+// Those that are stored and those that are built in, by id and version.
+//
+// Corresponds with GET /internal/v1/skills/tool-specs (the `ListToolSpecs` operationId).
+func (c *Client) ListToolSpecs(ctx context.Context, params *ListToolSpecsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListToolSpecsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PutToolSpecWithBody Store a version of a tool spec
+//
+// A version belongs to who stored it first: somebody else's, or a built-in one, is 403 `forbidden`. A draft or validated version may be replaced by its owner; a published one may not (409 `spec_conflict`): store the next version.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /internal/v1/skills/tool-specs (the `PutToolSpec` operationId).
+func (c *Client) PutToolSpecWithBody(ctx context.Context, params *PutToolSpecParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPutToolSpecRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PutToolSpec Store a version of a tool spec
+//
+// A version belongs to who stored it first: somebody else's, or a built-in one, is 403 `forbidden`. A draft or validated version may be replaced by its owner; a published one may not (409 `spec_conflict`): store the next version.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /internal/v1/skills/tool-specs (the `PutToolSpec` operationId).
+func (c *Client) PutToolSpec(ctx context.Context, params *PutToolSpecParams, body PutToolSpecJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPutToolSpecRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetThreadState Get a thread's messages and runs
 //
 // The conversation as its runs' logs have it: the newest runs of the thread that belong to the caller, oldest first, with the user's and the assistant's messages.
@@ -1347,6 +2768,476 @@ func (c *Client) GetThreadState(ctx context.Context, threadIDParam ThreadIDParam
 		return nil, err
 	}
 	return c.Client.Do(req)
+}
+
+// GetToolTask Get a tool task
+//
+// What was asked, how far it has come, and its receipt. A task of another owner's run answers like one that does not exist.
+//
+// Corresponds with GET /internal/v1/tool-tasks/{toolCallId} (the `GetToolTask` operationId).
+func (c *Client) GetToolTask(ctx context.Context, toolCallIDParam ToolCallIDParam, params *GetToolTaskParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetToolTaskRequest(c.Server, toolCallIDParam, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CancelToolTaskWithBody Ask a tool task to stop
+//
+// Notes the request in the run's log; the executor tells the tool and ends the task `canceled`. A result that comes later is recorded as late and changes nothing. Answers 202 the first time, 200 when it was asked before or the task has ended.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /internal/v1/tool-tasks/{toolCallId}/cancel (the `CancelToolTask` operationId).
+func (c *Client) CancelToolTaskWithBody(ctx context.Context, toolCallIDParam ToolCallIDParam, params *CancelToolTaskParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCancelToolTaskRequestWithBody(c.Server, toolCallIDParam, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CancelToolTask Ask a tool task to stop
+//
+// Notes the request in the run's log; the executor tells the tool and ends the task `canceled`. A result that comes later is recorded as late and changes nothing. Answers 202 the first time, 200 when it was asked before or the task has ended.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /internal/v1/tool-tasks/{toolCallId}/cancel (the `CancelToolTask` operationId).
+func (c *Client) CancelToolTask(ctx context.Context, toolCallIDParam ToolCallIDParam, params *CancelToolTaskParams, body CancelToolTaskJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCancelToolTaskRequest(c.Server, toolCallIDParam, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListTools List the tools that a run could call
+//
+// Every tool of this process: its own, and those of the MCP servers that it is configured with. With runId the list has the run's client tools too and says of each tool what the run's policy decides.
+//
+// Corresponds with GET /internal/v1/tools (the `ListTools` operationId).
+func (c *Client) ListTools(ctx context.Context, params *ListToolsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListToolsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ExecuteToolWithBody Have a run call a tool
+//
+// Puts a tool call into the run's log; an executor carries it out beside whatever the run does, under the run's own policy and budget: nothing in the body can widen them. toolCallId is the key: the same call again answers 200 with the task as it stands, with other input it is 409 `tool_call_conflict`. The input must satisfy the tool's schema, or the answer is 400 `tool_input_invalid` and nothing has happened. What the run's policy refuses is 403 `policy_denied` with the reason code. With `wait` the answer comes when the task has ended, or after so many milliseconds as it is then.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /internal/v1/tools/execute (the `ExecuteTool` operationId).
+func (c *Client) ExecuteToolWithBody(ctx context.Context, params *ExecuteToolParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewExecuteToolRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ExecuteTool Have a run call a tool
+//
+// Puts a tool call into the run's log; an executor carries it out beside whatever the run does, under the run's own policy and budget: nothing in the body can widen them. toolCallId is the key: the same call again answers 200 with the task as it stands, with other input it is 409 `tool_call_conflict`. The input must satisfy the tool's schema, or the answer is 400 `tool_input_invalid` and nothing has happened. What the run's policy refuses is 403 `policy_denied` with the reason code. With `wait` the answer comes when the task has ended, or after so many milliseconds as it is then.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /internal/v1/tools/execute (the `ExecuteTool` operationId).
+func (c *Client) ExecuteTool(ctx context.Context, params *ExecuteToolParams, body ExecuteToolJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewExecuteToolRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// NewListApprovalsRequest constructs an http.Request for the ListApprovals method
+func NewListApprovalsRequest(server string, params *ListApprovalsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/internal/v1/approvals")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.State != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "state", *params.State, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ThreadID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "threadId", *params.ThreadID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.RunID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "runId", *params.RunID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PageToken != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "pageToken", *params.PageToken, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.UserIDParam != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-OA-USER-ID", *params.UserIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: "int64"})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-USER-ID", headerParam0)
+		}
+
+		if params.GuestScopeParam != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "X-OA-GUEST-SCOPE", *params.GuestScopeParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-GUEST-SCOPE", headerParam1)
+		}
+
+		if params.TraceparentParam != nil {
+			var headerParam2 string
+
+			headerParam2, err = runtime.StyleParamWithOptions("simple", false, "traceparent", *params.TraceparentParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("traceparent", headerParam2)
+		}
+
+		if params.TracestateParam != nil {
+			var headerParam3 string
+
+			headerParam3, err = runtime.StyleParamWithOptions("simple", false, "tracestate", *params.TracestateParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("tracestate", headerParam3)
+		}
+
+		if params.RequestIDParam != nil {
+			var headerParam4 string
+
+			headerParam4, err = runtime.StyleParamWithOptions("simple", false, "x-request-id", *params.RequestIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("x-request-id", headerParam4)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGetApprovalRequest constructs an http.Request for the GetApproval method
+func NewGetApprovalRequest(server string, approvalIDParam ApprovalIDParam, params *GetApprovalParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "approvalId", approvalIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/internal/v1/approvals/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.UserIDParam != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-OA-USER-ID", *params.UserIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: "int64"})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-USER-ID", headerParam0)
+		}
+
+		if params.GuestScopeParam != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "X-OA-GUEST-SCOPE", *params.GuestScopeParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-GUEST-SCOPE", headerParam1)
+		}
+
+		if params.TraceparentParam != nil {
+			var headerParam2 string
+
+			headerParam2, err = runtime.StyleParamWithOptions("simple", false, "traceparent", *params.TraceparentParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("traceparent", headerParam2)
+		}
+
+		if params.TracestateParam != nil {
+			var headerParam3 string
+
+			headerParam3, err = runtime.StyleParamWithOptions("simple", false, "tracestate", *params.TracestateParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("tracestate", headerParam3)
+		}
+
+		if params.RequestIDParam != nil {
+			var headerParam4 string
+
+			headerParam4, err = runtime.StyleParamWithOptions("simple", false, "x-request-id", *params.RequestIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("x-request-id", headerParam4)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewDecideApprovalRequest calls the generic DecideApproval builder with application/json body
+func NewDecideApprovalRequest(server string, approvalIDParam ApprovalIDParam, params *DecideApprovalParams, body DecideApprovalJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewDecideApprovalRequestWithBody(server, approvalIDParam, params, "application/json", bodyReader)
+}
+
+// NewDecideApprovalRequestWithBody constructs an http.Request for the DecideApproval method, with any body, and a specified content type
+func NewDecideApprovalRequestWithBody(server string, approvalIDParam ApprovalIDParam, params *DecideApprovalParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "approvalId", approvalIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/internal/v1/approvals/%s/decision", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.UserIDParam != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-OA-USER-ID", *params.UserIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: "int64"})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-USER-ID", headerParam0)
+		}
+
+		if params.GuestScopeParam != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "X-OA-GUEST-SCOPE", *params.GuestScopeParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-GUEST-SCOPE", headerParam1)
+		}
+
+		if params.TraceparentParam != nil {
+			var headerParam2 string
+
+			headerParam2, err = runtime.StyleParamWithOptions("simple", false, "traceparent", *params.TraceparentParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("traceparent", headerParam2)
+		}
+
+		if params.TracestateParam != nil {
+			var headerParam3 string
+
+			headerParam3, err = runtime.StyleParamWithOptions("simple", false, "tracestate", *params.TracestateParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("tracestate", headerParam3)
+		}
+
+		if params.RequestIDParam != nil {
+			var headerParam4 string
+
+			headerParam4, err = runtime.StyleParamWithOptions("simple", false, "x-request-id", *params.RequestIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("x-request-id", headerParam4)
+		}
+
+	}
+
+	return req, nil
 }
 
 // NewHealthRequest constructs an http.Request for the Health method
@@ -2322,6 +4213,810 @@ func NewProbeRunStreamRequest(server string, runIDParam RunIDParam, params *Prob
 	return req, nil
 }
 
+// NewListToolTasksRequest constructs an http.Request for the ListToolTasks method
+func NewListToolTasksRequest(server string, runIDParam RunIDParam, params *ListToolTasksParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "runId", runIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/internal/v1/runs/%s/tool-tasks", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PageToken != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "pageToken", *params.PageToken, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.UserIDParam != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-OA-USER-ID", *params.UserIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: "int64"})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-USER-ID", headerParam0)
+		}
+
+		if params.GuestScopeParam != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "X-OA-GUEST-SCOPE", *params.GuestScopeParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-GUEST-SCOPE", headerParam1)
+		}
+
+		if params.TraceparentParam != nil {
+			var headerParam2 string
+
+			headerParam2, err = runtime.StyleParamWithOptions("simple", false, "traceparent", *params.TraceparentParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("traceparent", headerParam2)
+		}
+
+		if params.TracestateParam != nil {
+			var headerParam3 string
+
+			headerParam3, err = runtime.StyleParamWithOptions("simple", false, "tracestate", *params.TracestateParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("tracestate", headerParam3)
+		}
+
+		if params.RequestIDParam != nil {
+			var headerParam4 string
+
+			headerParam4, err = runtime.StyleParamWithOptions("simple", false, "x-request-id", *params.RequestIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("x-request-id", headerParam4)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGetSkillReleaseRequest constructs an http.Request for the GetSkillRelease method
+func NewGetSkillReleaseRequest(server string, skillIDParam SkillIDParam, specVersionParam SpecVersionParam, params *GetSkillReleaseParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "skillId", skillIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "version", specVersionParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "integer", Format: "int32"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/internal/v1/skills/releases/%s/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.UserIDParam != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-OA-USER-ID", *params.UserIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: "int64"})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-USER-ID", headerParam0)
+		}
+
+		if params.GuestScopeParam != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "X-OA-GUEST-SCOPE", *params.GuestScopeParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-GUEST-SCOPE", headerParam1)
+		}
+
+		if params.TraceparentParam != nil {
+			var headerParam2 string
+
+			headerParam2, err = runtime.StyleParamWithOptions("simple", false, "traceparent", *params.TraceparentParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("traceparent", headerParam2)
+		}
+
+		if params.TracestateParam != nil {
+			var headerParam3 string
+
+			headerParam3, err = runtime.StyleParamWithOptions("simple", false, "tracestate", *params.TracestateParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("tracestate", headerParam3)
+		}
+
+		if params.RequestIDParam != nil {
+			var headerParam4 string
+
+			headerParam4, err = runtime.StyleParamWithOptions("simple", false, "x-request-id", *params.RequestIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("x-request-id", headerParam4)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewListSkillSpecsRequest constructs an http.Request for the ListSkillSpecs method
+func NewListSkillSpecsRequest(server string, params *ListSkillSpecsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/internal/v1/skills/skill-specs")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PageToken != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "pageToken", *params.PageToken, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.SkillID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "skillId", *params.SkillID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.UserIDParam != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-OA-USER-ID", *params.UserIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: "int64"})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-USER-ID", headerParam0)
+		}
+
+		if params.GuestScopeParam != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "X-OA-GUEST-SCOPE", *params.GuestScopeParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-GUEST-SCOPE", headerParam1)
+		}
+
+		if params.TraceparentParam != nil {
+			var headerParam2 string
+
+			headerParam2, err = runtime.StyleParamWithOptions("simple", false, "traceparent", *params.TraceparentParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("traceparent", headerParam2)
+		}
+
+		if params.TracestateParam != nil {
+			var headerParam3 string
+
+			headerParam3, err = runtime.StyleParamWithOptions("simple", false, "tracestate", *params.TracestateParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("tracestate", headerParam3)
+		}
+
+		if params.RequestIDParam != nil {
+			var headerParam4 string
+
+			headerParam4, err = runtime.StyleParamWithOptions("simple", false, "x-request-id", *params.RequestIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("x-request-id", headerParam4)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewPutSkillSpecRequest calls the generic PutSkillSpec builder with application/json body
+func NewPutSkillSpecRequest(server string, params *PutSkillSpecParams, body PutSkillSpecJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewPutSkillSpecRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewPutSkillSpecRequestWithBody constructs an http.Request for the PutSkillSpec method, with any body, and a specified content type
+func NewPutSkillSpecRequestWithBody(server string, params *PutSkillSpecParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/internal/v1/skills/skill-specs")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.UserIDParam != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-OA-USER-ID", *params.UserIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: "int64"})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-USER-ID", headerParam0)
+		}
+
+		if params.GuestScopeParam != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "X-OA-GUEST-SCOPE", *params.GuestScopeParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-GUEST-SCOPE", headerParam1)
+		}
+
+		if params.TraceparentParam != nil {
+			var headerParam2 string
+
+			headerParam2, err = runtime.StyleParamWithOptions("simple", false, "traceparent", *params.TraceparentParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("traceparent", headerParam2)
+		}
+
+		if params.TracestateParam != nil {
+			var headerParam3 string
+
+			headerParam3, err = runtime.StyleParamWithOptions("simple", false, "tracestate", *params.TracestateParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("tracestate", headerParam3)
+		}
+
+		if params.RequestIDParam != nil {
+			var headerParam4 string
+
+			headerParam4, err = runtime.StyleParamWithOptions("simple", false, "x-request-id", *params.RequestIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("x-request-id", headerParam4)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewPublishSkillRequest constructs an http.Request for the PublishSkill method
+func NewPublishSkillRequest(server string, skillIDParam SkillIDParam, specVersionParam SpecVersionParam, params *PublishSkillParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "skillId", skillIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "version", specVersionParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "integer", Format: "int32"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/internal/v1/skills/skill-specs/%s/%s/publish", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.UserIDParam != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-OA-USER-ID", *params.UserIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: "int64"})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-USER-ID", headerParam0)
+		}
+
+		if params.GuestScopeParam != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "X-OA-GUEST-SCOPE", *params.GuestScopeParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-GUEST-SCOPE", headerParam1)
+		}
+
+		if params.TraceparentParam != nil {
+			var headerParam2 string
+
+			headerParam2, err = runtime.StyleParamWithOptions("simple", false, "traceparent", *params.TraceparentParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("traceparent", headerParam2)
+		}
+
+		if params.TracestateParam != nil {
+			var headerParam3 string
+
+			headerParam3, err = runtime.StyleParamWithOptions("simple", false, "tracestate", *params.TracestateParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("tracestate", headerParam3)
+		}
+
+		if params.RequestIDParam != nil {
+			var headerParam4 string
+
+			headerParam4, err = runtime.StyleParamWithOptions("simple", false, "x-request-id", *params.RequestIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("x-request-id", headerParam4)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewListToolSpecsRequest constructs an http.Request for the ListToolSpecs method
+func NewListToolSpecsRequest(server string, params *ListToolSpecsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/internal/v1/skills/tool-specs")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PageToken != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "pageToken", *params.PageToken, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ToolID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "toolId", *params.ToolID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.UserIDParam != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-OA-USER-ID", *params.UserIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: "int64"})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-USER-ID", headerParam0)
+		}
+
+		if params.GuestScopeParam != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "X-OA-GUEST-SCOPE", *params.GuestScopeParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-GUEST-SCOPE", headerParam1)
+		}
+
+		if params.TraceparentParam != nil {
+			var headerParam2 string
+
+			headerParam2, err = runtime.StyleParamWithOptions("simple", false, "traceparent", *params.TraceparentParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("traceparent", headerParam2)
+		}
+
+		if params.TracestateParam != nil {
+			var headerParam3 string
+
+			headerParam3, err = runtime.StyleParamWithOptions("simple", false, "tracestate", *params.TracestateParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("tracestate", headerParam3)
+		}
+
+		if params.RequestIDParam != nil {
+			var headerParam4 string
+
+			headerParam4, err = runtime.StyleParamWithOptions("simple", false, "x-request-id", *params.RequestIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("x-request-id", headerParam4)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewPutToolSpecRequest calls the generic PutToolSpec builder with application/json body
+func NewPutToolSpecRequest(server string, params *PutToolSpecParams, body PutToolSpecJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewPutToolSpecRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewPutToolSpecRequestWithBody constructs an http.Request for the PutToolSpec method, with any body, and a specified content type
+func NewPutToolSpecRequestWithBody(server string, params *PutToolSpecParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/internal/v1/skills/tool-specs")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.UserIDParam != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-OA-USER-ID", *params.UserIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: "int64"})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-USER-ID", headerParam0)
+		}
+
+		if params.GuestScopeParam != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "X-OA-GUEST-SCOPE", *params.GuestScopeParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-GUEST-SCOPE", headerParam1)
+		}
+
+		if params.TraceparentParam != nil {
+			var headerParam2 string
+
+			headerParam2, err = runtime.StyleParamWithOptions("simple", false, "traceparent", *params.TraceparentParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("traceparent", headerParam2)
+		}
+
+		if params.TracestateParam != nil {
+			var headerParam3 string
+
+			headerParam3, err = runtime.StyleParamWithOptions("simple", false, "tracestate", *params.TracestateParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("tracestate", headerParam3)
+		}
+
+		if params.RequestIDParam != nil {
+			var headerParam4 string
+
+			headerParam4, err = runtime.StyleParamWithOptions("simple", false, "x-request-id", *params.RequestIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("x-request-id", headerParam4)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewGetThreadStateRequest constructs an http.Request for the GetThreadState method
 func NewGetThreadStateRequest(server string, threadIDParam ThreadIDParam, params *GetThreadStateParams) (*http.Request, error) {
 	var err error
@@ -2454,6 +5149,498 @@ func NewGetThreadStateRequest(server string, threadIDParam ThreadIDParam, params
 	return req, nil
 }
 
+// NewGetToolTaskRequest constructs an http.Request for the GetToolTask method
+func NewGetToolTaskRequest(server string, toolCallIDParam ToolCallIDParam, params *GetToolTaskParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "toolCallId", toolCallIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/internal/v1/tool-tasks/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.RunID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "runId", *params.RunID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.UserIDParam != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-OA-USER-ID", *params.UserIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: "int64"})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-USER-ID", headerParam0)
+		}
+
+		if params.GuestScopeParam != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "X-OA-GUEST-SCOPE", *params.GuestScopeParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-GUEST-SCOPE", headerParam1)
+		}
+
+		if params.TraceparentParam != nil {
+			var headerParam2 string
+
+			headerParam2, err = runtime.StyleParamWithOptions("simple", false, "traceparent", *params.TraceparentParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("traceparent", headerParam2)
+		}
+
+		if params.TracestateParam != nil {
+			var headerParam3 string
+
+			headerParam3, err = runtime.StyleParamWithOptions("simple", false, "tracestate", *params.TracestateParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("tracestate", headerParam3)
+		}
+
+		if params.RequestIDParam != nil {
+			var headerParam4 string
+
+			headerParam4, err = runtime.StyleParamWithOptions("simple", false, "x-request-id", *params.RequestIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("x-request-id", headerParam4)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewCancelToolTaskRequest calls the generic CancelToolTask builder with application/json body
+func NewCancelToolTaskRequest(server string, toolCallIDParam ToolCallIDParam, params *CancelToolTaskParams, body CancelToolTaskJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCancelToolTaskRequestWithBody(server, toolCallIDParam, params, "application/json", bodyReader)
+}
+
+// NewCancelToolTaskRequestWithBody constructs an http.Request for the CancelToolTask method, with any body, and a specified content type
+func NewCancelToolTaskRequestWithBody(server string, toolCallIDParam ToolCallIDParam, params *CancelToolTaskParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "toolCallId", toolCallIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/internal/v1/tool-tasks/%s/cancel", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.RunID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "runId", *params.RunID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.UserIDParam != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-OA-USER-ID", *params.UserIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: "int64"})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-USER-ID", headerParam0)
+		}
+
+		if params.GuestScopeParam != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "X-OA-GUEST-SCOPE", *params.GuestScopeParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-GUEST-SCOPE", headerParam1)
+		}
+
+		if params.TraceparentParam != nil {
+			var headerParam2 string
+
+			headerParam2, err = runtime.StyleParamWithOptions("simple", false, "traceparent", *params.TraceparentParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("traceparent", headerParam2)
+		}
+
+		if params.TracestateParam != nil {
+			var headerParam3 string
+
+			headerParam3, err = runtime.StyleParamWithOptions("simple", false, "tracestate", *params.TracestateParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("tracestate", headerParam3)
+		}
+
+		if params.RequestIDParam != nil {
+			var headerParam4 string
+
+			headerParam4, err = runtime.StyleParamWithOptions("simple", false, "x-request-id", *params.RequestIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("x-request-id", headerParam4)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewListToolsRequest constructs an http.Request for the ListTools method
+func NewListToolsRequest(server string, params *ListToolsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/internal/v1/tools")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.RunID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "runId", *params.RunID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.UserIDParam != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-OA-USER-ID", *params.UserIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: "int64"})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-USER-ID", headerParam0)
+		}
+
+		if params.GuestScopeParam != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "X-OA-GUEST-SCOPE", *params.GuestScopeParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-GUEST-SCOPE", headerParam1)
+		}
+
+		if params.TraceparentParam != nil {
+			var headerParam2 string
+
+			headerParam2, err = runtime.StyleParamWithOptions("simple", false, "traceparent", *params.TraceparentParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("traceparent", headerParam2)
+		}
+
+		if params.TracestateParam != nil {
+			var headerParam3 string
+
+			headerParam3, err = runtime.StyleParamWithOptions("simple", false, "tracestate", *params.TracestateParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("tracestate", headerParam3)
+		}
+
+		if params.RequestIDParam != nil {
+			var headerParam4 string
+
+			headerParam4, err = runtime.StyleParamWithOptions("simple", false, "x-request-id", *params.RequestIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("x-request-id", headerParam4)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewExecuteToolRequest calls the generic ExecuteTool builder with application/json body
+func NewExecuteToolRequest(server string, params *ExecuteToolParams, body ExecuteToolJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewExecuteToolRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewExecuteToolRequestWithBody constructs an http.Request for the ExecuteTool method, with any body, and a specified content type
+func NewExecuteToolRequestWithBody(server string, params *ExecuteToolParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/internal/v1/tools/execute")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Wait != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "wait", *params.Wait, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.UserIDParam != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-OA-USER-ID", *params.UserIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: "int64"})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-USER-ID", headerParam0)
+		}
+
+		if params.GuestScopeParam != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "X-OA-GUEST-SCOPE", *params.GuestScopeParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-GUEST-SCOPE", headerParam1)
+		}
+
+		if params.TraceparentParam != nil {
+			var headerParam2 string
+
+			headerParam2, err = runtime.StyleParamWithOptions("simple", false, "traceparent", *params.TraceparentParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("traceparent", headerParam2)
+		}
+
+		if params.TracestateParam != nil {
+			var headerParam3 string
+
+			headerParam3, err = runtime.StyleParamWithOptions("simple", false, "tracestate", *params.TracestateParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("tracestate", headerParam3)
+		}
+
+		if params.RequestIDParam != nil {
+			var headerParam4 string
+
+			headerParam4, err = runtime.StyleParamWithOptions("simple", false, "x-request-id", *params.RequestIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("x-request-id", headerParam4)
+		}
+
+	}
+
+	return req, nil
+}
+
 func (c *Client) applyEditors(ctx context.Context, req *http.Request, additionalEditors []RequestEditorFn) error {
 	for _, r := range c.RequestEditors {
 		if err := r(ctx, req); err != nil {
@@ -2497,6 +5684,42 @@ func WithBaseURL(baseURL string) ClientOption {
 
 // ClientWithResponsesInterface is the interface specification for the client with responses above.
 type ClientWithResponsesInterface interface {
+
+	// ListApprovalsWithResponse List what waits for a decision
+	//
+	// The inbox of the user or guest scope that the principal headers name, newest first. A token of scope `operator` without principal headers sees the approvals of everybody, those that only an operator may decide among them.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /internal/v1/approvals (the `ListApprovals` operationId).
+	ListApprovalsWithResponse(ctx context.Context, params *ListApprovalsParams, reqEditors ...RequestEditorFn) (*ListApprovalsReply, error)
+
+	// GetApprovalWithResponse Get an approval
+	//
+	// What is asked of whom, until when, and what was decided.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /internal/v1/approvals/{approvalId} (the `GetApproval` operationId).
+	GetApprovalWithResponse(ctx context.Context, approvalIDParam ApprovalIDParam, params *GetApprovalParams, reqEditors ...RequestEditorFn) (*GetApprovalReply, error)
+
+	// DecideApprovalWithBodyWithResponse Decide an approval
+	//
+	// One decision, made by who may make it, before it expires. argsHash and policyHash are those that the decider was shown: when the approval binds others, the answer is 409 `approval_changed`. The same decision again answers 200 with the first; another decision, or one after the expiry, is 409 `approval_closed` and the details have the approval as it stands. A time-out is not a rejection: its state is `expired`.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /internal/v1/approvals/{approvalId}/decision (the `DecideApproval` operationId).
+	DecideApprovalWithBodyWithResponse(ctx context.Context, approvalIDParam ApprovalIDParam, params *DecideApprovalParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DecideApprovalReply, error)
+
+	// DecideApprovalWithResponse Decide an approval
+	//
+	// One decision, made by who may make it, before it expires. argsHash and policyHash are those that the decider was shown: when the approval binds others, the answer is 409 `approval_changed`. The same decision again answers 200 with the first; another decision, or one after the expiry, is 409 `approval_closed` and the details have the approval as it stands. A time-out is not a rejection: its state is `expired`.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /internal/v1/approvals/{approvalId}/decision (the `DecideApproval` operationId).
+	DecideApprovalWithResponse(ctx context.Context, approvalIDParam ApprovalIDParam, params *DecideApprovalParams, body DecideApprovalJSONRequestBody, reqEditors ...RequestEditorFn) (*DecideApprovalReply, error)
 
 	// HealthWithResponse Tell whether the service can do its work
 	//
@@ -2610,6 +5833,87 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with HEAD /internal/v1/runs/{runId}/stream (the `ProbeRunStream` operationId).
 	ProbeRunStreamWithResponse(ctx context.Context, runIDParam RunIDParam, params *ProbeRunStreamParams, reqEditors ...RequestEditorFn) (*ProbeRunStreamReply, error)
 
+	// ListToolTasksWithResponse List the tool tasks of a run
+	//
+	// Newest first.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /internal/v1/runs/{runId}/tool-tasks (the `ListToolTasks` operationId).
+	ListToolTasksWithResponse(ctx context.Context, runIDParam RunIDParam, params *ListToolTasksParams, reqEditors ...RequestEditorFn) (*ListToolTasksReply, error)
+
+	// GetSkillReleaseWithResponse Get a release of a skill
+	//
+	// The bundle and its digest.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /internal/v1/skills/releases/{skillId}/{version} (the `GetSkillRelease` operationId).
+	GetSkillReleaseWithResponse(ctx context.Context, skillIDParam SkillIDParam, specVersionParam SpecVersionParam, params *GetSkillReleaseParams, reqEditors ...RequestEditorFn) (*GetSkillReleaseReply, error)
+
+	// ListSkillSpecsWithResponse List skill specs
+	//
+	// Those that are stored and those that are built in, by id and version.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /internal/v1/skills/skill-specs (the `ListSkillSpecs` operationId).
+	ListSkillSpecsWithResponse(ctx context.Context, params *ListSkillSpecsParams, reqEditors ...RequestEditorFn) (*ListSkillSpecsReply, error)
+
+	// PutSkillSpecWithBodyWithResponse Store a version of a skill spec
+	//
+	// The rules of putToolSpec.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /internal/v1/skills/skill-specs (the `PutSkillSpec` operationId).
+	PutSkillSpecWithBodyWithResponse(ctx context.Context, params *PutSkillSpecParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutSkillSpecReply, error)
+
+	// PutSkillSpecWithResponse Store a version of a skill spec
+	//
+	// The rules of putToolSpec.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /internal/v1/skills/skill-specs (the `PutSkillSpec` operationId).
+	PutSkillSpecWithResponse(ctx context.Context, params *PutSkillSpecParams, body PutSkillSpecJSONRequestBody, reqEditors ...RequestEditorFn) (*PutSkillSpecReply, error)
+
+	// PublishSkillWithResponse Publish a skill as an immutable release
+	//
+	// Resolves the skill's tools, bundles it and stores the bundle under its digest. Publishing again answers the release that is there.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /internal/v1/skills/skill-specs/{skillId}/{version}/publish (the `PublishSkill` operationId).
+	PublishSkillWithResponse(ctx context.Context, skillIDParam SkillIDParam, specVersionParam SpecVersionParam, params *PublishSkillParams, reqEditors ...RequestEditorFn) (*PublishSkillReply, error)
+
+	// ListToolSpecsWithResponse List tool specs
+	//
+	// Those that are stored and those that are built in, by id and version.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /internal/v1/skills/tool-specs (the `ListToolSpecs` operationId).
+	ListToolSpecsWithResponse(ctx context.Context, params *ListToolSpecsParams, reqEditors ...RequestEditorFn) (*ListToolSpecsReply, error)
+
+	// PutToolSpecWithBodyWithResponse Store a version of a tool spec
+	//
+	// A version belongs to who stored it first: somebody else's, or a built-in one, is 403 `forbidden`. A draft or validated version may be replaced by its owner; a published one may not (409 `spec_conflict`): store the next version.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /internal/v1/skills/tool-specs (the `PutToolSpec` operationId).
+	PutToolSpecWithBodyWithResponse(ctx context.Context, params *PutToolSpecParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutToolSpecReply, error)
+
+	// PutToolSpecWithResponse Store a version of a tool spec
+	//
+	// A version belongs to who stored it first: somebody else's, or a built-in one, is 403 `forbidden`. A draft or validated version may be replaced by its owner; a published one may not (409 `spec_conflict`): store the next version.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /internal/v1/skills/tool-specs (the `PutToolSpec` operationId).
+	PutToolSpecWithResponse(ctx context.Context, params *PutToolSpecParams, body PutToolSpecJSONRequestBody, reqEditors ...RequestEditorFn) (*PutToolSpecReply, error)
+
 	// GetThreadStateWithResponse Get a thread's messages and runs
 	//
 	// The conversation as its runs' logs have it: the newest runs of the thread that belong to the caller, oldest first, with the user's and the assistant's messages.
@@ -2618,6 +5922,571 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /internal/v1/threads/{threadId}/state (the `GetThreadState` operationId).
 	GetThreadStateWithResponse(ctx context.Context, threadIDParam ThreadIDParam, params *GetThreadStateParams, reqEditors ...RequestEditorFn) (*GetThreadStateReply, error)
+
+	// GetToolTaskWithResponse Get a tool task
+	//
+	// What was asked, how far it has come, and its receipt. A task of another owner's run answers like one that does not exist.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /internal/v1/tool-tasks/{toolCallId} (the `GetToolTask` operationId).
+	GetToolTaskWithResponse(ctx context.Context, toolCallIDParam ToolCallIDParam, params *GetToolTaskParams, reqEditors ...RequestEditorFn) (*GetToolTaskReply, error)
+
+	// CancelToolTaskWithBodyWithResponse Ask a tool task to stop
+	//
+	// Notes the request in the run's log; the executor tells the tool and ends the task `canceled`. A result that comes later is recorded as late and changes nothing. Answers 202 the first time, 200 when it was asked before or the task has ended.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /internal/v1/tool-tasks/{toolCallId}/cancel (the `CancelToolTask` operationId).
+	CancelToolTaskWithBodyWithResponse(ctx context.Context, toolCallIDParam ToolCallIDParam, params *CancelToolTaskParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CancelToolTaskReply, error)
+
+	// CancelToolTaskWithResponse Ask a tool task to stop
+	//
+	// Notes the request in the run's log; the executor tells the tool and ends the task `canceled`. A result that comes later is recorded as late and changes nothing. Answers 202 the first time, 200 when it was asked before or the task has ended.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /internal/v1/tool-tasks/{toolCallId}/cancel (the `CancelToolTask` operationId).
+	CancelToolTaskWithResponse(ctx context.Context, toolCallIDParam ToolCallIDParam, params *CancelToolTaskParams, body CancelToolTaskJSONRequestBody, reqEditors ...RequestEditorFn) (*CancelToolTaskReply, error)
+
+	// ListToolsWithResponse List the tools that a run could call
+	//
+	// Every tool of this process: its own, and those of the MCP servers that it is configured with. With runId the list has the run's client tools too and says of each tool what the run's policy decides.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /internal/v1/tools (the `ListTools` operationId).
+	ListToolsWithResponse(ctx context.Context, params *ListToolsParams, reqEditors ...RequestEditorFn) (*ListToolsReply, error)
+
+	// ExecuteToolWithBodyWithResponse Have a run call a tool
+	//
+	// Puts a tool call into the run's log; an executor carries it out beside whatever the run does, under the run's own policy and budget: nothing in the body can widen them. toolCallId is the key: the same call again answers 200 with the task as it stands, with other input it is 409 `tool_call_conflict`. The input must satisfy the tool's schema, or the answer is 400 `tool_input_invalid` and nothing has happened. What the run's policy refuses is 403 `policy_denied` with the reason code. With `wait` the answer comes when the task has ended, or after so many milliseconds as it is then.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /internal/v1/tools/execute (the `ExecuteTool` operationId).
+	ExecuteToolWithBodyWithResponse(ctx context.Context, params *ExecuteToolParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ExecuteToolReply, error)
+
+	// ExecuteToolWithResponse Have a run call a tool
+	//
+	// Puts a tool call into the run's log; an executor carries it out beside whatever the run does, under the run's own policy and budget: nothing in the body can widen them. toolCallId is the key: the same call again answers 200 with the task as it stands, with other input it is 409 `tool_call_conflict`. The input must satisfy the tool's schema, or the answer is 400 `tool_input_invalid` and nothing has happened. What the run's policy refuses is 403 `policy_denied` with the reason code. With `wait` the answer comes when the task has ended, or after so many milliseconds as it is then.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /internal/v1/tools/execute (the `ExecuteTool` operationId).
+	ExecuteToolWithResponse(ctx context.Context, params *ExecuteToolParams, body ExecuteToolJSONRequestBody, reqEditors ...RequestEditorFn) (*ExecuteToolReply, error)
+}
+
+// ListApprovalsReply200Headers the declared response headers of an HTTP 200 response for ListApprovals
+type ListApprovalsReply200Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListApprovalsReply400Headers the declared response headers of an HTTP 400 response for ListApprovals
+type ListApprovalsReply400Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListApprovalsReply401Headers the declared response headers of an HTTP 401 response for ListApprovals
+type ListApprovalsReply401Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListApprovalsReply403Headers the declared response headers of an HTTP 403 response for ListApprovals
+type ListApprovalsReply403Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListApprovalsReply413Headers the declared response headers of an HTTP 413 response for ListApprovals
+type ListApprovalsReply413Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListApprovalsReply500Headers the declared response headers of an HTTP 500 response for ListApprovals
+type ListApprovalsReply500Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListApprovalsReply503Headers the declared response headers of an HTTP 503 response for ListApprovals
+type ListApprovalsReply503Headers struct {
+	RetryAfter  *int32
+	Traceparent *string
+	XRequestID  *string
+}
+
+type ListApprovalsReply struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ApprovalList
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *BadRequestResponse
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *UnauthorizedResponse
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *ForbiddenResponse
+	// JSON413 the response for an HTTP 413 `application/json` response
+	JSON413 *PayloadTooLargeResponse
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *InternalResponse
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *UnavailableResponse
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListApprovalsReply200Headers
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *ListApprovalsReply400Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *ListApprovalsReply401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *ListApprovalsReply403Headers
+	// Headers413 the parsed response headers for an HTTP 413 response
+	Headers413 *ListApprovalsReply413Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *ListApprovalsReply500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *ListApprovalsReply503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListApprovalsReply) GetJSON200() *ApprovalList {
+	return r.JSON200
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r ListApprovalsReply) GetJSON400() *BadRequestResponse {
+	return r.JSON400
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r ListApprovalsReply) GetJSON401() *UnauthorizedResponse {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r ListApprovalsReply) GetJSON403() *ForbiddenResponse {
+	return r.JSON403
+}
+
+// GetJSON413 returns the response for an HTTP 413 `application/json` response
+func (r ListApprovalsReply) GetJSON413() *PayloadTooLargeResponse {
+	return r.JSON413
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r ListApprovalsReply) GetJSON500() *InternalResponse {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r ListApprovalsReply) GetJSON503() *UnavailableResponse {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ListApprovalsReply) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListApprovalsReply) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListApprovalsReply) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListApprovalsReply) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetApprovalReply200Headers the declared response headers of an HTTP 200 response for GetApproval
+type GetApprovalReply200Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// GetApprovalReply400Headers the declared response headers of an HTTP 400 response for GetApproval
+type GetApprovalReply400Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// GetApprovalReply401Headers the declared response headers of an HTTP 401 response for GetApproval
+type GetApprovalReply401Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// GetApprovalReply403Headers the declared response headers of an HTTP 403 response for GetApproval
+type GetApprovalReply403Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// GetApprovalReply404Headers the declared response headers of an HTTP 404 response for GetApproval
+type GetApprovalReply404Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// GetApprovalReply413Headers the declared response headers of an HTTP 413 response for GetApproval
+type GetApprovalReply413Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// GetApprovalReply500Headers the declared response headers of an HTTP 500 response for GetApproval
+type GetApprovalReply500Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// GetApprovalReply503Headers the declared response headers of an HTTP 503 response for GetApproval
+type GetApprovalReply503Headers struct {
+	RetryAfter  *int32
+	Traceparent *string
+	XRequestID  *string
+}
+
+type GetApprovalReply struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Approval
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *BadRequestResponse
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *UnauthorizedResponse
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *ForbiddenResponse
+	// JSON404 the response for an HTTP 404 `application/json` response
+	JSON404 *NotFoundResponse
+	// JSON413 the response for an HTTP 413 `application/json` response
+	JSON413 *PayloadTooLargeResponse
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *InternalResponse
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *UnavailableResponse
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetApprovalReply200Headers
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *GetApprovalReply400Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *GetApprovalReply401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *GetApprovalReply403Headers
+	// Headers404 the parsed response headers for an HTTP 404 response
+	Headers404 *GetApprovalReply404Headers
+	// Headers413 the parsed response headers for an HTTP 413 response
+	Headers413 *GetApprovalReply413Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *GetApprovalReply500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *GetApprovalReply503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetApprovalReply) GetJSON200() *Approval {
+	return r.JSON200
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r GetApprovalReply) GetJSON400() *BadRequestResponse {
+	return r.JSON400
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r GetApprovalReply) GetJSON401() *UnauthorizedResponse {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r GetApprovalReply) GetJSON403() *ForbiddenResponse {
+	return r.JSON403
+}
+
+// GetJSON404 returns the response for an HTTP 404 `application/json` response
+func (r GetApprovalReply) GetJSON404() *NotFoundResponse {
+	return r.JSON404
+}
+
+// GetJSON413 returns the response for an HTTP 413 `application/json` response
+func (r GetApprovalReply) GetJSON413() *PayloadTooLargeResponse {
+	return r.JSON413
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r GetApprovalReply) GetJSON500() *InternalResponse {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r GetApprovalReply) GetJSON503() *UnavailableResponse {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r GetApprovalReply) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetApprovalReply) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetApprovalReply) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetApprovalReply) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// DecideApprovalReply200Headers the declared response headers of an HTTP 200 response for DecideApproval
+type DecideApprovalReply200Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// DecideApprovalReply400Headers the declared response headers of an HTTP 400 response for DecideApproval
+type DecideApprovalReply400Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// DecideApprovalReply401Headers the declared response headers of an HTTP 401 response for DecideApproval
+type DecideApprovalReply401Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// DecideApprovalReply403Headers the declared response headers of an HTTP 403 response for DecideApproval
+type DecideApprovalReply403Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// DecideApprovalReply404Headers the declared response headers of an HTTP 404 response for DecideApproval
+type DecideApprovalReply404Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// DecideApprovalReply408Headers the declared response headers of an HTTP 408 response for DecideApproval
+type DecideApprovalReply408Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// DecideApprovalReply409Headers the declared response headers of an HTTP 409 response for DecideApproval
+type DecideApprovalReply409Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// DecideApprovalReply413Headers the declared response headers of an HTTP 413 response for DecideApproval
+type DecideApprovalReply413Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// DecideApprovalReply415Headers the declared response headers of an HTTP 415 response for DecideApproval
+type DecideApprovalReply415Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// DecideApprovalReply429Headers the declared response headers of an HTTP 429 response for DecideApproval
+type DecideApprovalReply429Headers struct {
+	RetryAfter  *int32
+	Traceparent *string
+	XRequestID  *string
+}
+
+// DecideApprovalReply500Headers the declared response headers of an HTTP 500 response for DecideApproval
+type DecideApprovalReply500Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// DecideApprovalReply503Headers the declared response headers of an HTTP 503 response for DecideApproval
+type DecideApprovalReply503Headers struct {
+	RetryAfter  *int32
+	Traceparent *string
+	XRequestID  *string
+}
+
+type DecideApprovalReply struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Approval
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *BadRequestResponse
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *UnauthorizedResponse
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *ForbiddenResponse
+	// JSON404 the response for an HTTP 404 `application/json` response
+	JSON404 *NotFoundResponse
+	// JSON408 the response for an HTTP 408 `application/json` response
+	JSON408 *RequestTimeoutResponse
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *ConflictResponse
+	// JSON413 the response for an HTTP 413 `application/json` response
+	JSON413 *PayloadTooLargeResponse
+	// JSON415 the response for an HTTP 415 `application/json` response
+	JSON415 *UnsupportedMediaTypeResponse
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *TooManyRequestsResponse
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *InternalResponse
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *UnavailableResponse
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *DecideApprovalReply200Headers
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *DecideApprovalReply400Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *DecideApprovalReply401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *DecideApprovalReply403Headers
+	// Headers404 the parsed response headers for an HTTP 404 response
+	Headers404 *DecideApprovalReply404Headers
+	// Headers408 the parsed response headers for an HTTP 408 response
+	Headers408 *DecideApprovalReply408Headers
+	// Headers409 the parsed response headers for an HTTP 409 response
+	Headers409 *DecideApprovalReply409Headers
+	// Headers413 the parsed response headers for an HTTP 413 response
+	Headers413 *DecideApprovalReply413Headers
+	// Headers415 the parsed response headers for an HTTP 415 response
+	Headers415 *DecideApprovalReply415Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *DecideApprovalReply429Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *DecideApprovalReply500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *DecideApprovalReply503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r DecideApprovalReply) GetJSON200() *Approval {
+	return r.JSON200
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r DecideApprovalReply) GetJSON400() *BadRequestResponse {
+	return r.JSON400
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r DecideApprovalReply) GetJSON401() *UnauthorizedResponse {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r DecideApprovalReply) GetJSON403() *ForbiddenResponse {
+	return r.JSON403
+}
+
+// GetJSON404 returns the response for an HTTP 404 `application/json` response
+func (r DecideApprovalReply) GetJSON404() *NotFoundResponse {
+	return r.JSON404
+}
+
+// GetJSON408 returns the response for an HTTP 408 `application/json` response
+func (r DecideApprovalReply) GetJSON408() *RequestTimeoutResponse {
+	return r.JSON408
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r DecideApprovalReply) GetJSON409() *ConflictResponse {
+	return r.JSON409
+}
+
+// GetJSON413 returns the response for an HTTP 413 `application/json` response
+func (r DecideApprovalReply) GetJSON413() *PayloadTooLargeResponse {
+	return r.JSON413
+}
+
+// GetJSON415 returns the response for an HTTP 415 `application/json` response
+func (r DecideApprovalReply) GetJSON415() *UnsupportedMediaTypeResponse {
+	return r.JSON415
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r DecideApprovalReply) GetJSON429() *TooManyRequestsResponse {
+	return r.JSON429
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r DecideApprovalReply) GetJSON500() *InternalResponse {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r DecideApprovalReply) GetJSON503() *UnavailableResponse {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r DecideApprovalReply) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DecideApprovalReply) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DecideApprovalReply) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DecideApprovalReply) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
 }
 
 // HealthReply200Headers the declared response headers of an HTTP 200 response for Health
@@ -4184,6 +8053,1229 @@ func (r ProbeRunStreamReply) ContentType() string {
 	return ""
 }
 
+// ListToolTasksReply200Headers the declared response headers of an HTTP 200 response for ListToolTasks
+type ListToolTasksReply200Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListToolTasksReply400Headers the declared response headers of an HTTP 400 response for ListToolTasks
+type ListToolTasksReply400Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListToolTasksReply401Headers the declared response headers of an HTTP 401 response for ListToolTasks
+type ListToolTasksReply401Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListToolTasksReply403Headers the declared response headers of an HTTP 403 response for ListToolTasks
+type ListToolTasksReply403Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListToolTasksReply404Headers the declared response headers of an HTTP 404 response for ListToolTasks
+type ListToolTasksReply404Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListToolTasksReply413Headers the declared response headers of an HTTP 413 response for ListToolTasks
+type ListToolTasksReply413Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListToolTasksReply500Headers the declared response headers of an HTTP 500 response for ListToolTasks
+type ListToolTasksReply500Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListToolTasksReply503Headers the declared response headers of an HTTP 503 response for ListToolTasks
+type ListToolTasksReply503Headers struct {
+	RetryAfter  *int32
+	Traceparent *string
+	XRequestID  *string
+}
+
+type ListToolTasksReply struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ToolTaskList
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *BadRequestResponse
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *UnauthorizedResponse
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *ForbiddenResponse
+	// JSON404 the response for an HTTP 404 `application/json` response
+	JSON404 *NotFoundResponse
+	// JSON413 the response for an HTTP 413 `application/json` response
+	JSON413 *PayloadTooLargeResponse
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *InternalResponse
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *UnavailableResponse
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListToolTasksReply200Headers
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *ListToolTasksReply400Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *ListToolTasksReply401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *ListToolTasksReply403Headers
+	// Headers404 the parsed response headers for an HTTP 404 response
+	Headers404 *ListToolTasksReply404Headers
+	// Headers413 the parsed response headers for an HTTP 413 response
+	Headers413 *ListToolTasksReply413Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *ListToolTasksReply500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *ListToolTasksReply503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListToolTasksReply) GetJSON200() *ToolTaskList {
+	return r.JSON200
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r ListToolTasksReply) GetJSON400() *BadRequestResponse {
+	return r.JSON400
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r ListToolTasksReply) GetJSON401() *UnauthorizedResponse {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r ListToolTasksReply) GetJSON403() *ForbiddenResponse {
+	return r.JSON403
+}
+
+// GetJSON404 returns the response for an HTTP 404 `application/json` response
+func (r ListToolTasksReply) GetJSON404() *NotFoundResponse {
+	return r.JSON404
+}
+
+// GetJSON413 returns the response for an HTTP 413 `application/json` response
+func (r ListToolTasksReply) GetJSON413() *PayloadTooLargeResponse {
+	return r.JSON413
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r ListToolTasksReply) GetJSON500() *InternalResponse {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r ListToolTasksReply) GetJSON503() *UnavailableResponse {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ListToolTasksReply) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListToolTasksReply) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListToolTasksReply) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListToolTasksReply) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetSkillReleaseReply200Headers the declared response headers of an HTTP 200 response for GetSkillRelease
+type GetSkillReleaseReply200Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// GetSkillReleaseReply400Headers the declared response headers of an HTTP 400 response for GetSkillRelease
+type GetSkillReleaseReply400Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// GetSkillReleaseReply401Headers the declared response headers of an HTTP 401 response for GetSkillRelease
+type GetSkillReleaseReply401Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// GetSkillReleaseReply403Headers the declared response headers of an HTTP 403 response for GetSkillRelease
+type GetSkillReleaseReply403Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// GetSkillReleaseReply404Headers the declared response headers of an HTTP 404 response for GetSkillRelease
+type GetSkillReleaseReply404Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// GetSkillReleaseReply413Headers the declared response headers of an HTTP 413 response for GetSkillRelease
+type GetSkillReleaseReply413Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// GetSkillReleaseReply500Headers the declared response headers of an HTTP 500 response for GetSkillRelease
+type GetSkillReleaseReply500Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// GetSkillReleaseReply503Headers the declared response headers of an HTTP 503 response for GetSkillRelease
+type GetSkillReleaseReply503Headers struct {
+	RetryAfter  *int32
+	Traceparent *string
+	XRequestID  *string
+}
+
+type GetSkillReleaseReply struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SkillRelease
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *BadRequestResponse
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *UnauthorizedResponse
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *ForbiddenResponse
+	// JSON404 the response for an HTTP 404 `application/json` response
+	JSON404 *NotFoundResponse
+	// JSON413 the response for an HTTP 413 `application/json` response
+	JSON413 *PayloadTooLargeResponse
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *InternalResponse
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *UnavailableResponse
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetSkillReleaseReply200Headers
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *GetSkillReleaseReply400Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *GetSkillReleaseReply401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *GetSkillReleaseReply403Headers
+	// Headers404 the parsed response headers for an HTTP 404 response
+	Headers404 *GetSkillReleaseReply404Headers
+	// Headers413 the parsed response headers for an HTTP 413 response
+	Headers413 *GetSkillReleaseReply413Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *GetSkillReleaseReply500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *GetSkillReleaseReply503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetSkillReleaseReply) GetJSON200() *SkillRelease {
+	return r.JSON200
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r GetSkillReleaseReply) GetJSON400() *BadRequestResponse {
+	return r.JSON400
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r GetSkillReleaseReply) GetJSON401() *UnauthorizedResponse {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r GetSkillReleaseReply) GetJSON403() *ForbiddenResponse {
+	return r.JSON403
+}
+
+// GetJSON404 returns the response for an HTTP 404 `application/json` response
+func (r GetSkillReleaseReply) GetJSON404() *NotFoundResponse {
+	return r.JSON404
+}
+
+// GetJSON413 returns the response for an HTTP 413 `application/json` response
+func (r GetSkillReleaseReply) GetJSON413() *PayloadTooLargeResponse {
+	return r.JSON413
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r GetSkillReleaseReply) GetJSON500() *InternalResponse {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r GetSkillReleaseReply) GetJSON503() *UnavailableResponse {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r GetSkillReleaseReply) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetSkillReleaseReply) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetSkillReleaseReply) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetSkillReleaseReply) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListSkillSpecsReply200Headers the declared response headers of an HTTP 200 response for ListSkillSpecs
+type ListSkillSpecsReply200Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListSkillSpecsReply400Headers the declared response headers of an HTTP 400 response for ListSkillSpecs
+type ListSkillSpecsReply400Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListSkillSpecsReply401Headers the declared response headers of an HTTP 401 response for ListSkillSpecs
+type ListSkillSpecsReply401Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListSkillSpecsReply403Headers the declared response headers of an HTTP 403 response for ListSkillSpecs
+type ListSkillSpecsReply403Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListSkillSpecsReply413Headers the declared response headers of an HTTP 413 response for ListSkillSpecs
+type ListSkillSpecsReply413Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListSkillSpecsReply500Headers the declared response headers of an HTTP 500 response for ListSkillSpecs
+type ListSkillSpecsReply500Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListSkillSpecsReply503Headers the declared response headers of an HTTP 503 response for ListSkillSpecs
+type ListSkillSpecsReply503Headers struct {
+	RetryAfter  *int32
+	Traceparent *string
+	XRequestID  *string
+}
+
+type ListSkillSpecsReply struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SkillSpecList
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *BadRequestResponse
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *UnauthorizedResponse
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *ForbiddenResponse
+	// JSON413 the response for an HTTP 413 `application/json` response
+	JSON413 *PayloadTooLargeResponse
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *InternalResponse
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *UnavailableResponse
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListSkillSpecsReply200Headers
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *ListSkillSpecsReply400Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *ListSkillSpecsReply401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *ListSkillSpecsReply403Headers
+	// Headers413 the parsed response headers for an HTTP 413 response
+	Headers413 *ListSkillSpecsReply413Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *ListSkillSpecsReply500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *ListSkillSpecsReply503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListSkillSpecsReply) GetJSON200() *SkillSpecList {
+	return r.JSON200
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r ListSkillSpecsReply) GetJSON400() *BadRequestResponse {
+	return r.JSON400
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r ListSkillSpecsReply) GetJSON401() *UnauthorizedResponse {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r ListSkillSpecsReply) GetJSON403() *ForbiddenResponse {
+	return r.JSON403
+}
+
+// GetJSON413 returns the response for an HTTP 413 `application/json` response
+func (r ListSkillSpecsReply) GetJSON413() *PayloadTooLargeResponse {
+	return r.JSON413
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r ListSkillSpecsReply) GetJSON500() *InternalResponse {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r ListSkillSpecsReply) GetJSON503() *UnavailableResponse {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ListSkillSpecsReply) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListSkillSpecsReply) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListSkillSpecsReply) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListSkillSpecsReply) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// PutSkillSpecReply200Headers the declared response headers of an HTTP 200 response for PutSkillSpec
+type PutSkillSpecReply200Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// PutSkillSpecReply400Headers the declared response headers of an HTTP 400 response for PutSkillSpec
+type PutSkillSpecReply400Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// PutSkillSpecReply401Headers the declared response headers of an HTTP 401 response for PutSkillSpec
+type PutSkillSpecReply401Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// PutSkillSpecReply403Headers the declared response headers of an HTTP 403 response for PutSkillSpec
+type PutSkillSpecReply403Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// PutSkillSpecReply404Headers the declared response headers of an HTTP 404 response for PutSkillSpec
+type PutSkillSpecReply404Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// PutSkillSpecReply408Headers the declared response headers of an HTTP 408 response for PutSkillSpec
+type PutSkillSpecReply408Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// PutSkillSpecReply409Headers the declared response headers of an HTTP 409 response for PutSkillSpec
+type PutSkillSpecReply409Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// PutSkillSpecReply413Headers the declared response headers of an HTTP 413 response for PutSkillSpec
+type PutSkillSpecReply413Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// PutSkillSpecReply415Headers the declared response headers of an HTTP 415 response for PutSkillSpec
+type PutSkillSpecReply415Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// PutSkillSpecReply429Headers the declared response headers of an HTTP 429 response for PutSkillSpec
+type PutSkillSpecReply429Headers struct {
+	RetryAfter  *int32
+	Traceparent *string
+	XRequestID  *string
+}
+
+// PutSkillSpecReply500Headers the declared response headers of an HTTP 500 response for PutSkillSpec
+type PutSkillSpecReply500Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// PutSkillSpecReply503Headers the declared response headers of an HTTP 503 response for PutSkillSpec
+type PutSkillSpecReply503Headers struct {
+	RetryAfter  *int32
+	Traceparent *string
+	XRequestID  *string
+}
+
+type PutSkillSpecReply struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *StoredSkillSpec
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *BadRequestResponse
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *UnauthorizedResponse
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *ForbiddenResponse
+	// JSON404 the response for an HTTP 404 `application/json` response
+	JSON404 *NotFoundResponse
+	// JSON408 the response for an HTTP 408 `application/json` response
+	JSON408 *RequestTimeoutResponse
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *ConflictResponse
+	// JSON413 the response for an HTTP 413 `application/json` response
+	JSON413 *PayloadTooLargeResponse
+	// JSON415 the response for an HTTP 415 `application/json` response
+	JSON415 *UnsupportedMediaTypeResponse
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *TooManyRequestsResponse
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *InternalResponse
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *UnavailableResponse
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *PutSkillSpecReply200Headers
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *PutSkillSpecReply400Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *PutSkillSpecReply401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *PutSkillSpecReply403Headers
+	// Headers404 the parsed response headers for an HTTP 404 response
+	Headers404 *PutSkillSpecReply404Headers
+	// Headers408 the parsed response headers for an HTTP 408 response
+	Headers408 *PutSkillSpecReply408Headers
+	// Headers409 the parsed response headers for an HTTP 409 response
+	Headers409 *PutSkillSpecReply409Headers
+	// Headers413 the parsed response headers for an HTTP 413 response
+	Headers413 *PutSkillSpecReply413Headers
+	// Headers415 the parsed response headers for an HTTP 415 response
+	Headers415 *PutSkillSpecReply415Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *PutSkillSpecReply429Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *PutSkillSpecReply500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *PutSkillSpecReply503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PutSkillSpecReply) GetJSON200() *StoredSkillSpec {
+	return r.JSON200
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r PutSkillSpecReply) GetJSON400() *BadRequestResponse {
+	return r.JSON400
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r PutSkillSpecReply) GetJSON401() *UnauthorizedResponse {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r PutSkillSpecReply) GetJSON403() *ForbiddenResponse {
+	return r.JSON403
+}
+
+// GetJSON404 returns the response for an HTTP 404 `application/json` response
+func (r PutSkillSpecReply) GetJSON404() *NotFoundResponse {
+	return r.JSON404
+}
+
+// GetJSON408 returns the response for an HTTP 408 `application/json` response
+func (r PutSkillSpecReply) GetJSON408() *RequestTimeoutResponse {
+	return r.JSON408
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r PutSkillSpecReply) GetJSON409() *ConflictResponse {
+	return r.JSON409
+}
+
+// GetJSON413 returns the response for an HTTP 413 `application/json` response
+func (r PutSkillSpecReply) GetJSON413() *PayloadTooLargeResponse {
+	return r.JSON413
+}
+
+// GetJSON415 returns the response for an HTTP 415 `application/json` response
+func (r PutSkillSpecReply) GetJSON415() *UnsupportedMediaTypeResponse {
+	return r.JSON415
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r PutSkillSpecReply) GetJSON429() *TooManyRequestsResponse {
+	return r.JSON429
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r PutSkillSpecReply) GetJSON500() *InternalResponse {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r PutSkillSpecReply) GetJSON503() *UnavailableResponse {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PutSkillSpecReply) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PutSkillSpecReply) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PutSkillSpecReply) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PutSkillSpecReply) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// PublishSkillReply200Headers the declared response headers of an HTTP 200 response for PublishSkill
+type PublishSkillReply200Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// PublishSkillReply400Headers the declared response headers of an HTTP 400 response for PublishSkill
+type PublishSkillReply400Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// PublishSkillReply401Headers the declared response headers of an HTTP 401 response for PublishSkill
+type PublishSkillReply401Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// PublishSkillReply403Headers the declared response headers of an HTTP 403 response for PublishSkill
+type PublishSkillReply403Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// PublishSkillReply404Headers the declared response headers of an HTTP 404 response for PublishSkill
+type PublishSkillReply404Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// PublishSkillReply408Headers the declared response headers of an HTTP 408 response for PublishSkill
+type PublishSkillReply408Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// PublishSkillReply409Headers the declared response headers of an HTTP 409 response for PublishSkill
+type PublishSkillReply409Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// PublishSkillReply413Headers the declared response headers of an HTTP 413 response for PublishSkill
+type PublishSkillReply413Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// PublishSkillReply429Headers the declared response headers of an HTTP 429 response for PublishSkill
+type PublishSkillReply429Headers struct {
+	RetryAfter  *int32
+	Traceparent *string
+	XRequestID  *string
+}
+
+// PublishSkillReply500Headers the declared response headers of an HTTP 500 response for PublishSkill
+type PublishSkillReply500Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// PublishSkillReply503Headers the declared response headers of an HTTP 503 response for PublishSkill
+type PublishSkillReply503Headers struct {
+	RetryAfter  *int32
+	Traceparent *string
+	XRequestID  *string
+}
+
+type PublishSkillReply struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SkillRelease
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *BadRequestResponse
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *UnauthorizedResponse
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *ForbiddenResponse
+	// JSON404 the response for an HTTP 404 `application/json` response
+	JSON404 *NotFoundResponse
+	// JSON408 the response for an HTTP 408 `application/json` response
+	JSON408 *RequestTimeoutResponse
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *ConflictResponse
+	// JSON413 the response for an HTTP 413 `application/json` response
+	JSON413 *PayloadTooLargeResponse
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *TooManyRequestsResponse
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *InternalResponse
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *UnavailableResponse
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *PublishSkillReply200Headers
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *PublishSkillReply400Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *PublishSkillReply401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *PublishSkillReply403Headers
+	// Headers404 the parsed response headers for an HTTP 404 response
+	Headers404 *PublishSkillReply404Headers
+	// Headers408 the parsed response headers for an HTTP 408 response
+	Headers408 *PublishSkillReply408Headers
+	// Headers409 the parsed response headers for an HTTP 409 response
+	Headers409 *PublishSkillReply409Headers
+	// Headers413 the parsed response headers for an HTTP 413 response
+	Headers413 *PublishSkillReply413Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *PublishSkillReply429Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *PublishSkillReply500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *PublishSkillReply503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PublishSkillReply) GetJSON200() *SkillRelease {
+	return r.JSON200
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r PublishSkillReply) GetJSON400() *BadRequestResponse {
+	return r.JSON400
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r PublishSkillReply) GetJSON401() *UnauthorizedResponse {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r PublishSkillReply) GetJSON403() *ForbiddenResponse {
+	return r.JSON403
+}
+
+// GetJSON404 returns the response for an HTTP 404 `application/json` response
+func (r PublishSkillReply) GetJSON404() *NotFoundResponse {
+	return r.JSON404
+}
+
+// GetJSON408 returns the response for an HTTP 408 `application/json` response
+func (r PublishSkillReply) GetJSON408() *RequestTimeoutResponse {
+	return r.JSON408
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r PublishSkillReply) GetJSON409() *ConflictResponse {
+	return r.JSON409
+}
+
+// GetJSON413 returns the response for an HTTP 413 `application/json` response
+func (r PublishSkillReply) GetJSON413() *PayloadTooLargeResponse {
+	return r.JSON413
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r PublishSkillReply) GetJSON429() *TooManyRequestsResponse {
+	return r.JSON429
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r PublishSkillReply) GetJSON500() *InternalResponse {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r PublishSkillReply) GetJSON503() *UnavailableResponse {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PublishSkillReply) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PublishSkillReply) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PublishSkillReply) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PublishSkillReply) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListToolSpecsReply200Headers the declared response headers of an HTTP 200 response for ListToolSpecs
+type ListToolSpecsReply200Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListToolSpecsReply400Headers the declared response headers of an HTTP 400 response for ListToolSpecs
+type ListToolSpecsReply400Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListToolSpecsReply401Headers the declared response headers of an HTTP 401 response for ListToolSpecs
+type ListToolSpecsReply401Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListToolSpecsReply403Headers the declared response headers of an HTTP 403 response for ListToolSpecs
+type ListToolSpecsReply403Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListToolSpecsReply413Headers the declared response headers of an HTTP 413 response for ListToolSpecs
+type ListToolSpecsReply413Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListToolSpecsReply500Headers the declared response headers of an HTTP 500 response for ListToolSpecs
+type ListToolSpecsReply500Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListToolSpecsReply503Headers the declared response headers of an HTTP 503 response for ListToolSpecs
+type ListToolSpecsReply503Headers struct {
+	RetryAfter  *int32
+	Traceparent *string
+	XRequestID  *string
+}
+
+type ListToolSpecsReply struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ToolSpecList
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *BadRequestResponse
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *UnauthorizedResponse
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *ForbiddenResponse
+	// JSON413 the response for an HTTP 413 `application/json` response
+	JSON413 *PayloadTooLargeResponse
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *InternalResponse
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *UnavailableResponse
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListToolSpecsReply200Headers
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *ListToolSpecsReply400Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *ListToolSpecsReply401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *ListToolSpecsReply403Headers
+	// Headers413 the parsed response headers for an HTTP 413 response
+	Headers413 *ListToolSpecsReply413Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *ListToolSpecsReply500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *ListToolSpecsReply503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListToolSpecsReply) GetJSON200() *ToolSpecList {
+	return r.JSON200
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r ListToolSpecsReply) GetJSON400() *BadRequestResponse {
+	return r.JSON400
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r ListToolSpecsReply) GetJSON401() *UnauthorizedResponse {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r ListToolSpecsReply) GetJSON403() *ForbiddenResponse {
+	return r.JSON403
+}
+
+// GetJSON413 returns the response for an HTTP 413 `application/json` response
+func (r ListToolSpecsReply) GetJSON413() *PayloadTooLargeResponse {
+	return r.JSON413
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r ListToolSpecsReply) GetJSON500() *InternalResponse {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r ListToolSpecsReply) GetJSON503() *UnavailableResponse {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ListToolSpecsReply) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListToolSpecsReply) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListToolSpecsReply) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListToolSpecsReply) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// PutToolSpecReply200Headers the declared response headers of an HTTP 200 response for PutToolSpec
+type PutToolSpecReply200Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// PutToolSpecReply400Headers the declared response headers of an HTTP 400 response for PutToolSpec
+type PutToolSpecReply400Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// PutToolSpecReply401Headers the declared response headers of an HTTP 401 response for PutToolSpec
+type PutToolSpecReply401Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// PutToolSpecReply403Headers the declared response headers of an HTTP 403 response for PutToolSpec
+type PutToolSpecReply403Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// PutToolSpecReply404Headers the declared response headers of an HTTP 404 response for PutToolSpec
+type PutToolSpecReply404Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// PutToolSpecReply408Headers the declared response headers of an HTTP 408 response for PutToolSpec
+type PutToolSpecReply408Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// PutToolSpecReply409Headers the declared response headers of an HTTP 409 response for PutToolSpec
+type PutToolSpecReply409Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// PutToolSpecReply413Headers the declared response headers of an HTTP 413 response for PutToolSpec
+type PutToolSpecReply413Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// PutToolSpecReply415Headers the declared response headers of an HTTP 415 response for PutToolSpec
+type PutToolSpecReply415Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// PutToolSpecReply429Headers the declared response headers of an HTTP 429 response for PutToolSpec
+type PutToolSpecReply429Headers struct {
+	RetryAfter  *int32
+	Traceparent *string
+	XRequestID  *string
+}
+
+// PutToolSpecReply500Headers the declared response headers of an HTTP 500 response for PutToolSpec
+type PutToolSpecReply500Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// PutToolSpecReply503Headers the declared response headers of an HTTP 503 response for PutToolSpec
+type PutToolSpecReply503Headers struct {
+	RetryAfter  *int32
+	Traceparent *string
+	XRequestID  *string
+}
+
+type PutToolSpecReply struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *StoredToolSpec
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *BadRequestResponse
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *UnauthorizedResponse
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *ForbiddenResponse
+	// JSON404 the response for an HTTP 404 `application/json` response
+	JSON404 *NotFoundResponse
+	// JSON408 the response for an HTTP 408 `application/json` response
+	JSON408 *RequestTimeoutResponse
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *ConflictResponse
+	// JSON413 the response for an HTTP 413 `application/json` response
+	JSON413 *PayloadTooLargeResponse
+	// JSON415 the response for an HTTP 415 `application/json` response
+	JSON415 *UnsupportedMediaTypeResponse
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *TooManyRequestsResponse
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *InternalResponse
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *UnavailableResponse
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *PutToolSpecReply200Headers
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *PutToolSpecReply400Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *PutToolSpecReply401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *PutToolSpecReply403Headers
+	// Headers404 the parsed response headers for an HTTP 404 response
+	Headers404 *PutToolSpecReply404Headers
+	// Headers408 the parsed response headers for an HTTP 408 response
+	Headers408 *PutToolSpecReply408Headers
+	// Headers409 the parsed response headers for an HTTP 409 response
+	Headers409 *PutToolSpecReply409Headers
+	// Headers413 the parsed response headers for an HTTP 413 response
+	Headers413 *PutToolSpecReply413Headers
+	// Headers415 the parsed response headers for an HTTP 415 response
+	Headers415 *PutToolSpecReply415Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *PutToolSpecReply429Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *PutToolSpecReply500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *PutToolSpecReply503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PutToolSpecReply) GetJSON200() *StoredToolSpec {
+	return r.JSON200
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r PutToolSpecReply) GetJSON400() *BadRequestResponse {
+	return r.JSON400
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r PutToolSpecReply) GetJSON401() *UnauthorizedResponse {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r PutToolSpecReply) GetJSON403() *ForbiddenResponse {
+	return r.JSON403
+}
+
+// GetJSON404 returns the response for an HTTP 404 `application/json` response
+func (r PutToolSpecReply) GetJSON404() *NotFoundResponse {
+	return r.JSON404
+}
+
+// GetJSON408 returns the response for an HTTP 408 `application/json` response
+func (r PutToolSpecReply) GetJSON408() *RequestTimeoutResponse {
+	return r.JSON408
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r PutToolSpecReply) GetJSON409() *ConflictResponse {
+	return r.JSON409
+}
+
+// GetJSON413 returns the response for an HTTP 413 `application/json` response
+func (r PutToolSpecReply) GetJSON413() *PayloadTooLargeResponse {
+	return r.JSON413
+}
+
+// GetJSON415 returns the response for an HTTP 415 `application/json` response
+func (r PutToolSpecReply) GetJSON415() *UnsupportedMediaTypeResponse {
+	return r.JSON415
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r PutToolSpecReply) GetJSON429() *TooManyRequestsResponse {
+	return r.JSON429
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r PutToolSpecReply) GetJSON500() *InternalResponse {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r PutToolSpecReply) GetJSON503() *UnavailableResponse {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r PutToolSpecReply) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PutToolSpecReply) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PutToolSpecReply) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PutToolSpecReply) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // GetThreadStateReply200Headers the declared response headers of an HTTP 200 response for GetThreadState
 type GetThreadStateReply200Headers struct {
 	Traceparent *string
@@ -4337,6 +9429,838 @@ func (r GetThreadStateReply) ContentType() string {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
 	return ""
+}
+
+// GetToolTaskReply200Headers the declared response headers of an HTTP 200 response for GetToolTask
+type GetToolTaskReply200Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// GetToolTaskReply400Headers the declared response headers of an HTTP 400 response for GetToolTask
+type GetToolTaskReply400Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// GetToolTaskReply401Headers the declared response headers of an HTTP 401 response for GetToolTask
+type GetToolTaskReply401Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// GetToolTaskReply403Headers the declared response headers of an HTTP 403 response for GetToolTask
+type GetToolTaskReply403Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// GetToolTaskReply404Headers the declared response headers of an HTTP 404 response for GetToolTask
+type GetToolTaskReply404Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// GetToolTaskReply413Headers the declared response headers of an HTTP 413 response for GetToolTask
+type GetToolTaskReply413Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// GetToolTaskReply500Headers the declared response headers of an HTTP 500 response for GetToolTask
+type GetToolTaskReply500Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// GetToolTaskReply503Headers the declared response headers of an HTTP 503 response for GetToolTask
+type GetToolTaskReply503Headers struct {
+	RetryAfter  *int32
+	Traceparent *string
+	XRequestID  *string
+}
+
+type GetToolTaskReply struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ToolTask
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *BadRequestResponse
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *UnauthorizedResponse
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *ForbiddenResponse
+	// JSON404 the response for an HTTP 404 `application/json` response
+	JSON404 *NotFoundResponse
+	// JSON413 the response for an HTTP 413 `application/json` response
+	JSON413 *PayloadTooLargeResponse
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *InternalResponse
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *UnavailableResponse
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetToolTaskReply200Headers
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *GetToolTaskReply400Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *GetToolTaskReply401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *GetToolTaskReply403Headers
+	// Headers404 the parsed response headers for an HTTP 404 response
+	Headers404 *GetToolTaskReply404Headers
+	// Headers413 the parsed response headers for an HTTP 413 response
+	Headers413 *GetToolTaskReply413Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *GetToolTaskReply500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *GetToolTaskReply503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetToolTaskReply) GetJSON200() *ToolTask {
+	return r.JSON200
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r GetToolTaskReply) GetJSON400() *BadRequestResponse {
+	return r.JSON400
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r GetToolTaskReply) GetJSON401() *UnauthorizedResponse {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r GetToolTaskReply) GetJSON403() *ForbiddenResponse {
+	return r.JSON403
+}
+
+// GetJSON404 returns the response for an HTTP 404 `application/json` response
+func (r GetToolTaskReply) GetJSON404() *NotFoundResponse {
+	return r.JSON404
+}
+
+// GetJSON413 returns the response for an HTTP 413 `application/json` response
+func (r GetToolTaskReply) GetJSON413() *PayloadTooLargeResponse {
+	return r.JSON413
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r GetToolTaskReply) GetJSON500() *InternalResponse {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r GetToolTaskReply) GetJSON503() *UnavailableResponse {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r GetToolTaskReply) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetToolTaskReply) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetToolTaskReply) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetToolTaskReply) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CancelToolTaskReply200Headers the declared response headers of an HTTP 200 response for CancelToolTask
+type CancelToolTaskReply200Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// CancelToolTaskReply202Headers the declared response headers of an HTTP 202 response for CancelToolTask
+type CancelToolTaskReply202Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// CancelToolTaskReply400Headers the declared response headers of an HTTP 400 response for CancelToolTask
+type CancelToolTaskReply400Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// CancelToolTaskReply401Headers the declared response headers of an HTTP 401 response for CancelToolTask
+type CancelToolTaskReply401Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// CancelToolTaskReply403Headers the declared response headers of an HTTP 403 response for CancelToolTask
+type CancelToolTaskReply403Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// CancelToolTaskReply404Headers the declared response headers of an HTTP 404 response for CancelToolTask
+type CancelToolTaskReply404Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// CancelToolTaskReply408Headers the declared response headers of an HTTP 408 response for CancelToolTask
+type CancelToolTaskReply408Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// CancelToolTaskReply409Headers the declared response headers of an HTTP 409 response for CancelToolTask
+type CancelToolTaskReply409Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// CancelToolTaskReply413Headers the declared response headers of an HTTP 413 response for CancelToolTask
+type CancelToolTaskReply413Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// CancelToolTaskReply415Headers the declared response headers of an HTTP 415 response for CancelToolTask
+type CancelToolTaskReply415Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// CancelToolTaskReply429Headers the declared response headers of an HTTP 429 response for CancelToolTask
+type CancelToolTaskReply429Headers struct {
+	RetryAfter  *int32
+	Traceparent *string
+	XRequestID  *string
+}
+
+// CancelToolTaskReply500Headers the declared response headers of an HTTP 500 response for CancelToolTask
+type CancelToolTaskReply500Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// CancelToolTaskReply503Headers the declared response headers of an HTTP 503 response for CancelToolTask
+type CancelToolTaskReply503Headers struct {
+	RetryAfter  *int32
+	Traceparent *string
+	XRequestID  *string
+}
+
+type CancelToolTaskReply struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ToolTask
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *ToolTask
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *BadRequestResponse
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *UnauthorizedResponse
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *ForbiddenResponse
+	// JSON404 the response for an HTTP 404 `application/json` response
+	JSON404 *NotFoundResponse
+	// JSON408 the response for an HTTP 408 `application/json` response
+	JSON408 *RequestTimeoutResponse
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *ConflictResponse
+	// JSON413 the response for an HTTP 413 `application/json` response
+	JSON413 *PayloadTooLargeResponse
+	// JSON415 the response for an HTTP 415 `application/json` response
+	JSON415 *UnsupportedMediaTypeResponse
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *TooManyRequestsResponse
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *InternalResponse
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *UnavailableResponse
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *CancelToolTaskReply200Headers
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *CancelToolTaskReply202Headers
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *CancelToolTaskReply400Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *CancelToolTaskReply401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *CancelToolTaskReply403Headers
+	// Headers404 the parsed response headers for an HTTP 404 response
+	Headers404 *CancelToolTaskReply404Headers
+	// Headers408 the parsed response headers for an HTTP 408 response
+	Headers408 *CancelToolTaskReply408Headers
+	// Headers409 the parsed response headers for an HTTP 409 response
+	Headers409 *CancelToolTaskReply409Headers
+	// Headers413 the parsed response headers for an HTTP 413 response
+	Headers413 *CancelToolTaskReply413Headers
+	// Headers415 the parsed response headers for an HTTP 415 response
+	Headers415 *CancelToolTaskReply415Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *CancelToolTaskReply429Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *CancelToolTaskReply500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *CancelToolTaskReply503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CancelToolTaskReply) GetJSON200() *ToolTask {
+	return r.JSON200
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r CancelToolTaskReply) GetJSON202() *ToolTask {
+	return r.JSON202
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r CancelToolTaskReply) GetJSON400() *BadRequestResponse {
+	return r.JSON400
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r CancelToolTaskReply) GetJSON401() *UnauthorizedResponse {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r CancelToolTaskReply) GetJSON403() *ForbiddenResponse {
+	return r.JSON403
+}
+
+// GetJSON404 returns the response for an HTTP 404 `application/json` response
+func (r CancelToolTaskReply) GetJSON404() *NotFoundResponse {
+	return r.JSON404
+}
+
+// GetJSON408 returns the response for an HTTP 408 `application/json` response
+func (r CancelToolTaskReply) GetJSON408() *RequestTimeoutResponse {
+	return r.JSON408
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r CancelToolTaskReply) GetJSON409() *ConflictResponse {
+	return r.JSON409
+}
+
+// GetJSON413 returns the response for an HTTP 413 `application/json` response
+func (r CancelToolTaskReply) GetJSON413() *PayloadTooLargeResponse {
+	return r.JSON413
+}
+
+// GetJSON415 returns the response for an HTTP 415 `application/json` response
+func (r CancelToolTaskReply) GetJSON415() *UnsupportedMediaTypeResponse {
+	return r.JSON415
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r CancelToolTaskReply) GetJSON429() *TooManyRequestsResponse {
+	return r.JSON429
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r CancelToolTaskReply) GetJSON500() *InternalResponse {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r CancelToolTaskReply) GetJSON503() *UnavailableResponse {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r CancelToolTaskReply) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CancelToolTaskReply) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CancelToolTaskReply) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CancelToolTaskReply) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListToolsReply200Headers the declared response headers of an HTTP 200 response for ListTools
+type ListToolsReply200Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListToolsReply400Headers the declared response headers of an HTTP 400 response for ListTools
+type ListToolsReply400Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListToolsReply401Headers the declared response headers of an HTTP 401 response for ListTools
+type ListToolsReply401Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListToolsReply403Headers the declared response headers of an HTTP 403 response for ListTools
+type ListToolsReply403Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListToolsReply404Headers the declared response headers of an HTTP 404 response for ListTools
+type ListToolsReply404Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListToolsReply413Headers the declared response headers of an HTTP 413 response for ListTools
+type ListToolsReply413Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListToolsReply500Headers the declared response headers of an HTTP 500 response for ListTools
+type ListToolsReply500Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListToolsReply503Headers the declared response headers of an HTTP 503 response for ListTools
+type ListToolsReply503Headers struct {
+	RetryAfter  *int32
+	Traceparent *string
+	XRequestID  *string
+}
+
+type ListToolsReply struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ToolList
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *BadRequestResponse
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *UnauthorizedResponse
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *ForbiddenResponse
+	// JSON404 the response for an HTTP 404 `application/json` response
+	JSON404 *NotFoundResponse
+	// JSON413 the response for an HTTP 413 `application/json` response
+	JSON413 *PayloadTooLargeResponse
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *InternalResponse
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *UnavailableResponse
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListToolsReply200Headers
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *ListToolsReply400Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *ListToolsReply401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *ListToolsReply403Headers
+	// Headers404 the parsed response headers for an HTTP 404 response
+	Headers404 *ListToolsReply404Headers
+	// Headers413 the parsed response headers for an HTTP 413 response
+	Headers413 *ListToolsReply413Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *ListToolsReply500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *ListToolsReply503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListToolsReply) GetJSON200() *ToolList {
+	return r.JSON200
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r ListToolsReply) GetJSON400() *BadRequestResponse {
+	return r.JSON400
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r ListToolsReply) GetJSON401() *UnauthorizedResponse {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r ListToolsReply) GetJSON403() *ForbiddenResponse {
+	return r.JSON403
+}
+
+// GetJSON404 returns the response for an HTTP 404 `application/json` response
+func (r ListToolsReply) GetJSON404() *NotFoundResponse {
+	return r.JSON404
+}
+
+// GetJSON413 returns the response for an HTTP 413 `application/json` response
+func (r ListToolsReply) GetJSON413() *PayloadTooLargeResponse {
+	return r.JSON413
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r ListToolsReply) GetJSON500() *InternalResponse {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r ListToolsReply) GetJSON503() *UnavailableResponse {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ListToolsReply) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListToolsReply) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListToolsReply) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListToolsReply) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ExecuteToolReply200Headers the declared response headers of an HTTP 200 response for ExecuteTool
+type ExecuteToolReply200Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ExecuteToolReply202Headers the declared response headers of an HTTP 202 response for ExecuteTool
+type ExecuteToolReply202Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ExecuteToolReply400Headers the declared response headers of an HTTP 400 response for ExecuteTool
+type ExecuteToolReply400Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ExecuteToolReply401Headers the declared response headers of an HTTP 401 response for ExecuteTool
+type ExecuteToolReply401Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ExecuteToolReply403Headers the declared response headers of an HTTP 403 response for ExecuteTool
+type ExecuteToolReply403Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ExecuteToolReply404Headers the declared response headers of an HTTP 404 response for ExecuteTool
+type ExecuteToolReply404Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ExecuteToolReply408Headers the declared response headers of an HTTP 408 response for ExecuteTool
+type ExecuteToolReply408Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ExecuteToolReply409Headers the declared response headers of an HTTP 409 response for ExecuteTool
+type ExecuteToolReply409Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ExecuteToolReply413Headers the declared response headers of an HTTP 413 response for ExecuteTool
+type ExecuteToolReply413Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ExecuteToolReply415Headers the declared response headers of an HTTP 415 response for ExecuteTool
+type ExecuteToolReply415Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ExecuteToolReply429Headers the declared response headers of an HTTP 429 response for ExecuteTool
+type ExecuteToolReply429Headers struct {
+	RetryAfter  *int32
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ExecuteToolReply500Headers the declared response headers of an HTTP 500 response for ExecuteTool
+type ExecuteToolReply500Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ExecuteToolReply503Headers the declared response headers of an HTTP 503 response for ExecuteTool
+type ExecuteToolReply503Headers struct {
+	RetryAfter  *int32
+	Traceparent *string
+	XRequestID  *string
+}
+
+type ExecuteToolReply struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ToolTask
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *ToolTask
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *BadRequestResponse
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *UnauthorizedResponse
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *ForbiddenResponse
+	// JSON404 the response for an HTTP 404 `application/json` response
+	JSON404 *NotFoundResponse
+	// JSON408 the response for an HTTP 408 `application/json` response
+	JSON408 *RequestTimeoutResponse
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *ConflictResponse
+	// JSON413 the response for an HTTP 413 `application/json` response
+	JSON413 *PayloadTooLargeResponse
+	// JSON415 the response for an HTTP 415 `application/json` response
+	JSON415 *UnsupportedMediaTypeResponse
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *TooManyRequestsResponse
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *InternalResponse
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *UnavailableResponse
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ExecuteToolReply200Headers
+	// Headers202 the parsed response headers for an HTTP 202 response
+	Headers202 *ExecuteToolReply202Headers
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *ExecuteToolReply400Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *ExecuteToolReply401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *ExecuteToolReply403Headers
+	// Headers404 the parsed response headers for an HTTP 404 response
+	Headers404 *ExecuteToolReply404Headers
+	// Headers408 the parsed response headers for an HTTP 408 response
+	Headers408 *ExecuteToolReply408Headers
+	// Headers409 the parsed response headers for an HTTP 409 response
+	Headers409 *ExecuteToolReply409Headers
+	// Headers413 the parsed response headers for an HTTP 413 response
+	Headers413 *ExecuteToolReply413Headers
+	// Headers415 the parsed response headers for an HTTP 415 response
+	Headers415 *ExecuteToolReply415Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *ExecuteToolReply429Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *ExecuteToolReply500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *ExecuteToolReply503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ExecuteToolReply) GetJSON200() *ToolTask {
+	return r.JSON200
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r ExecuteToolReply) GetJSON202() *ToolTask {
+	return r.JSON202
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r ExecuteToolReply) GetJSON400() *BadRequestResponse {
+	return r.JSON400
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r ExecuteToolReply) GetJSON401() *UnauthorizedResponse {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r ExecuteToolReply) GetJSON403() *ForbiddenResponse {
+	return r.JSON403
+}
+
+// GetJSON404 returns the response for an HTTP 404 `application/json` response
+func (r ExecuteToolReply) GetJSON404() *NotFoundResponse {
+	return r.JSON404
+}
+
+// GetJSON408 returns the response for an HTTP 408 `application/json` response
+func (r ExecuteToolReply) GetJSON408() *RequestTimeoutResponse {
+	return r.JSON408
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r ExecuteToolReply) GetJSON409() *ConflictResponse {
+	return r.JSON409
+}
+
+// GetJSON413 returns the response for an HTTP 413 `application/json` response
+func (r ExecuteToolReply) GetJSON413() *PayloadTooLargeResponse {
+	return r.JSON413
+}
+
+// GetJSON415 returns the response for an HTTP 415 `application/json` response
+func (r ExecuteToolReply) GetJSON415() *UnsupportedMediaTypeResponse {
+	return r.JSON415
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r ExecuteToolReply) GetJSON429() *TooManyRequestsResponse {
+	return r.JSON429
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r ExecuteToolReply) GetJSON500() *InternalResponse {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r ExecuteToolReply) GetJSON503() *UnavailableResponse {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ExecuteToolReply) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ExecuteToolReply) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ExecuteToolReply) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ExecuteToolReply) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListApprovalsWithResponse List what waits for a decision
+//
+// The inbox of the user or guest scope that the principal headers name, newest first. A token of scope `operator` without principal headers sees the approvals of everybody, those that only an operator may decide among them.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /internal/v1/approvals (the `ListApprovals` operationId).
+func (c *ClientWithResponses) ListApprovalsWithResponse(ctx context.Context, params *ListApprovalsParams, reqEditors ...RequestEditorFn) (*ListApprovalsReply, error) {
+	rsp, err := c.ListApprovals(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListApprovalsReply(rsp)
+}
+
+// GetApprovalWithResponse Get an approval
+//
+// What is asked of whom, until when, and what was decided.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /internal/v1/approvals/{approvalId} (the `GetApproval` operationId).
+func (c *ClientWithResponses) GetApprovalWithResponse(ctx context.Context, approvalIDParam ApprovalIDParam, params *GetApprovalParams, reqEditors ...RequestEditorFn) (*GetApprovalReply, error) {
+	rsp, err := c.GetApproval(ctx, approvalIDParam, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetApprovalReply(rsp)
+}
+
+// DecideApprovalWithBodyWithResponse Decide an approval
+//
+// One decision, made by who may make it, before it expires. argsHash and policyHash are those that the decider was shown: when the approval binds others, the answer is 409 `approval_changed`. The same decision again answers 200 with the first; another decision, or one after the expiry, is 409 `approval_closed` and the details have the approval as it stands. A time-out is not a rejection: its state is `expired`.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /internal/v1/approvals/{approvalId}/decision (the `DecideApproval` operationId).
+func (c *ClientWithResponses) DecideApprovalWithBodyWithResponse(ctx context.Context, approvalIDParam ApprovalIDParam, params *DecideApprovalParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DecideApprovalReply, error) {
+	rsp, err := c.DecideApprovalWithBody(ctx, approvalIDParam, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDecideApprovalReply(rsp)
+}
+
+// DecideApprovalWithResponse Decide an approval
+//
+// One decision, made by who may make it, before it expires. argsHash and policyHash are those that the decider was shown: when the approval binds others, the answer is 409 `approval_changed`. The same decision again answers 200 with the first; another decision, or one after the expiry, is 409 `approval_closed` and the details have the approval as it stands. A time-out is not a rejection: its state is `expired`.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /internal/v1/approvals/{approvalId}/decision (the `DecideApproval` operationId).
+func (c *ClientWithResponses) DecideApprovalWithResponse(ctx context.Context, approvalIDParam ApprovalIDParam, params *DecideApprovalParams, body DecideApprovalJSONRequestBody, reqEditors ...RequestEditorFn) (*DecideApprovalReply, error) {
+	rsp, err := c.DecideApproval(ctx, approvalIDParam, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDecideApprovalReply(rsp)
 }
 
 // HealthWithResponse Tell whether the service can do its work
@@ -4523,6 +10447,141 @@ func (c *ClientWithResponses) ProbeRunStreamWithResponse(ctx context.Context, ru
 	return ParseProbeRunStreamReply(rsp)
 }
 
+// ListToolTasksWithResponse List the tool tasks of a run
+//
+// Newest first.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /internal/v1/runs/{runId}/tool-tasks (the `ListToolTasks` operationId).
+func (c *ClientWithResponses) ListToolTasksWithResponse(ctx context.Context, runIDParam RunIDParam, params *ListToolTasksParams, reqEditors ...RequestEditorFn) (*ListToolTasksReply, error) {
+	rsp, err := c.ListToolTasks(ctx, runIDParam, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListToolTasksReply(rsp)
+}
+
+// GetSkillReleaseWithResponse Get a release of a skill
+//
+// The bundle and its digest.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /internal/v1/skills/releases/{skillId}/{version} (the `GetSkillRelease` operationId).
+func (c *ClientWithResponses) GetSkillReleaseWithResponse(ctx context.Context, skillIDParam SkillIDParam, specVersionParam SpecVersionParam, params *GetSkillReleaseParams, reqEditors ...RequestEditorFn) (*GetSkillReleaseReply, error) {
+	rsp, err := c.GetSkillRelease(ctx, skillIDParam, specVersionParam, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetSkillReleaseReply(rsp)
+}
+
+// ListSkillSpecsWithResponse List skill specs
+//
+// Those that are stored and those that are built in, by id and version.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /internal/v1/skills/skill-specs (the `ListSkillSpecs` operationId).
+func (c *ClientWithResponses) ListSkillSpecsWithResponse(ctx context.Context, params *ListSkillSpecsParams, reqEditors ...RequestEditorFn) (*ListSkillSpecsReply, error) {
+	rsp, err := c.ListSkillSpecs(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListSkillSpecsReply(rsp)
+}
+
+// PutSkillSpecWithBodyWithResponse Store a version of a skill spec
+//
+// The rules of putToolSpec.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /internal/v1/skills/skill-specs (the `PutSkillSpec` operationId).
+func (c *ClientWithResponses) PutSkillSpecWithBodyWithResponse(ctx context.Context, params *PutSkillSpecParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutSkillSpecReply, error) {
+	rsp, err := c.PutSkillSpecWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePutSkillSpecReply(rsp)
+}
+
+// PutSkillSpecWithResponse Store a version of a skill spec
+//
+// The rules of putToolSpec.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /internal/v1/skills/skill-specs (the `PutSkillSpec` operationId).
+func (c *ClientWithResponses) PutSkillSpecWithResponse(ctx context.Context, params *PutSkillSpecParams, body PutSkillSpecJSONRequestBody, reqEditors ...RequestEditorFn) (*PutSkillSpecReply, error) {
+	rsp, err := c.PutSkillSpec(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePutSkillSpecReply(rsp)
+}
+
+// PublishSkillWithResponse Publish a skill as an immutable release
+//
+// Resolves the skill's tools, bundles it and stores the bundle under its digest. Publishing again answers the release that is there.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /internal/v1/skills/skill-specs/{skillId}/{version}/publish (the `PublishSkill` operationId).
+func (c *ClientWithResponses) PublishSkillWithResponse(ctx context.Context, skillIDParam SkillIDParam, specVersionParam SpecVersionParam, params *PublishSkillParams, reqEditors ...RequestEditorFn) (*PublishSkillReply, error) {
+	rsp, err := c.PublishSkill(ctx, skillIDParam, specVersionParam, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePublishSkillReply(rsp)
+}
+
+// ListToolSpecsWithResponse List tool specs
+//
+// Those that are stored and those that are built in, by id and version.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /internal/v1/skills/tool-specs (the `ListToolSpecs` operationId).
+func (c *ClientWithResponses) ListToolSpecsWithResponse(ctx context.Context, params *ListToolSpecsParams, reqEditors ...RequestEditorFn) (*ListToolSpecsReply, error) {
+	rsp, err := c.ListToolSpecs(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListToolSpecsReply(rsp)
+}
+
+// PutToolSpecWithBodyWithResponse Store a version of a tool spec
+//
+// A version belongs to who stored it first: somebody else's, or a built-in one, is 403 `forbidden`. A draft or validated version may be replaced by its owner; a published one may not (409 `spec_conflict`): store the next version.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /internal/v1/skills/tool-specs (the `PutToolSpec` operationId).
+func (c *ClientWithResponses) PutToolSpecWithBodyWithResponse(ctx context.Context, params *PutToolSpecParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutToolSpecReply, error) {
+	rsp, err := c.PutToolSpecWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePutToolSpecReply(rsp)
+}
+
+// PutToolSpecWithResponse Store a version of a tool spec
+//
+// A version belongs to who stored it first: somebody else's, or a built-in one, is 403 `forbidden`. A draft or validated version may be replaced by its owner; a published one may not (409 `spec_conflict`): store the next version.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /internal/v1/skills/tool-specs (the `PutToolSpec` operationId).
+func (c *ClientWithResponses) PutToolSpecWithResponse(ctx context.Context, params *PutToolSpecParams, body PutToolSpecJSONRequestBody, reqEditors ...RequestEditorFn) (*PutToolSpecReply, error) {
+	rsp, err := c.PutToolSpec(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePutToolSpecReply(rsp)
+}
+
 // GetThreadStateWithResponse Get a thread's messages and runs
 //
 // The conversation as its runs' logs have it: the newest runs of the thread that belong to the caller, oldest first, with the user's and the assistant's messages.
@@ -4536,6 +10595,838 @@ func (c *ClientWithResponses) GetThreadStateWithResponse(ctx context.Context, th
 		return nil, err
 	}
 	return ParseGetThreadStateReply(rsp)
+}
+
+// GetToolTaskWithResponse Get a tool task
+//
+// What was asked, how far it has come, and its receipt. A task of another owner's run answers like one that does not exist.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /internal/v1/tool-tasks/{toolCallId} (the `GetToolTask` operationId).
+func (c *ClientWithResponses) GetToolTaskWithResponse(ctx context.Context, toolCallIDParam ToolCallIDParam, params *GetToolTaskParams, reqEditors ...RequestEditorFn) (*GetToolTaskReply, error) {
+	rsp, err := c.GetToolTask(ctx, toolCallIDParam, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetToolTaskReply(rsp)
+}
+
+// CancelToolTaskWithBodyWithResponse Ask a tool task to stop
+//
+// Notes the request in the run's log; the executor tells the tool and ends the task `canceled`. A result that comes later is recorded as late and changes nothing. Answers 202 the first time, 200 when it was asked before or the task has ended.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /internal/v1/tool-tasks/{toolCallId}/cancel (the `CancelToolTask` operationId).
+func (c *ClientWithResponses) CancelToolTaskWithBodyWithResponse(ctx context.Context, toolCallIDParam ToolCallIDParam, params *CancelToolTaskParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CancelToolTaskReply, error) {
+	rsp, err := c.CancelToolTaskWithBody(ctx, toolCallIDParam, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCancelToolTaskReply(rsp)
+}
+
+// CancelToolTaskWithResponse Ask a tool task to stop
+//
+// Notes the request in the run's log; the executor tells the tool and ends the task `canceled`. A result that comes later is recorded as late and changes nothing. Answers 202 the first time, 200 when it was asked before or the task has ended.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /internal/v1/tool-tasks/{toolCallId}/cancel (the `CancelToolTask` operationId).
+func (c *ClientWithResponses) CancelToolTaskWithResponse(ctx context.Context, toolCallIDParam ToolCallIDParam, params *CancelToolTaskParams, body CancelToolTaskJSONRequestBody, reqEditors ...RequestEditorFn) (*CancelToolTaskReply, error) {
+	rsp, err := c.CancelToolTask(ctx, toolCallIDParam, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCancelToolTaskReply(rsp)
+}
+
+// ListToolsWithResponse List the tools that a run could call
+//
+// Every tool of this process: its own, and those of the MCP servers that it is configured with. With runId the list has the run's client tools too and says of each tool what the run's policy decides.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /internal/v1/tools (the `ListTools` operationId).
+func (c *ClientWithResponses) ListToolsWithResponse(ctx context.Context, params *ListToolsParams, reqEditors ...RequestEditorFn) (*ListToolsReply, error) {
+	rsp, err := c.ListTools(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListToolsReply(rsp)
+}
+
+// ExecuteToolWithBodyWithResponse Have a run call a tool
+//
+// Puts a tool call into the run's log; an executor carries it out beside whatever the run does, under the run's own policy and budget: nothing in the body can widen them. toolCallId is the key: the same call again answers 200 with the task as it stands, with other input it is 409 `tool_call_conflict`. The input must satisfy the tool's schema, or the answer is 400 `tool_input_invalid` and nothing has happened. What the run's policy refuses is 403 `policy_denied` with the reason code. With `wait` the answer comes when the task has ended, or after so many milliseconds as it is then.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /internal/v1/tools/execute (the `ExecuteTool` operationId).
+func (c *ClientWithResponses) ExecuteToolWithBodyWithResponse(ctx context.Context, params *ExecuteToolParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ExecuteToolReply, error) {
+	rsp, err := c.ExecuteToolWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseExecuteToolReply(rsp)
+}
+
+// ExecuteToolWithResponse Have a run call a tool
+//
+// Puts a tool call into the run's log; an executor carries it out beside whatever the run does, under the run's own policy and budget: nothing in the body can widen them. toolCallId is the key: the same call again answers 200 with the task as it stands, with other input it is 409 `tool_call_conflict`. The input must satisfy the tool's schema, or the answer is 400 `tool_input_invalid` and nothing has happened. What the run's policy refuses is 403 `policy_denied` with the reason code. With `wait` the answer comes when the task has ended, or after so many milliseconds as it is then.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /internal/v1/tools/execute (the `ExecuteTool` operationId).
+func (c *ClientWithResponses) ExecuteToolWithResponse(ctx context.Context, params *ExecuteToolParams, body ExecuteToolJSONRequestBody, reqEditors ...RequestEditorFn) (*ExecuteToolReply, error) {
+	rsp, err := c.ExecuteTool(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseExecuteToolReply(rsp)
+}
+
+// ParseListApprovalsReply parses an HTTP response from a ListApprovalsWithResponse call
+func ParseListApprovalsReply(rsp *http.Response) (*ListApprovalsReply, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListApprovalsReply{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ApprovalList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequestResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest UnauthorizedResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest ForbiddenResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest PayloadTooLargeResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest UnavailableResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListApprovalsReply200Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 400:
+		var headers ListApprovalsReply400Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 401:
+		var headers ListApprovalsReply401Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers ListApprovalsReply403Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 413:
+		var headers ListApprovalsReply413Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers413 = &headers
+	case rsp.StatusCode == 500:
+		var headers ListApprovalsReply500Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers ListApprovalsReply503Headers
+		if values := rsp.Header.Values("retry-after"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "retry-after", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetApprovalReply parses an HTTP response from a GetApprovalWithResponse call
+func ParseGetApprovalReply(rsp *http.Response) (*GetApprovalReply, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetApprovalReply{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Approval
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequestResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest UnauthorizedResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest ForbiddenResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest NotFoundResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest PayloadTooLargeResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest UnavailableResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetApprovalReply200Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 400:
+		var headers GetApprovalReply400Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 401:
+		var headers GetApprovalReply401Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers GetApprovalReply403Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 404:
+		var headers GetApprovalReply404Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers404 = &headers
+	case rsp.StatusCode == 413:
+		var headers GetApprovalReply413Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers413 = &headers
+	case rsp.StatusCode == 500:
+		var headers GetApprovalReply500Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers GetApprovalReply503Headers
+		if values := rsp.Header.Values("retry-after"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "retry-after", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseDecideApprovalReply parses an HTTP response from a DecideApprovalWithResponse call
+func ParseDecideApprovalReply(rsp *http.Response) (*DecideApprovalReply, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DecideApprovalReply{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Approval
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequestResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest UnauthorizedResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest ForbiddenResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest NotFoundResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest RequestTimeoutResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON408 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest ConflictResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest PayloadTooLargeResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaTypeResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooManyRequestsResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest UnavailableResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers DecideApprovalReply200Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 400:
+		var headers DecideApprovalReply400Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 401:
+		var headers DecideApprovalReply401Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers DecideApprovalReply403Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 404:
+		var headers DecideApprovalReply404Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers404 = &headers
+	case rsp.StatusCode == 408:
+		var headers DecideApprovalReply408Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers408 = &headers
+	case rsp.StatusCode == 409:
+		var headers DecideApprovalReply409Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers409 = &headers
+	case rsp.StatusCode == 413:
+		var headers DecideApprovalReply413Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers413 = &headers
+	case rsp.StatusCode == 415:
+		var headers DecideApprovalReply415Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers415 = &headers
+	case rsp.StatusCode == 429:
+		var headers DecideApprovalReply429Headers
+		if values := rsp.Header.Values("retry-after"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "retry-after", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 500:
+		var headers DecideApprovalReply500Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers DecideApprovalReply503Headers
+		if values := rsp.Header.Values("retry-after"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "retry-after", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
 }
 
 // ParseHealthReply parses an HTTP response from a HealthWithResponse call
@@ -6870,6 +13761,1790 @@ func ParseProbeRunStreamReply(rsp *http.Response) (*ProbeRunStreamReply, error) 
 	return response, nil
 }
 
+// ParseListToolTasksReply parses an HTTP response from a ListToolTasksWithResponse call
+func ParseListToolTasksReply(rsp *http.Response) (*ListToolTasksReply, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListToolTasksReply{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ToolTaskList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequestResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest UnauthorizedResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest ForbiddenResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest NotFoundResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest PayloadTooLargeResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest UnavailableResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListToolTasksReply200Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 400:
+		var headers ListToolTasksReply400Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 401:
+		var headers ListToolTasksReply401Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers ListToolTasksReply403Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 404:
+		var headers ListToolTasksReply404Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers404 = &headers
+	case rsp.StatusCode == 413:
+		var headers ListToolTasksReply413Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers413 = &headers
+	case rsp.StatusCode == 500:
+		var headers ListToolTasksReply500Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers ListToolTasksReply503Headers
+		if values := rsp.Header.Values("retry-after"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "retry-after", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetSkillReleaseReply parses an HTTP response from a GetSkillReleaseWithResponse call
+func ParseGetSkillReleaseReply(rsp *http.Response) (*GetSkillReleaseReply, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetSkillReleaseReply{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SkillRelease
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequestResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest UnauthorizedResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest ForbiddenResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest NotFoundResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest PayloadTooLargeResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest UnavailableResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetSkillReleaseReply200Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 400:
+		var headers GetSkillReleaseReply400Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 401:
+		var headers GetSkillReleaseReply401Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers GetSkillReleaseReply403Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 404:
+		var headers GetSkillReleaseReply404Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers404 = &headers
+	case rsp.StatusCode == 413:
+		var headers GetSkillReleaseReply413Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers413 = &headers
+	case rsp.StatusCode == 500:
+		var headers GetSkillReleaseReply500Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers GetSkillReleaseReply503Headers
+		if values := rsp.Header.Values("retry-after"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "retry-after", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListSkillSpecsReply parses an HTTP response from a ListSkillSpecsWithResponse call
+func ParseListSkillSpecsReply(rsp *http.Response) (*ListSkillSpecsReply, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListSkillSpecsReply{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SkillSpecList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequestResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest UnauthorizedResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest ForbiddenResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest PayloadTooLargeResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest UnavailableResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListSkillSpecsReply200Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 400:
+		var headers ListSkillSpecsReply400Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 401:
+		var headers ListSkillSpecsReply401Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers ListSkillSpecsReply403Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 413:
+		var headers ListSkillSpecsReply413Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers413 = &headers
+	case rsp.StatusCode == 500:
+		var headers ListSkillSpecsReply500Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers ListSkillSpecsReply503Headers
+		if values := rsp.Header.Values("retry-after"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "retry-after", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParsePutSkillSpecReply parses an HTTP response from a PutSkillSpecWithResponse call
+func ParsePutSkillSpecReply(rsp *http.Response) (*PutSkillSpecReply, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PutSkillSpecReply{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest StoredSkillSpec
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequestResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest UnauthorizedResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest ForbiddenResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest NotFoundResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest RequestTimeoutResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON408 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest ConflictResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest PayloadTooLargeResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaTypeResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooManyRequestsResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest UnavailableResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers PutSkillSpecReply200Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 400:
+		var headers PutSkillSpecReply400Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 401:
+		var headers PutSkillSpecReply401Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers PutSkillSpecReply403Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 404:
+		var headers PutSkillSpecReply404Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers404 = &headers
+	case rsp.StatusCode == 408:
+		var headers PutSkillSpecReply408Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers408 = &headers
+	case rsp.StatusCode == 409:
+		var headers PutSkillSpecReply409Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers409 = &headers
+	case rsp.StatusCode == 413:
+		var headers PutSkillSpecReply413Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers413 = &headers
+	case rsp.StatusCode == 415:
+		var headers PutSkillSpecReply415Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers415 = &headers
+	case rsp.StatusCode == 429:
+		var headers PutSkillSpecReply429Headers
+		if values := rsp.Header.Values("retry-after"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "retry-after", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 500:
+		var headers PutSkillSpecReply500Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers PutSkillSpecReply503Headers
+		if values := rsp.Header.Values("retry-after"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "retry-after", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParsePublishSkillReply parses an HTTP response from a PublishSkillWithResponse call
+func ParsePublishSkillReply(rsp *http.Response) (*PublishSkillReply, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PublishSkillReply{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SkillRelease
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequestResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest UnauthorizedResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest ForbiddenResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest NotFoundResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest RequestTimeoutResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON408 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest ConflictResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest PayloadTooLargeResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooManyRequestsResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest UnavailableResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers PublishSkillReply200Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 400:
+		var headers PublishSkillReply400Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 401:
+		var headers PublishSkillReply401Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers PublishSkillReply403Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 404:
+		var headers PublishSkillReply404Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers404 = &headers
+	case rsp.StatusCode == 408:
+		var headers PublishSkillReply408Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers408 = &headers
+	case rsp.StatusCode == 409:
+		var headers PublishSkillReply409Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers409 = &headers
+	case rsp.StatusCode == 413:
+		var headers PublishSkillReply413Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers413 = &headers
+	case rsp.StatusCode == 429:
+		var headers PublishSkillReply429Headers
+		if values := rsp.Header.Values("retry-after"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "retry-after", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 500:
+		var headers PublishSkillReply500Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers PublishSkillReply503Headers
+		if values := rsp.Header.Values("retry-after"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "retry-after", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListToolSpecsReply parses an HTTP response from a ListToolSpecsWithResponse call
+func ParseListToolSpecsReply(rsp *http.Response) (*ListToolSpecsReply, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListToolSpecsReply{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ToolSpecList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequestResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest UnauthorizedResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest ForbiddenResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest PayloadTooLargeResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest UnavailableResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListToolSpecsReply200Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 400:
+		var headers ListToolSpecsReply400Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 401:
+		var headers ListToolSpecsReply401Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers ListToolSpecsReply403Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 413:
+		var headers ListToolSpecsReply413Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers413 = &headers
+	case rsp.StatusCode == 500:
+		var headers ListToolSpecsReply500Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers ListToolSpecsReply503Headers
+		if values := rsp.Header.Values("retry-after"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "retry-after", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParsePutToolSpecReply parses an HTTP response from a PutToolSpecWithResponse call
+func ParsePutToolSpecReply(rsp *http.Response) (*PutToolSpecReply, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PutToolSpecReply{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest StoredToolSpec
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequestResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest UnauthorizedResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest ForbiddenResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest NotFoundResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest RequestTimeoutResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON408 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest ConflictResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest PayloadTooLargeResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaTypeResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooManyRequestsResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest UnavailableResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers PutToolSpecReply200Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 400:
+		var headers PutToolSpecReply400Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 401:
+		var headers PutToolSpecReply401Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers PutToolSpecReply403Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 404:
+		var headers PutToolSpecReply404Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers404 = &headers
+	case rsp.StatusCode == 408:
+		var headers PutToolSpecReply408Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers408 = &headers
+	case rsp.StatusCode == 409:
+		var headers PutToolSpecReply409Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers409 = &headers
+	case rsp.StatusCode == 413:
+		var headers PutToolSpecReply413Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers413 = &headers
+	case rsp.StatusCode == 415:
+		var headers PutToolSpecReply415Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers415 = &headers
+	case rsp.StatusCode == 429:
+		var headers PutToolSpecReply429Headers
+		if values := rsp.Header.Values("retry-after"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "retry-after", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 500:
+		var headers PutToolSpecReply500Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers PutToolSpecReply503Headers
+		if values := rsp.Header.Values("retry-after"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "retry-after", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseGetThreadStateReply parses an HTTP response from a GetThreadStateWithResponse call
 func ParseGetThreadStateReply(rsp *http.Response) (*GetThreadStateReply, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -7091,8 +15766,1155 @@ func ParseGetThreadStateReply(rsp *http.Response) (*GetThreadStateReply, error) 
 	return response, nil
 }
 
+// ParseGetToolTaskReply parses an HTTP response from a GetToolTaskWithResponse call
+func ParseGetToolTaskReply(rsp *http.Response) (*GetToolTaskReply, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetToolTaskReply{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ToolTask
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequestResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest UnauthorizedResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest ForbiddenResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest NotFoundResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest PayloadTooLargeResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest UnavailableResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetToolTaskReply200Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 400:
+		var headers GetToolTaskReply400Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 401:
+		var headers GetToolTaskReply401Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers GetToolTaskReply403Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 404:
+		var headers GetToolTaskReply404Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers404 = &headers
+	case rsp.StatusCode == 413:
+		var headers GetToolTaskReply413Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers413 = &headers
+	case rsp.StatusCode == 500:
+		var headers GetToolTaskReply500Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers GetToolTaskReply503Headers
+		if values := rsp.Header.Values("retry-after"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "retry-after", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseCancelToolTaskReply parses an HTTP response from a CancelToolTaskWithResponse call
+func ParseCancelToolTaskReply(rsp *http.Response) (*CancelToolTaskReply, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CancelToolTaskReply{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ToolTask
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest ToolTask
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequestResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest UnauthorizedResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest ForbiddenResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest NotFoundResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest RequestTimeoutResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON408 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest ConflictResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest PayloadTooLargeResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaTypeResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooManyRequestsResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest UnavailableResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers CancelToolTaskReply200Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 202:
+		var headers CancelToolTaskReply202Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers202 = &headers
+	case rsp.StatusCode == 400:
+		var headers CancelToolTaskReply400Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 401:
+		var headers CancelToolTaskReply401Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers CancelToolTaskReply403Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 404:
+		var headers CancelToolTaskReply404Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers404 = &headers
+	case rsp.StatusCode == 408:
+		var headers CancelToolTaskReply408Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers408 = &headers
+	case rsp.StatusCode == 409:
+		var headers CancelToolTaskReply409Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers409 = &headers
+	case rsp.StatusCode == 413:
+		var headers CancelToolTaskReply413Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers413 = &headers
+	case rsp.StatusCode == 415:
+		var headers CancelToolTaskReply415Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers415 = &headers
+	case rsp.StatusCode == 429:
+		var headers CancelToolTaskReply429Headers
+		if values := rsp.Header.Values("retry-after"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "retry-after", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 500:
+		var headers CancelToolTaskReply500Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers CancelToolTaskReply503Headers
+		if values := rsp.Header.Values("retry-after"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "retry-after", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListToolsReply parses an HTTP response from a ListToolsWithResponse call
+func ParseListToolsReply(rsp *http.Response) (*ListToolsReply, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListToolsReply{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ToolList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequestResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest UnauthorizedResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest ForbiddenResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest NotFoundResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest PayloadTooLargeResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest UnavailableResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListToolsReply200Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 400:
+		var headers ListToolsReply400Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 401:
+		var headers ListToolsReply401Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers ListToolsReply403Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 404:
+		var headers ListToolsReply404Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers404 = &headers
+	case rsp.StatusCode == 413:
+		var headers ListToolsReply413Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers413 = &headers
+	case rsp.StatusCode == 500:
+		var headers ListToolsReply500Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers ListToolsReply503Headers
+		if values := rsp.Header.Values("retry-after"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "retry-after", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseExecuteToolReply parses an HTTP response from a ExecuteToolWithResponse call
+func ParseExecuteToolReply(rsp *http.Response) (*ExecuteToolReply, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ExecuteToolReply{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ToolTask
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest ToolTask
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequestResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest UnauthorizedResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest ForbiddenResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest NotFoundResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest RequestTimeoutResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON408 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest ConflictResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest PayloadTooLargeResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaTypeResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooManyRequestsResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest UnavailableResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ExecuteToolReply200Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 202:
+		var headers ExecuteToolReply202Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers202 = &headers
+	case rsp.StatusCode == 400:
+		var headers ExecuteToolReply400Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 401:
+		var headers ExecuteToolReply401Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers ExecuteToolReply403Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 404:
+		var headers ExecuteToolReply404Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers404 = &headers
+	case rsp.StatusCode == 408:
+		var headers ExecuteToolReply408Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers408 = &headers
+	case rsp.StatusCode == 409:
+		var headers ExecuteToolReply409Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers409 = &headers
+	case rsp.StatusCode == 413:
+		var headers ExecuteToolReply413Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers413 = &headers
+	case rsp.StatusCode == 415:
+		var headers ExecuteToolReply415Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers415 = &headers
+	case rsp.StatusCode == 429:
+		var headers ExecuteToolReply429Headers
+		if values := rsp.Header.Values("retry-after"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "retry-after", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 500:
+		var headers ExecuteToolReply500Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers ExecuteToolReply503Headers
+		if values := rsp.Header.Values("retry-after"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "retry-after", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
 // ServerInterface represents all server handlers.
 type ServerInterface interface {
+	// ListApprovals List what waits for a decision
+	// (GET /internal/v1/approvals)
+	ListApprovals(w http.ResponseWriter, r *http.Request, params ListApprovalsParams)
+	// GetApproval Get an approval
+	// (GET /internal/v1/approvals/{approvalId})
+	GetApproval(w http.ResponseWriter, r *http.Request, approvalIDParam ApprovalIDParam, params GetApprovalParams)
+	// DecideApproval Decide an approval
+	// (POST /internal/v1/approvals/{approvalId}/decision)
+	DecideApproval(w http.ResponseWriter, r *http.Request, approvalIDParam ApprovalIDParam, params DecideApprovalParams)
 	// Health Tell whether the service can do its work
 	// (GET /internal/v1/health)
 	Health(w http.ResponseWriter, r *http.Request, params HealthParams)
@@ -7120,9 +16942,42 @@ type ServerInterface interface {
 	// ProbeRunStream Tell where a run's stream begins and ends
 	// (HEAD /internal/v1/runs/{runId}/stream)
 	ProbeRunStream(w http.ResponseWriter, r *http.Request, runIDParam RunIDParam, params ProbeRunStreamParams)
+	// ListToolTasks List the tool tasks of a run
+	// (GET /internal/v1/runs/{runId}/tool-tasks)
+	ListToolTasks(w http.ResponseWriter, r *http.Request, runIDParam RunIDParam, params ListToolTasksParams)
+	// GetSkillRelease Get a release of a skill
+	// (GET /internal/v1/skills/releases/{skillId}/{version})
+	GetSkillRelease(w http.ResponseWriter, r *http.Request, skillIDParam SkillIDParam, specVersionParam SpecVersionParam, params GetSkillReleaseParams)
+	// ListSkillSpecs List skill specs
+	// (GET /internal/v1/skills/skill-specs)
+	ListSkillSpecs(w http.ResponseWriter, r *http.Request, params ListSkillSpecsParams)
+	// PutSkillSpec Store a version of a skill spec
+	// (POST /internal/v1/skills/skill-specs)
+	PutSkillSpec(w http.ResponseWriter, r *http.Request, params PutSkillSpecParams)
+	// PublishSkill Publish a skill as an immutable release
+	// (POST /internal/v1/skills/skill-specs/{skillId}/{version}/publish)
+	PublishSkill(w http.ResponseWriter, r *http.Request, skillIDParam SkillIDParam, specVersionParam SpecVersionParam, params PublishSkillParams)
+	// ListToolSpecs List tool specs
+	// (GET /internal/v1/skills/tool-specs)
+	ListToolSpecs(w http.ResponseWriter, r *http.Request, params ListToolSpecsParams)
+	// PutToolSpec Store a version of a tool spec
+	// (POST /internal/v1/skills/tool-specs)
+	PutToolSpec(w http.ResponseWriter, r *http.Request, params PutToolSpecParams)
 	// GetThreadState Get a thread's messages and runs
 	// (GET /internal/v1/threads/{threadId}/state)
 	GetThreadState(w http.ResponseWriter, r *http.Request, threadIDParam ThreadIDParam, params GetThreadStateParams)
+	// GetToolTask Get a tool task
+	// (GET /internal/v1/tool-tasks/{toolCallId})
+	GetToolTask(w http.ResponseWriter, r *http.Request, toolCallIDParam ToolCallIDParam, params GetToolTaskParams)
+	// CancelToolTask Ask a tool task to stop
+	// (POST /internal/v1/tool-tasks/{toolCallId}/cancel)
+	CancelToolTask(w http.ResponseWriter, r *http.Request, toolCallIDParam ToolCallIDParam, params CancelToolTaskParams)
+	// ListTools List the tools that a run could call
+	// (GET /internal/v1/tools)
+	ListTools(w http.ResponseWriter, r *http.Request, params ListToolsParams)
+	// ExecuteTool Have a run call a tool
+	// (POST /internal/v1/tools/execute)
+	ExecuteTool(w http.ResponseWriter, r *http.Request, params ExecuteToolParams)
 }
 
 // ServerInterfaceWrapper converts contexts to parameters.
@@ -7133,6 +16988,440 @@ type ServerInterfaceWrapper struct {
 }
 
 type MiddlewareFunc func(http.Handler) http.Handler
+
+// ListApprovals operation middleware
+func (siw *ServerInterfaceWrapper) ListApprovals(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListApprovalsParams
+
+	// ------------- Optional query parameter "state" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "state", r.URL.Query(), &params.State, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "state"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "state", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "threadId" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "threadId", r.URL.Query(), &params.ThreadID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "threadId"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "threadId", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "runId" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "runId", r.URL.Query(), &params.RunID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "runId"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "runId", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "pageToken" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "pageToken", r.URL.Query(), &params.PageToken, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "pageToken"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "pageToken", Err: err})
+		}
+		return
+	}
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "X-OA-USER-ID" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-USER-ID")]; found {
+		var UserIDParam UserIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-USER-ID", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-USER-ID", valueList[0], &UserIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-USER-ID", Err: err})
+			return
+		}
+
+		params.UserIDParam = &UserIDParam
+
+	}
+
+	// ------------- Optional header parameter "X-OA-GUEST-SCOPE" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-GUEST-SCOPE")]; found {
+		var GuestScopeParam GuestScopeParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-GUEST-SCOPE", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-GUEST-SCOPE", valueList[0], &GuestScopeParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-GUEST-SCOPE", Err: err})
+			return
+		}
+
+		params.GuestScopeParam = &GuestScopeParam
+
+	}
+
+	// ------------- Optional header parameter "traceparent" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("traceparent")]; found {
+		var TraceparentParam TraceparentParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "traceparent", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "traceparent", valueList[0], &TraceparentParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "traceparent", Err: err})
+			return
+		}
+
+		params.TraceparentParam = &TraceparentParam
+
+	}
+
+	// ------------- Optional header parameter "tracestate" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("tracestate")]; found {
+		var TracestateParam TracestateParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "tracestate", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "tracestate", valueList[0], &TracestateParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "tracestate", Err: err})
+			return
+		}
+
+		params.TracestateParam = &TracestateParam
+
+	}
+
+	// ------------- Optional header parameter "x-request-id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("x-request-id")]; found {
+		var RequestIDParam RequestIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "x-request-id", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "x-request-id", valueList[0], &RequestIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "x-request-id", Err: err})
+			return
+		}
+
+		params.RequestIDParam = &RequestIDParam
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListApprovals(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetApproval operation middleware
+func (siw *ServerInterfaceWrapper) GetApproval(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "approvalId" -------------
+	var approvalIDParam ApprovalIDParam
+
+	err = runtime.BindStyledParameterWithOptions("simple", "approvalId", r.PathValue("approvalId"), &approvalIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "approvalId", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetApprovalParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "X-OA-USER-ID" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-USER-ID")]; found {
+		var UserIDParam UserIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-USER-ID", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-USER-ID", valueList[0], &UserIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-USER-ID", Err: err})
+			return
+		}
+
+		params.UserIDParam = &UserIDParam
+
+	}
+
+	// ------------- Optional header parameter "X-OA-GUEST-SCOPE" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-GUEST-SCOPE")]; found {
+		var GuestScopeParam GuestScopeParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-GUEST-SCOPE", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-GUEST-SCOPE", valueList[0], &GuestScopeParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-GUEST-SCOPE", Err: err})
+			return
+		}
+
+		params.GuestScopeParam = &GuestScopeParam
+
+	}
+
+	// ------------- Optional header parameter "traceparent" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("traceparent")]; found {
+		var TraceparentParam TraceparentParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "traceparent", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "traceparent", valueList[0], &TraceparentParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "traceparent", Err: err})
+			return
+		}
+
+		params.TraceparentParam = &TraceparentParam
+
+	}
+
+	// ------------- Optional header parameter "tracestate" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("tracestate")]; found {
+		var TracestateParam TracestateParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "tracestate", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "tracestate", valueList[0], &TracestateParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "tracestate", Err: err})
+			return
+		}
+
+		params.TracestateParam = &TracestateParam
+
+	}
+
+	// ------------- Optional header parameter "x-request-id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("x-request-id")]; found {
+		var RequestIDParam RequestIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "x-request-id", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "x-request-id", valueList[0], &RequestIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "x-request-id", Err: err})
+			return
+		}
+
+		params.RequestIDParam = &RequestIDParam
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetApproval(w, r, approvalIDParam, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// DecideApproval operation middleware
+func (siw *ServerInterfaceWrapper) DecideApproval(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "approvalId" -------------
+	var approvalIDParam ApprovalIDParam
+
+	err = runtime.BindStyledParameterWithOptions("simple", "approvalId", r.PathValue("approvalId"), &approvalIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "approvalId", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params DecideApprovalParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "X-OA-USER-ID" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-USER-ID")]; found {
+		var UserIDParam UserIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-USER-ID", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-USER-ID", valueList[0], &UserIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-USER-ID", Err: err})
+			return
+		}
+
+		params.UserIDParam = &UserIDParam
+
+	}
+
+	// ------------- Optional header parameter "X-OA-GUEST-SCOPE" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-GUEST-SCOPE")]; found {
+		var GuestScopeParam GuestScopeParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-GUEST-SCOPE", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-GUEST-SCOPE", valueList[0], &GuestScopeParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-GUEST-SCOPE", Err: err})
+			return
+		}
+
+		params.GuestScopeParam = &GuestScopeParam
+
+	}
+
+	// ------------- Optional header parameter "traceparent" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("traceparent")]; found {
+		var TraceparentParam TraceparentParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "traceparent", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "traceparent", valueList[0], &TraceparentParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "traceparent", Err: err})
+			return
+		}
+
+		params.TraceparentParam = &TraceparentParam
+
+	}
+
+	// ------------- Optional header parameter "tracestate" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("tracestate")]; found {
+		var TracestateParam TracestateParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "tracestate", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "tracestate", valueList[0], &TracestateParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "tracestate", Err: err})
+			return
+		}
+
+		params.TracestateParam = &TracestateParam
+
+	}
+
+	// ------------- Optional header parameter "x-request-id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("x-request-id")]; found {
+		var RequestIDParam RequestIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "x-request-id", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "x-request-id", valueList[0], &RequestIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "x-request-id", Err: err})
+			return
+		}
+
+		params.RequestIDParam = &RequestIDParam
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.DecideApproval(w, r, approvalIDParam, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
 
 // Health operation middleware
 func (siw *ServerInterfaceWrapper) Health(w http.ResponseWriter, r *http.Request) {
@@ -8313,6 +18602,974 @@ func (siw *ServerInterfaceWrapper) ProbeRunStream(w http.ResponseWriter, r *http
 	handler.ServeHTTP(w, r)
 }
 
+// ListToolTasks operation middleware
+func (siw *ServerInterfaceWrapper) ListToolTasks(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "runId" -------------
+	var runIDParam RunIDParam
+
+	err = runtime.BindStyledParameterWithOptions("simple", "runId", r.PathValue("runId"), &runIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "runId", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListToolTasksParams
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "pageToken" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "pageToken", r.URL.Query(), &params.PageToken, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "pageToken"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "pageToken", Err: err})
+		}
+		return
+	}
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "X-OA-USER-ID" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-USER-ID")]; found {
+		var UserIDParam UserIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-USER-ID", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-USER-ID", valueList[0], &UserIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-USER-ID", Err: err})
+			return
+		}
+
+		params.UserIDParam = &UserIDParam
+
+	}
+
+	// ------------- Optional header parameter "X-OA-GUEST-SCOPE" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-GUEST-SCOPE")]; found {
+		var GuestScopeParam GuestScopeParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-GUEST-SCOPE", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-GUEST-SCOPE", valueList[0], &GuestScopeParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-GUEST-SCOPE", Err: err})
+			return
+		}
+
+		params.GuestScopeParam = &GuestScopeParam
+
+	}
+
+	// ------------- Optional header parameter "traceparent" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("traceparent")]; found {
+		var TraceparentParam TraceparentParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "traceparent", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "traceparent", valueList[0], &TraceparentParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "traceparent", Err: err})
+			return
+		}
+
+		params.TraceparentParam = &TraceparentParam
+
+	}
+
+	// ------------- Optional header parameter "tracestate" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("tracestate")]; found {
+		var TracestateParam TracestateParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "tracestate", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "tracestate", valueList[0], &TracestateParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "tracestate", Err: err})
+			return
+		}
+
+		params.TracestateParam = &TracestateParam
+
+	}
+
+	// ------------- Optional header parameter "x-request-id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("x-request-id")]; found {
+		var RequestIDParam RequestIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "x-request-id", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "x-request-id", valueList[0], &RequestIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "x-request-id", Err: err})
+			return
+		}
+
+		params.RequestIDParam = &RequestIDParam
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListToolTasks(w, r, runIDParam, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetSkillRelease operation middleware
+func (siw *ServerInterfaceWrapper) GetSkillRelease(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "skillId" -------------
+	var skillIDParam SkillIDParam
+
+	err = runtime.BindStyledParameterWithOptions("simple", "skillId", r.PathValue("skillId"), &skillIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "skillId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "version" -------------
+	var specVersionParam SpecVersionParam
+
+	err = runtime.BindStyledParameterWithOptions("simple", "version", r.PathValue("version"), &specVersionParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int32", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "version", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetSkillReleaseParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "X-OA-USER-ID" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-USER-ID")]; found {
+		var UserIDParam UserIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-USER-ID", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-USER-ID", valueList[0], &UserIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-USER-ID", Err: err})
+			return
+		}
+
+		params.UserIDParam = &UserIDParam
+
+	}
+
+	// ------------- Optional header parameter "X-OA-GUEST-SCOPE" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-GUEST-SCOPE")]; found {
+		var GuestScopeParam GuestScopeParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-GUEST-SCOPE", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-GUEST-SCOPE", valueList[0], &GuestScopeParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-GUEST-SCOPE", Err: err})
+			return
+		}
+
+		params.GuestScopeParam = &GuestScopeParam
+
+	}
+
+	// ------------- Optional header parameter "traceparent" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("traceparent")]; found {
+		var TraceparentParam TraceparentParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "traceparent", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "traceparent", valueList[0], &TraceparentParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "traceparent", Err: err})
+			return
+		}
+
+		params.TraceparentParam = &TraceparentParam
+
+	}
+
+	// ------------- Optional header parameter "tracestate" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("tracestate")]; found {
+		var TracestateParam TracestateParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "tracestate", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "tracestate", valueList[0], &TracestateParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "tracestate", Err: err})
+			return
+		}
+
+		params.TracestateParam = &TracestateParam
+
+	}
+
+	// ------------- Optional header parameter "x-request-id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("x-request-id")]; found {
+		var RequestIDParam RequestIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "x-request-id", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "x-request-id", valueList[0], &RequestIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "x-request-id", Err: err})
+			return
+		}
+
+		params.RequestIDParam = &RequestIDParam
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetSkillRelease(w, r, skillIDParam, specVersionParam, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListSkillSpecs operation middleware
+func (siw *ServerInterfaceWrapper) ListSkillSpecs(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListSkillSpecsParams
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "pageToken" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "pageToken", r.URL.Query(), &params.PageToken, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "pageToken"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "pageToken", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "skillId" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "skillId", r.URL.Query(), &params.SkillID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "skillId"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "skillId", Err: err})
+		}
+		return
+	}
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "X-OA-USER-ID" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-USER-ID")]; found {
+		var UserIDParam UserIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-USER-ID", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-USER-ID", valueList[0], &UserIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-USER-ID", Err: err})
+			return
+		}
+
+		params.UserIDParam = &UserIDParam
+
+	}
+
+	// ------------- Optional header parameter "X-OA-GUEST-SCOPE" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-GUEST-SCOPE")]; found {
+		var GuestScopeParam GuestScopeParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-GUEST-SCOPE", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-GUEST-SCOPE", valueList[0], &GuestScopeParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-GUEST-SCOPE", Err: err})
+			return
+		}
+
+		params.GuestScopeParam = &GuestScopeParam
+
+	}
+
+	// ------------- Optional header parameter "traceparent" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("traceparent")]; found {
+		var TraceparentParam TraceparentParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "traceparent", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "traceparent", valueList[0], &TraceparentParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "traceparent", Err: err})
+			return
+		}
+
+		params.TraceparentParam = &TraceparentParam
+
+	}
+
+	// ------------- Optional header parameter "tracestate" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("tracestate")]; found {
+		var TracestateParam TracestateParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "tracestate", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "tracestate", valueList[0], &TracestateParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "tracestate", Err: err})
+			return
+		}
+
+		params.TracestateParam = &TracestateParam
+
+	}
+
+	// ------------- Optional header parameter "x-request-id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("x-request-id")]; found {
+		var RequestIDParam RequestIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "x-request-id", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "x-request-id", valueList[0], &RequestIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "x-request-id", Err: err})
+			return
+		}
+
+		params.RequestIDParam = &RequestIDParam
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListSkillSpecs(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// PutSkillSpec operation middleware
+func (siw *ServerInterfaceWrapper) PutSkillSpec(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params PutSkillSpecParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "X-OA-USER-ID" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-USER-ID")]; found {
+		var UserIDParam UserIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-USER-ID", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-USER-ID", valueList[0], &UserIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-USER-ID", Err: err})
+			return
+		}
+
+		params.UserIDParam = &UserIDParam
+
+	}
+
+	// ------------- Optional header parameter "X-OA-GUEST-SCOPE" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-GUEST-SCOPE")]; found {
+		var GuestScopeParam GuestScopeParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-GUEST-SCOPE", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-GUEST-SCOPE", valueList[0], &GuestScopeParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-GUEST-SCOPE", Err: err})
+			return
+		}
+
+		params.GuestScopeParam = &GuestScopeParam
+
+	}
+
+	// ------------- Optional header parameter "traceparent" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("traceparent")]; found {
+		var TraceparentParam TraceparentParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "traceparent", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "traceparent", valueList[0], &TraceparentParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "traceparent", Err: err})
+			return
+		}
+
+		params.TraceparentParam = &TraceparentParam
+
+	}
+
+	// ------------- Optional header parameter "tracestate" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("tracestate")]; found {
+		var TracestateParam TracestateParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "tracestate", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "tracestate", valueList[0], &TracestateParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "tracestate", Err: err})
+			return
+		}
+
+		params.TracestateParam = &TracestateParam
+
+	}
+
+	// ------------- Optional header parameter "x-request-id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("x-request-id")]; found {
+		var RequestIDParam RequestIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "x-request-id", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "x-request-id", valueList[0], &RequestIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "x-request-id", Err: err})
+			return
+		}
+
+		params.RequestIDParam = &RequestIDParam
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.PutSkillSpec(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// PublishSkill operation middleware
+func (siw *ServerInterfaceWrapper) PublishSkill(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "skillId" -------------
+	var skillIDParam SkillIDParam
+
+	err = runtime.BindStyledParameterWithOptions("simple", "skillId", r.PathValue("skillId"), &skillIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "skillId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "version" -------------
+	var specVersionParam SpecVersionParam
+
+	err = runtime.BindStyledParameterWithOptions("simple", "version", r.PathValue("version"), &specVersionParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "integer", Format: "int32", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "version", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params PublishSkillParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "X-OA-USER-ID" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-USER-ID")]; found {
+		var UserIDParam UserIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-USER-ID", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-USER-ID", valueList[0], &UserIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-USER-ID", Err: err})
+			return
+		}
+
+		params.UserIDParam = &UserIDParam
+
+	}
+
+	// ------------- Optional header parameter "X-OA-GUEST-SCOPE" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-GUEST-SCOPE")]; found {
+		var GuestScopeParam GuestScopeParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-GUEST-SCOPE", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-GUEST-SCOPE", valueList[0], &GuestScopeParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-GUEST-SCOPE", Err: err})
+			return
+		}
+
+		params.GuestScopeParam = &GuestScopeParam
+
+	}
+
+	// ------------- Optional header parameter "traceparent" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("traceparent")]; found {
+		var TraceparentParam TraceparentParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "traceparent", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "traceparent", valueList[0], &TraceparentParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "traceparent", Err: err})
+			return
+		}
+
+		params.TraceparentParam = &TraceparentParam
+
+	}
+
+	// ------------- Optional header parameter "tracestate" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("tracestate")]; found {
+		var TracestateParam TracestateParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "tracestate", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "tracestate", valueList[0], &TracestateParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "tracestate", Err: err})
+			return
+		}
+
+		params.TracestateParam = &TracestateParam
+
+	}
+
+	// ------------- Optional header parameter "x-request-id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("x-request-id")]; found {
+		var RequestIDParam RequestIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "x-request-id", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "x-request-id", valueList[0], &RequestIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "x-request-id", Err: err})
+			return
+		}
+
+		params.RequestIDParam = &RequestIDParam
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.PublishSkill(w, r, skillIDParam, specVersionParam, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListToolSpecs operation middleware
+func (siw *ServerInterfaceWrapper) ListToolSpecs(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListToolSpecsParams
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "pageToken" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "pageToken", r.URL.Query(), &params.PageToken, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "pageToken"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "pageToken", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "toolId" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "toolId", r.URL.Query(), &params.ToolID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "toolId"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "toolId", Err: err})
+		}
+		return
+	}
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "X-OA-USER-ID" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-USER-ID")]; found {
+		var UserIDParam UserIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-USER-ID", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-USER-ID", valueList[0], &UserIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-USER-ID", Err: err})
+			return
+		}
+
+		params.UserIDParam = &UserIDParam
+
+	}
+
+	// ------------- Optional header parameter "X-OA-GUEST-SCOPE" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-GUEST-SCOPE")]; found {
+		var GuestScopeParam GuestScopeParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-GUEST-SCOPE", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-GUEST-SCOPE", valueList[0], &GuestScopeParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-GUEST-SCOPE", Err: err})
+			return
+		}
+
+		params.GuestScopeParam = &GuestScopeParam
+
+	}
+
+	// ------------- Optional header parameter "traceparent" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("traceparent")]; found {
+		var TraceparentParam TraceparentParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "traceparent", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "traceparent", valueList[0], &TraceparentParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "traceparent", Err: err})
+			return
+		}
+
+		params.TraceparentParam = &TraceparentParam
+
+	}
+
+	// ------------- Optional header parameter "tracestate" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("tracestate")]; found {
+		var TracestateParam TracestateParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "tracestate", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "tracestate", valueList[0], &TracestateParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "tracestate", Err: err})
+			return
+		}
+
+		params.TracestateParam = &TracestateParam
+
+	}
+
+	// ------------- Optional header parameter "x-request-id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("x-request-id")]; found {
+		var RequestIDParam RequestIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "x-request-id", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "x-request-id", valueList[0], &RequestIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "x-request-id", Err: err})
+			return
+		}
+
+		params.RequestIDParam = &RequestIDParam
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListToolSpecs(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// PutToolSpec operation middleware
+func (siw *ServerInterfaceWrapper) PutToolSpec(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params PutToolSpecParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "X-OA-USER-ID" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-USER-ID")]; found {
+		var UserIDParam UserIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-USER-ID", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-USER-ID", valueList[0], &UserIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-USER-ID", Err: err})
+			return
+		}
+
+		params.UserIDParam = &UserIDParam
+
+	}
+
+	// ------------- Optional header parameter "X-OA-GUEST-SCOPE" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-GUEST-SCOPE")]; found {
+		var GuestScopeParam GuestScopeParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-GUEST-SCOPE", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-GUEST-SCOPE", valueList[0], &GuestScopeParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-GUEST-SCOPE", Err: err})
+			return
+		}
+
+		params.GuestScopeParam = &GuestScopeParam
+
+	}
+
+	// ------------- Optional header parameter "traceparent" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("traceparent")]; found {
+		var TraceparentParam TraceparentParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "traceparent", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "traceparent", valueList[0], &TraceparentParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "traceparent", Err: err})
+			return
+		}
+
+		params.TraceparentParam = &TraceparentParam
+
+	}
+
+	// ------------- Optional header parameter "tracestate" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("tracestate")]; found {
+		var TracestateParam TracestateParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "tracestate", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "tracestate", valueList[0], &TracestateParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "tracestate", Err: err})
+			return
+		}
+
+		params.TracestateParam = &TracestateParam
+
+	}
+
+	// ------------- Optional header parameter "x-request-id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("x-request-id")]; found {
+		var RequestIDParam RequestIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "x-request-id", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "x-request-id", valueList[0], &RequestIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "x-request-id", Err: err})
+			return
+		}
+
+		params.RequestIDParam = &RequestIDParam
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.PutToolSpec(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // GetThreadState operation middleware
 func (siw *ServerInterfaceWrapper) GetThreadState(w http.ResponseWriter, r *http.Request) {
 
@@ -8465,6 +19722,544 @@ func (siw *ServerInterfaceWrapper) GetThreadState(w http.ResponseWriter, r *http
 	handler.ServeHTTP(w, r)
 }
 
+// GetToolTask operation middleware
+func (siw *ServerInterfaceWrapper) GetToolTask(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "toolCallId" -------------
+	var toolCallIDParam ToolCallIDParam
+
+	err = runtime.BindStyledParameterWithOptions("simple", "toolCallId", r.PathValue("toolCallId"), &toolCallIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "toolCallId", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetToolTaskParams
+
+	// ------------- Optional query parameter "runId" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "runId", r.URL.Query(), &params.RunID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "runId"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "runId", Err: err})
+		}
+		return
+	}
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "X-OA-USER-ID" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-USER-ID")]; found {
+		var UserIDParam UserIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-USER-ID", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-USER-ID", valueList[0], &UserIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-USER-ID", Err: err})
+			return
+		}
+
+		params.UserIDParam = &UserIDParam
+
+	}
+
+	// ------------- Optional header parameter "X-OA-GUEST-SCOPE" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-GUEST-SCOPE")]; found {
+		var GuestScopeParam GuestScopeParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-GUEST-SCOPE", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-GUEST-SCOPE", valueList[0], &GuestScopeParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-GUEST-SCOPE", Err: err})
+			return
+		}
+
+		params.GuestScopeParam = &GuestScopeParam
+
+	}
+
+	// ------------- Optional header parameter "traceparent" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("traceparent")]; found {
+		var TraceparentParam TraceparentParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "traceparent", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "traceparent", valueList[0], &TraceparentParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "traceparent", Err: err})
+			return
+		}
+
+		params.TraceparentParam = &TraceparentParam
+
+	}
+
+	// ------------- Optional header parameter "tracestate" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("tracestate")]; found {
+		var TracestateParam TracestateParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "tracestate", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "tracestate", valueList[0], &TracestateParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "tracestate", Err: err})
+			return
+		}
+
+		params.TracestateParam = &TracestateParam
+
+	}
+
+	// ------------- Optional header parameter "x-request-id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("x-request-id")]; found {
+		var RequestIDParam RequestIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "x-request-id", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "x-request-id", valueList[0], &RequestIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "x-request-id", Err: err})
+			return
+		}
+
+		params.RequestIDParam = &RequestIDParam
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetToolTask(w, r, toolCallIDParam, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// CancelToolTask operation middleware
+func (siw *ServerInterfaceWrapper) CancelToolTask(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "toolCallId" -------------
+	var toolCallIDParam ToolCallIDParam
+
+	err = runtime.BindStyledParameterWithOptions("simple", "toolCallId", r.PathValue("toolCallId"), &toolCallIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "toolCallId", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CancelToolTaskParams
+
+	// ------------- Optional query parameter "runId" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "runId", r.URL.Query(), &params.RunID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "runId"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "runId", Err: err})
+		}
+		return
+	}
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "X-OA-USER-ID" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-USER-ID")]; found {
+		var UserIDParam UserIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-USER-ID", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-USER-ID", valueList[0], &UserIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-USER-ID", Err: err})
+			return
+		}
+
+		params.UserIDParam = &UserIDParam
+
+	}
+
+	// ------------- Optional header parameter "X-OA-GUEST-SCOPE" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-GUEST-SCOPE")]; found {
+		var GuestScopeParam GuestScopeParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-GUEST-SCOPE", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-GUEST-SCOPE", valueList[0], &GuestScopeParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-GUEST-SCOPE", Err: err})
+			return
+		}
+
+		params.GuestScopeParam = &GuestScopeParam
+
+	}
+
+	// ------------- Optional header parameter "traceparent" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("traceparent")]; found {
+		var TraceparentParam TraceparentParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "traceparent", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "traceparent", valueList[0], &TraceparentParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "traceparent", Err: err})
+			return
+		}
+
+		params.TraceparentParam = &TraceparentParam
+
+	}
+
+	// ------------- Optional header parameter "tracestate" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("tracestate")]; found {
+		var TracestateParam TracestateParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "tracestate", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "tracestate", valueList[0], &TracestateParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "tracestate", Err: err})
+			return
+		}
+
+		params.TracestateParam = &TracestateParam
+
+	}
+
+	// ------------- Optional header parameter "x-request-id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("x-request-id")]; found {
+		var RequestIDParam RequestIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "x-request-id", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "x-request-id", valueList[0], &RequestIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "x-request-id", Err: err})
+			return
+		}
+
+		params.RequestIDParam = &RequestIDParam
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CancelToolTask(w, r, toolCallIDParam, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListTools operation middleware
+func (siw *ServerInterfaceWrapper) ListTools(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListToolsParams
+
+	// ------------- Optional query parameter "runId" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "runId", r.URL.Query(), &params.RunID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "runId"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "runId", Err: err})
+		}
+		return
+	}
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "X-OA-USER-ID" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-USER-ID")]; found {
+		var UserIDParam UserIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-USER-ID", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-USER-ID", valueList[0], &UserIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-USER-ID", Err: err})
+			return
+		}
+
+		params.UserIDParam = &UserIDParam
+
+	}
+
+	// ------------- Optional header parameter "X-OA-GUEST-SCOPE" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-GUEST-SCOPE")]; found {
+		var GuestScopeParam GuestScopeParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-GUEST-SCOPE", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-GUEST-SCOPE", valueList[0], &GuestScopeParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-GUEST-SCOPE", Err: err})
+			return
+		}
+
+		params.GuestScopeParam = &GuestScopeParam
+
+	}
+
+	// ------------- Optional header parameter "traceparent" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("traceparent")]; found {
+		var TraceparentParam TraceparentParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "traceparent", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "traceparent", valueList[0], &TraceparentParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "traceparent", Err: err})
+			return
+		}
+
+		params.TraceparentParam = &TraceparentParam
+
+	}
+
+	// ------------- Optional header parameter "tracestate" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("tracestate")]; found {
+		var TracestateParam TracestateParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "tracestate", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "tracestate", valueList[0], &TracestateParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "tracestate", Err: err})
+			return
+		}
+
+		params.TracestateParam = &TracestateParam
+
+	}
+
+	// ------------- Optional header parameter "x-request-id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("x-request-id")]; found {
+		var RequestIDParam RequestIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "x-request-id", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "x-request-id", valueList[0], &RequestIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "x-request-id", Err: err})
+			return
+		}
+
+		params.RequestIDParam = &RequestIDParam
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListTools(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ExecuteTool operation middleware
+func (siw *ServerInterfaceWrapper) ExecuteTool(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ExecuteToolParams
+
+	// ------------- Optional query parameter "wait" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "wait", r.URL.Query(), &params.Wait, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "wait"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "wait", Err: err})
+		}
+		return
+	}
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "X-OA-USER-ID" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-USER-ID")]; found {
+		var UserIDParam UserIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-USER-ID", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-USER-ID", valueList[0], &UserIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-USER-ID", Err: err})
+			return
+		}
+
+		params.UserIDParam = &UserIDParam
+
+	}
+
+	// ------------- Optional header parameter "X-OA-GUEST-SCOPE" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-GUEST-SCOPE")]; found {
+		var GuestScopeParam GuestScopeParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-GUEST-SCOPE", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-GUEST-SCOPE", valueList[0], &GuestScopeParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-GUEST-SCOPE", Err: err})
+			return
+		}
+
+		params.GuestScopeParam = &GuestScopeParam
+
+	}
+
+	// ------------- Optional header parameter "traceparent" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("traceparent")]; found {
+		var TraceparentParam TraceparentParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "traceparent", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "traceparent", valueList[0], &TraceparentParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "traceparent", Err: err})
+			return
+		}
+
+		params.TraceparentParam = &TraceparentParam
+
+	}
+
+	// ------------- Optional header parameter "tracestate" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("tracestate")]; found {
+		var TracestateParam TracestateParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "tracestate", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "tracestate", valueList[0], &TracestateParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "tracestate", Err: err})
+			return
+		}
+
+		params.TracestateParam = &TracestateParam
+
+	}
+
+	// ------------- Optional header parameter "x-request-id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("x-request-id")]; found {
+		var RequestIDParam RequestIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "x-request-id", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "x-request-id", valueList[0], &RequestIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "x-request-id", Err: err})
+			return
+		}
+
+		params.RequestIDParam = &RequestIDParam
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ExecuteTool(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 type UnescapedCookieParamError struct {
 	ParamName string
 	Err       error
@@ -8595,6 +20390,20 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodHead+" "+options.BaseURL+"/internal/v1/runs/{runId}/stream", wrapper.ProbeRunStream)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/internal/v1/runs/{runId}/events", wrapper.ListRunEvents)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/internal/v1/threads/{threadId}/state", wrapper.GetThreadState)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/internal/v1/tools", wrapper.ListTools)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/internal/v1/tools/execute", wrapper.ExecuteTool)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/internal/v1/tool-tasks/{toolCallId}", wrapper.GetToolTask)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/internal/v1/tool-tasks/{toolCallId}/cancel", wrapper.CancelToolTask)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/internal/v1/runs/{runId}/tool-tasks", wrapper.ListToolTasks)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/internal/v1/approvals", wrapper.ListApprovals)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/internal/v1/approvals/{approvalId}", wrapper.GetApproval)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/internal/v1/approvals/{approvalId}/decision", wrapper.DecideApproval)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/internal/v1/skills/tool-specs", wrapper.ListToolSpecs)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/internal/v1/skills/tool-specs", wrapper.PutToolSpec)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/internal/v1/skills/skill-specs", wrapper.ListSkillSpecs)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/internal/v1/skills/skill-specs", wrapper.PutSkillSpec)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/internal/v1/skills/skill-specs/{skillId}/{version}/publish", wrapper.PublishSkill)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/internal/v1/skills/releases/{skillId}/{version}", wrapper.GetSkillRelease)
 
 	return m
 }
@@ -8720,6 +20529,633 @@ type UnsupportedMediaTypeResponseJSONResponse struct {
 	Body ErrorEnvelope
 
 	Headers UnsupportedMediaTypeResponseResponseHeaders
+}
+
+type ListApprovalsRequestObject struct {
+	Params ListApprovalsParams
+}
+
+type ListApprovalsResponseObject interface {
+	VisitListApprovalsResponse(w http.ResponseWriter) error
+}
+
+type ListApprovals200ResponseHeaders struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+type ListApprovals200JSONResponse struct {
+	Body    ApprovalList
+	Headers ListApprovals200ResponseHeaders
+}
+
+func (response ListApprovals200JSONResponse) VisitListApprovalsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListApprovals400JSONResponse struct{ BadRequestResponseJSONResponse }
+
+func (response ListApprovals400JSONResponse) VisitListApprovalsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListApprovals401JSONResponse struct {
+	UnauthorizedResponseJSONResponse
+}
+
+func (response ListApprovals401JSONResponse) VisitListApprovalsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListApprovals403JSONResponse struct{ ForbiddenResponseJSONResponse }
+
+func (response ListApprovals403JSONResponse) VisitListApprovalsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListApprovals413JSONResponse struct {
+	PayloadTooLargeResponseJSONResponse
+}
+
+func (response ListApprovals413JSONResponse) VisitListApprovalsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListApprovals500JSONResponse struct{ InternalResponseJSONResponse }
+
+func (response ListApprovals500JSONResponse) VisitListApprovalsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListApprovals503JSONResponse struct {
+	UnavailableResponseJSONResponse
+}
+
+func (response ListApprovals503JSONResponse) VisitListApprovalsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("retry-after", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetApprovalRequestObject struct {
+	ApprovalIDParam ApprovalIDParam `json:"approvalId"`
+	Params          GetApprovalParams
+}
+
+type GetApprovalResponseObject interface {
+	VisitGetApprovalResponse(w http.ResponseWriter) error
+}
+
+type GetApproval200ResponseHeaders struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+type GetApproval200JSONResponse struct {
+	Body    Approval
+	Headers GetApproval200ResponseHeaders
+}
+
+func (response GetApproval200JSONResponse) VisitGetApprovalResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetApproval400JSONResponse struct{ BadRequestResponseJSONResponse }
+
+func (response GetApproval400JSONResponse) VisitGetApprovalResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetApproval401JSONResponse struct {
+	UnauthorizedResponseJSONResponse
+}
+
+func (response GetApproval401JSONResponse) VisitGetApprovalResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetApproval403JSONResponse struct{ ForbiddenResponseJSONResponse }
+
+func (response GetApproval403JSONResponse) VisitGetApprovalResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetApproval404JSONResponse struct{ NotFoundResponseJSONResponse }
+
+func (response GetApproval404JSONResponse) VisitGetApprovalResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetApproval413JSONResponse struct {
+	PayloadTooLargeResponseJSONResponse
+}
+
+func (response GetApproval413JSONResponse) VisitGetApprovalResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetApproval500JSONResponse struct{ InternalResponseJSONResponse }
+
+func (response GetApproval500JSONResponse) VisitGetApprovalResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetApproval503JSONResponse struct {
+	UnavailableResponseJSONResponse
+}
+
+func (response GetApproval503JSONResponse) VisitGetApprovalResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("retry-after", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DecideApprovalRequestObject struct {
+	ApprovalIDParam ApprovalIDParam `json:"approvalId"`
+	Params          DecideApprovalParams
+	Body            *DecideApprovalJSONRequestBody
+}
+
+type DecideApprovalResponseObject interface {
+	VisitDecideApprovalResponse(w http.ResponseWriter) error
+}
+
+type DecideApproval200ResponseHeaders struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+type DecideApproval200JSONResponse struct {
+	Body    Approval
+	Headers DecideApproval200ResponseHeaders
+}
+
+func (response DecideApproval200JSONResponse) VisitDecideApprovalResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DecideApproval400JSONResponse struct{ BadRequestResponseJSONResponse }
+
+func (response DecideApproval400JSONResponse) VisitDecideApprovalResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DecideApproval401JSONResponse struct {
+	UnauthorizedResponseJSONResponse
+}
+
+func (response DecideApproval401JSONResponse) VisitDecideApprovalResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DecideApproval403JSONResponse struct{ ForbiddenResponseJSONResponse }
+
+func (response DecideApproval403JSONResponse) VisitDecideApprovalResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DecideApproval404JSONResponse struct{ NotFoundResponseJSONResponse }
+
+func (response DecideApproval404JSONResponse) VisitDecideApprovalResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DecideApproval408JSONResponse struct {
+	RequestTimeoutResponseJSONResponse
+}
+
+func (response DecideApproval408JSONResponse) VisitDecideApprovalResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(408)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DecideApproval409JSONResponse struct{ ConflictResponseJSONResponse }
+
+func (response DecideApproval409JSONResponse) VisitDecideApprovalResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DecideApproval413JSONResponse struct {
+	PayloadTooLargeResponseJSONResponse
+}
+
+func (response DecideApproval413JSONResponse) VisitDecideApprovalResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DecideApproval415JSONResponse struct {
+	UnsupportedMediaTypeResponseJSONResponse
+}
+
+func (response DecideApproval415JSONResponse) VisitDecideApprovalResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DecideApproval429JSONResponse struct {
+	TooManyRequestsResponseJSONResponse
+}
+
+func (response DecideApproval429JSONResponse) VisitDecideApprovalResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("retry-after", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DecideApproval500JSONResponse struct{ InternalResponseJSONResponse }
+
+func (response DecideApproval500JSONResponse) VisitDecideApprovalResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DecideApproval503JSONResponse struct {
+	UnavailableResponseJSONResponse
+}
+
+func (response DecideApproval503JSONResponse) VisitDecideApprovalResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("retry-after", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
 }
 
 type HealthRequestObject struct {
@@ -10727,6 +23163,1513 @@ func (response ProbeRunStream503JSONResponse) VisitProbeRunStreamResponse(w http
 	return err
 }
 
+type ListToolTasksRequestObject struct {
+	RunIDParam RunIDParam `json:"runId"`
+	Params     ListToolTasksParams
+}
+
+type ListToolTasksResponseObject interface {
+	VisitListToolTasksResponse(w http.ResponseWriter) error
+}
+
+type ListToolTasks200ResponseHeaders struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+type ListToolTasks200JSONResponse struct {
+	Body    ToolTaskList
+	Headers ListToolTasks200ResponseHeaders
+}
+
+func (response ListToolTasks200JSONResponse) VisitListToolTasksResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListToolTasks400JSONResponse struct{ BadRequestResponseJSONResponse }
+
+func (response ListToolTasks400JSONResponse) VisitListToolTasksResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListToolTasks401JSONResponse struct {
+	UnauthorizedResponseJSONResponse
+}
+
+func (response ListToolTasks401JSONResponse) VisitListToolTasksResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListToolTasks403JSONResponse struct{ ForbiddenResponseJSONResponse }
+
+func (response ListToolTasks403JSONResponse) VisitListToolTasksResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListToolTasks404JSONResponse struct{ NotFoundResponseJSONResponse }
+
+func (response ListToolTasks404JSONResponse) VisitListToolTasksResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListToolTasks413JSONResponse struct {
+	PayloadTooLargeResponseJSONResponse
+}
+
+func (response ListToolTasks413JSONResponse) VisitListToolTasksResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListToolTasks500JSONResponse struct{ InternalResponseJSONResponse }
+
+func (response ListToolTasks500JSONResponse) VisitListToolTasksResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListToolTasks503JSONResponse struct {
+	UnavailableResponseJSONResponse
+}
+
+func (response ListToolTasks503JSONResponse) VisitListToolTasksResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("retry-after", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSkillReleaseRequestObject struct {
+	SkillIDParam     SkillIDParam     `json:"skillId"`
+	SpecVersionParam SpecVersionParam `json:"version"`
+	Params           GetSkillReleaseParams
+}
+
+type GetSkillReleaseResponseObject interface {
+	VisitGetSkillReleaseResponse(w http.ResponseWriter) error
+}
+
+type GetSkillRelease200ResponseHeaders struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+type GetSkillRelease200JSONResponse struct {
+	Body    SkillRelease
+	Headers GetSkillRelease200ResponseHeaders
+}
+
+func (response GetSkillRelease200JSONResponse) VisitGetSkillReleaseResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSkillRelease400JSONResponse struct{ BadRequestResponseJSONResponse }
+
+func (response GetSkillRelease400JSONResponse) VisitGetSkillReleaseResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSkillRelease401JSONResponse struct {
+	UnauthorizedResponseJSONResponse
+}
+
+func (response GetSkillRelease401JSONResponse) VisitGetSkillReleaseResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSkillRelease403JSONResponse struct{ ForbiddenResponseJSONResponse }
+
+func (response GetSkillRelease403JSONResponse) VisitGetSkillReleaseResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSkillRelease404JSONResponse struct{ NotFoundResponseJSONResponse }
+
+func (response GetSkillRelease404JSONResponse) VisitGetSkillReleaseResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSkillRelease413JSONResponse struct {
+	PayloadTooLargeResponseJSONResponse
+}
+
+func (response GetSkillRelease413JSONResponse) VisitGetSkillReleaseResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSkillRelease500JSONResponse struct{ InternalResponseJSONResponse }
+
+func (response GetSkillRelease500JSONResponse) VisitGetSkillReleaseResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSkillRelease503JSONResponse struct {
+	UnavailableResponseJSONResponse
+}
+
+func (response GetSkillRelease503JSONResponse) VisitGetSkillReleaseResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("retry-after", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSkillSpecsRequestObject struct {
+	Params ListSkillSpecsParams
+}
+
+type ListSkillSpecsResponseObject interface {
+	VisitListSkillSpecsResponse(w http.ResponseWriter) error
+}
+
+type ListSkillSpecs200ResponseHeaders struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+type ListSkillSpecs200JSONResponse struct {
+	Body    SkillSpecList
+	Headers ListSkillSpecs200ResponseHeaders
+}
+
+func (response ListSkillSpecs200JSONResponse) VisitListSkillSpecsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSkillSpecs400JSONResponse struct{ BadRequestResponseJSONResponse }
+
+func (response ListSkillSpecs400JSONResponse) VisitListSkillSpecsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSkillSpecs401JSONResponse struct {
+	UnauthorizedResponseJSONResponse
+}
+
+func (response ListSkillSpecs401JSONResponse) VisitListSkillSpecsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSkillSpecs403JSONResponse struct{ ForbiddenResponseJSONResponse }
+
+func (response ListSkillSpecs403JSONResponse) VisitListSkillSpecsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSkillSpecs413JSONResponse struct {
+	PayloadTooLargeResponseJSONResponse
+}
+
+func (response ListSkillSpecs413JSONResponse) VisitListSkillSpecsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSkillSpecs500JSONResponse struct{ InternalResponseJSONResponse }
+
+func (response ListSkillSpecs500JSONResponse) VisitListSkillSpecsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSkillSpecs503JSONResponse struct {
+	UnavailableResponseJSONResponse
+}
+
+func (response ListSkillSpecs503JSONResponse) VisitListSkillSpecsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("retry-after", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutSkillSpecRequestObject struct {
+	Params PutSkillSpecParams
+	Body   *PutSkillSpecJSONRequestBody
+}
+
+type PutSkillSpecResponseObject interface {
+	VisitPutSkillSpecResponse(w http.ResponseWriter) error
+}
+
+type PutSkillSpec200ResponseHeaders struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+type PutSkillSpec200JSONResponse struct {
+	Body    StoredSkillSpec
+	Headers PutSkillSpec200ResponseHeaders
+}
+
+func (response PutSkillSpec200JSONResponse) VisitPutSkillSpecResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutSkillSpec400JSONResponse struct{ BadRequestResponseJSONResponse }
+
+func (response PutSkillSpec400JSONResponse) VisitPutSkillSpecResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutSkillSpec401JSONResponse struct {
+	UnauthorizedResponseJSONResponse
+}
+
+func (response PutSkillSpec401JSONResponse) VisitPutSkillSpecResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutSkillSpec403JSONResponse struct{ ForbiddenResponseJSONResponse }
+
+func (response PutSkillSpec403JSONResponse) VisitPutSkillSpecResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutSkillSpec404JSONResponse struct{ NotFoundResponseJSONResponse }
+
+func (response PutSkillSpec404JSONResponse) VisitPutSkillSpecResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutSkillSpec408JSONResponse struct {
+	RequestTimeoutResponseJSONResponse
+}
+
+func (response PutSkillSpec408JSONResponse) VisitPutSkillSpecResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(408)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutSkillSpec409JSONResponse struct{ ConflictResponseJSONResponse }
+
+func (response PutSkillSpec409JSONResponse) VisitPutSkillSpecResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutSkillSpec413JSONResponse struct {
+	PayloadTooLargeResponseJSONResponse
+}
+
+func (response PutSkillSpec413JSONResponse) VisitPutSkillSpecResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutSkillSpec415JSONResponse struct {
+	UnsupportedMediaTypeResponseJSONResponse
+}
+
+func (response PutSkillSpec415JSONResponse) VisitPutSkillSpecResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutSkillSpec429JSONResponse struct {
+	TooManyRequestsResponseJSONResponse
+}
+
+func (response PutSkillSpec429JSONResponse) VisitPutSkillSpecResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("retry-after", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutSkillSpec500JSONResponse struct{ InternalResponseJSONResponse }
+
+func (response PutSkillSpec500JSONResponse) VisitPutSkillSpecResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutSkillSpec503JSONResponse struct {
+	UnavailableResponseJSONResponse
+}
+
+func (response PutSkillSpec503JSONResponse) VisitPutSkillSpecResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("retry-after", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PublishSkillRequestObject struct {
+	SkillIDParam     SkillIDParam     `json:"skillId"`
+	SpecVersionParam SpecVersionParam `json:"version"`
+	Params           PublishSkillParams
+}
+
+type PublishSkillResponseObject interface {
+	VisitPublishSkillResponse(w http.ResponseWriter) error
+}
+
+type PublishSkill200ResponseHeaders struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+type PublishSkill200JSONResponse struct {
+	Body    SkillRelease
+	Headers PublishSkill200ResponseHeaders
+}
+
+func (response PublishSkill200JSONResponse) VisitPublishSkillResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PublishSkill400JSONResponse struct{ BadRequestResponseJSONResponse }
+
+func (response PublishSkill400JSONResponse) VisitPublishSkillResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PublishSkill401JSONResponse struct {
+	UnauthorizedResponseJSONResponse
+}
+
+func (response PublishSkill401JSONResponse) VisitPublishSkillResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PublishSkill403JSONResponse struct{ ForbiddenResponseJSONResponse }
+
+func (response PublishSkill403JSONResponse) VisitPublishSkillResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PublishSkill404JSONResponse struct{ NotFoundResponseJSONResponse }
+
+func (response PublishSkill404JSONResponse) VisitPublishSkillResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PublishSkill408JSONResponse struct {
+	RequestTimeoutResponseJSONResponse
+}
+
+func (response PublishSkill408JSONResponse) VisitPublishSkillResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(408)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PublishSkill409JSONResponse struct{ ConflictResponseJSONResponse }
+
+func (response PublishSkill409JSONResponse) VisitPublishSkillResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PublishSkill413JSONResponse struct {
+	PayloadTooLargeResponseJSONResponse
+}
+
+func (response PublishSkill413JSONResponse) VisitPublishSkillResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PublishSkill429JSONResponse struct {
+	TooManyRequestsResponseJSONResponse
+}
+
+func (response PublishSkill429JSONResponse) VisitPublishSkillResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("retry-after", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PublishSkill500JSONResponse struct{ InternalResponseJSONResponse }
+
+func (response PublishSkill500JSONResponse) VisitPublishSkillResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PublishSkill503JSONResponse struct {
+	UnavailableResponseJSONResponse
+}
+
+func (response PublishSkill503JSONResponse) VisitPublishSkillResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("retry-after", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListToolSpecsRequestObject struct {
+	Params ListToolSpecsParams
+}
+
+type ListToolSpecsResponseObject interface {
+	VisitListToolSpecsResponse(w http.ResponseWriter) error
+}
+
+type ListToolSpecs200ResponseHeaders struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+type ListToolSpecs200JSONResponse struct {
+	Body    ToolSpecList
+	Headers ListToolSpecs200ResponseHeaders
+}
+
+func (response ListToolSpecs200JSONResponse) VisitListToolSpecsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListToolSpecs400JSONResponse struct{ BadRequestResponseJSONResponse }
+
+func (response ListToolSpecs400JSONResponse) VisitListToolSpecsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListToolSpecs401JSONResponse struct {
+	UnauthorizedResponseJSONResponse
+}
+
+func (response ListToolSpecs401JSONResponse) VisitListToolSpecsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListToolSpecs403JSONResponse struct{ ForbiddenResponseJSONResponse }
+
+func (response ListToolSpecs403JSONResponse) VisitListToolSpecsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListToolSpecs413JSONResponse struct {
+	PayloadTooLargeResponseJSONResponse
+}
+
+func (response ListToolSpecs413JSONResponse) VisitListToolSpecsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListToolSpecs500JSONResponse struct{ InternalResponseJSONResponse }
+
+func (response ListToolSpecs500JSONResponse) VisitListToolSpecsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListToolSpecs503JSONResponse struct {
+	UnavailableResponseJSONResponse
+}
+
+func (response ListToolSpecs503JSONResponse) VisitListToolSpecsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("retry-after", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutToolSpecRequestObject struct {
+	Params PutToolSpecParams
+	Body   *PutToolSpecJSONRequestBody
+}
+
+type PutToolSpecResponseObject interface {
+	VisitPutToolSpecResponse(w http.ResponseWriter) error
+}
+
+type PutToolSpec200ResponseHeaders struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+type PutToolSpec200JSONResponse struct {
+	Body    StoredToolSpec
+	Headers PutToolSpec200ResponseHeaders
+}
+
+func (response PutToolSpec200JSONResponse) VisitPutToolSpecResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutToolSpec400JSONResponse struct{ BadRequestResponseJSONResponse }
+
+func (response PutToolSpec400JSONResponse) VisitPutToolSpecResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutToolSpec401JSONResponse struct {
+	UnauthorizedResponseJSONResponse
+}
+
+func (response PutToolSpec401JSONResponse) VisitPutToolSpecResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutToolSpec403JSONResponse struct{ ForbiddenResponseJSONResponse }
+
+func (response PutToolSpec403JSONResponse) VisitPutToolSpecResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutToolSpec404JSONResponse struct{ NotFoundResponseJSONResponse }
+
+func (response PutToolSpec404JSONResponse) VisitPutToolSpecResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutToolSpec408JSONResponse struct {
+	RequestTimeoutResponseJSONResponse
+}
+
+func (response PutToolSpec408JSONResponse) VisitPutToolSpecResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(408)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutToolSpec409JSONResponse struct{ ConflictResponseJSONResponse }
+
+func (response PutToolSpec409JSONResponse) VisitPutToolSpecResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutToolSpec413JSONResponse struct {
+	PayloadTooLargeResponseJSONResponse
+}
+
+func (response PutToolSpec413JSONResponse) VisitPutToolSpecResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutToolSpec415JSONResponse struct {
+	UnsupportedMediaTypeResponseJSONResponse
+}
+
+func (response PutToolSpec415JSONResponse) VisitPutToolSpecResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutToolSpec429JSONResponse struct {
+	TooManyRequestsResponseJSONResponse
+}
+
+func (response PutToolSpec429JSONResponse) VisitPutToolSpecResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("retry-after", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutToolSpec500JSONResponse struct{ InternalResponseJSONResponse }
+
+func (response PutToolSpec500JSONResponse) VisitPutToolSpecResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type PutToolSpec503JSONResponse struct {
+	UnavailableResponseJSONResponse
+}
+
+func (response PutToolSpec503JSONResponse) VisitPutToolSpecResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("retry-after", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetThreadStateRequestObject struct {
 	ThreadIDParam ThreadIDParam `json:"threadId"`
 	Params        GetThreadStateParams
@@ -10913,8 +24856,995 @@ func (response GetThreadState503JSONResponse) VisitGetThreadStateResponse(w http
 	return err
 }
 
+type GetToolTaskRequestObject struct {
+	ToolCallIDParam ToolCallIDParam `json:"toolCallId"`
+	Params          GetToolTaskParams
+}
+
+type GetToolTaskResponseObject interface {
+	VisitGetToolTaskResponse(w http.ResponseWriter) error
+}
+
+type GetToolTask200ResponseHeaders struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+type GetToolTask200JSONResponse struct {
+	Body    ToolTask
+	Headers GetToolTask200ResponseHeaders
+}
+
+func (response GetToolTask200JSONResponse) VisitGetToolTaskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetToolTask400JSONResponse struct{ BadRequestResponseJSONResponse }
+
+func (response GetToolTask400JSONResponse) VisitGetToolTaskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetToolTask401JSONResponse struct {
+	UnauthorizedResponseJSONResponse
+}
+
+func (response GetToolTask401JSONResponse) VisitGetToolTaskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetToolTask403JSONResponse struct{ ForbiddenResponseJSONResponse }
+
+func (response GetToolTask403JSONResponse) VisitGetToolTaskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetToolTask404JSONResponse struct{ NotFoundResponseJSONResponse }
+
+func (response GetToolTask404JSONResponse) VisitGetToolTaskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetToolTask413JSONResponse struct {
+	PayloadTooLargeResponseJSONResponse
+}
+
+func (response GetToolTask413JSONResponse) VisitGetToolTaskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetToolTask500JSONResponse struct{ InternalResponseJSONResponse }
+
+func (response GetToolTask500JSONResponse) VisitGetToolTaskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetToolTask503JSONResponse struct {
+	UnavailableResponseJSONResponse
+}
+
+func (response GetToolTask503JSONResponse) VisitGetToolTaskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("retry-after", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelToolTaskRequestObject struct {
+	ToolCallIDParam ToolCallIDParam `json:"toolCallId"`
+	Params          CancelToolTaskParams
+	Body            *CancelToolTaskJSONRequestBody
+}
+
+type CancelToolTaskResponseObject interface {
+	VisitCancelToolTaskResponse(w http.ResponseWriter) error
+}
+
+type CancelToolTask200ResponseHeaders struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+type CancelToolTask200JSONResponse struct {
+	Body    ToolTask
+	Headers CancelToolTask200ResponseHeaders
+}
+
+func (response CancelToolTask200JSONResponse) VisitCancelToolTaskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelToolTask202ResponseHeaders struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+type CancelToolTask202JSONResponse struct {
+	Body    ToolTask
+	Headers CancelToolTask202ResponseHeaders
+}
+
+func (response CancelToolTask202JSONResponse) VisitCancelToolTaskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelToolTask400JSONResponse struct{ BadRequestResponseJSONResponse }
+
+func (response CancelToolTask400JSONResponse) VisitCancelToolTaskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelToolTask401JSONResponse struct {
+	UnauthorizedResponseJSONResponse
+}
+
+func (response CancelToolTask401JSONResponse) VisitCancelToolTaskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelToolTask403JSONResponse struct{ ForbiddenResponseJSONResponse }
+
+func (response CancelToolTask403JSONResponse) VisitCancelToolTaskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelToolTask404JSONResponse struct{ NotFoundResponseJSONResponse }
+
+func (response CancelToolTask404JSONResponse) VisitCancelToolTaskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelToolTask408JSONResponse struct {
+	RequestTimeoutResponseJSONResponse
+}
+
+func (response CancelToolTask408JSONResponse) VisitCancelToolTaskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(408)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelToolTask409JSONResponse struct{ ConflictResponseJSONResponse }
+
+func (response CancelToolTask409JSONResponse) VisitCancelToolTaskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelToolTask413JSONResponse struct {
+	PayloadTooLargeResponseJSONResponse
+}
+
+func (response CancelToolTask413JSONResponse) VisitCancelToolTaskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelToolTask415JSONResponse struct {
+	UnsupportedMediaTypeResponseJSONResponse
+}
+
+func (response CancelToolTask415JSONResponse) VisitCancelToolTaskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelToolTask429JSONResponse struct {
+	TooManyRequestsResponseJSONResponse
+}
+
+func (response CancelToolTask429JSONResponse) VisitCancelToolTaskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("retry-after", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelToolTask500JSONResponse struct{ InternalResponseJSONResponse }
+
+func (response CancelToolTask500JSONResponse) VisitCancelToolTaskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CancelToolTask503JSONResponse struct {
+	UnavailableResponseJSONResponse
+}
+
+func (response CancelToolTask503JSONResponse) VisitCancelToolTaskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("retry-after", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListToolsRequestObject struct {
+	Params ListToolsParams
+}
+
+type ListToolsResponseObject interface {
+	VisitListToolsResponse(w http.ResponseWriter) error
+}
+
+type ListTools200ResponseHeaders struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+type ListTools200JSONResponse struct {
+	Body    ToolList
+	Headers ListTools200ResponseHeaders
+}
+
+func (response ListTools200JSONResponse) VisitListToolsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListTools400JSONResponse struct{ BadRequestResponseJSONResponse }
+
+func (response ListTools400JSONResponse) VisitListToolsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListTools401JSONResponse struct {
+	UnauthorizedResponseJSONResponse
+}
+
+func (response ListTools401JSONResponse) VisitListToolsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListTools403JSONResponse struct{ ForbiddenResponseJSONResponse }
+
+func (response ListTools403JSONResponse) VisitListToolsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListTools404JSONResponse struct{ NotFoundResponseJSONResponse }
+
+func (response ListTools404JSONResponse) VisitListToolsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListTools413JSONResponse struct {
+	PayloadTooLargeResponseJSONResponse
+}
+
+func (response ListTools413JSONResponse) VisitListToolsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListTools500JSONResponse struct{ InternalResponseJSONResponse }
+
+func (response ListTools500JSONResponse) VisitListToolsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListTools503JSONResponse struct {
+	UnavailableResponseJSONResponse
+}
+
+func (response ListTools503JSONResponse) VisitListToolsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("retry-after", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExecuteToolRequestObject struct {
+	Params ExecuteToolParams
+	Body   *ExecuteToolJSONRequestBody
+}
+
+type ExecuteToolResponseObject interface {
+	VisitExecuteToolResponse(w http.ResponseWriter) error
+}
+
+type ExecuteTool200ResponseHeaders struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+type ExecuteTool200JSONResponse struct {
+	Body    ToolTask
+	Headers ExecuteTool200ResponseHeaders
+}
+
+func (response ExecuteTool200JSONResponse) VisitExecuteToolResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExecuteTool202ResponseHeaders struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+type ExecuteTool202JSONResponse struct {
+	Body    ToolTask
+	Headers ExecuteTool202ResponseHeaders
+}
+
+func (response ExecuteTool202JSONResponse) VisitExecuteToolResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExecuteTool400JSONResponse struct{ BadRequestResponseJSONResponse }
+
+func (response ExecuteTool400JSONResponse) VisitExecuteToolResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExecuteTool401JSONResponse struct {
+	UnauthorizedResponseJSONResponse
+}
+
+func (response ExecuteTool401JSONResponse) VisitExecuteToolResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExecuteTool403JSONResponse struct{ ForbiddenResponseJSONResponse }
+
+func (response ExecuteTool403JSONResponse) VisitExecuteToolResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExecuteTool404JSONResponse struct{ NotFoundResponseJSONResponse }
+
+func (response ExecuteTool404JSONResponse) VisitExecuteToolResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExecuteTool408JSONResponse struct {
+	RequestTimeoutResponseJSONResponse
+}
+
+func (response ExecuteTool408JSONResponse) VisitExecuteToolResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(408)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExecuteTool409JSONResponse struct{ ConflictResponseJSONResponse }
+
+func (response ExecuteTool409JSONResponse) VisitExecuteToolResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExecuteTool413JSONResponse struct {
+	PayloadTooLargeResponseJSONResponse
+}
+
+func (response ExecuteTool413JSONResponse) VisitExecuteToolResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExecuteTool415JSONResponse struct {
+	UnsupportedMediaTypeResponseJSONResponse
+}
+
+func (response ExecuteTool415JSONResponse) VisitExecuteToolResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExecuteTool429JSONResponse struct {
+	TooManyRequestsResponseJSONResponse
+}
+
+func (response ExecuteTool429JSONResponse) VisitExecuteToolResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("retry-after", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExecuteTool500JSONResponse struct{ InternalResponseJSONResponse }
+
+func (response ExecuteTool500JSONResponse) VisitExecuteToolResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExecuteTool503JSONResponse struct {
+	UnavailableResponseJSONResponse
+}
+
+func (response ExecuteTool503JSONResponse) VisitExecuteToolResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("retry-after", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 // StrictServerInterface represents all server handlers.
 type StrictServerInterface interface {
+	// ListApprovals List what waits for a decision
+	// (GET /internal/v1/approvals)
+	ListApprovals(ctx context.Context, request ListApprovalsRequestObject) (ListApprovalsResponseObject, error)
+	// GetApproval Get an approval
+	// (GET /internal/v1/approvals/{approvalId})
+	GetApproval(ctx context.Context, request GetApprovalRequestObject) (GetApprovalResponseObject, error)
+	// DecideApproval Decide an approval
+	// (POST /internal/v1/approvals/{approvalId}/decision)
+	DecideApproval(ctx context.Context, request DecideApprovalRequestObject) (DecideApprovalResponseObject, error)
 	// Health Tell whether the service can do its work
 	// (GET /internal/v1/health)
 	Health(ctx context.Context, request HealthRequestObject) (HealthResponseObject, error)
@@ -10942,9 +25872,42 @@ type StrictServerInterface interface {
 	// ProbeRunStream Tell where a run's stream begins and ends
 	// (HEAD /internal/v1/runs/{runId}/stream)
 	ProbeRunStream(ctx context.Context, request ProbeRunStreamRequestObject) (ProbeRunStreamResponseObject, error)
+	// ListToolTasks List the tool tasks of a run
+	// (GET /internal/v1/runs/{runId}/tool-tasks)
+	ListToolTasks(ctx context.Context, request ListToolTasksRequestObject) (ListToolTasksResponseObject, error)
+	// GetSkillRelease Get a release of a skill
+	// (GET /internal/v1/skills/releases/{skillId}/{version})
+	GetSkillRelease(ctx context.Context, request GetSkillReleaseRequestObject) (GetSkillReleaseResponseObject, error)
+	// ListSkillSpecs List skill specs
+	// (GET /internal/v1/skills/skill-specs)
+	ListSkillSpecs(ctx context.Context, request ListSkillSpecsRequestObject) (ListSkillSpecsResponseObject, error)
+	// PutSkillSpec Store a version of a skill spec
+	// (POST /internal/v1/skills/skill-specs)
+	PutSkillSpec(ctx context.Context, request PutSkillSpecRequestObject) (PutSkillSpecResponseObject, error)
+	// PublishSkill Publish a skill as an immutable release
+	// (POST /internal/v1/skills/skill-specs/{skillId}/{version}/publish)
+	PublishSkill(ctx context.Context, request PublishSkillRequestObject) (PublishSkillResponseObject, error)
+	// ListToolSpecs List tool specs
+	// (GET /internal/v1/skills/tool-specs)
+	ListToolSpecs(ctx context.Context, request ListToolSpecsRequestObject) (ListToolSpecsResponseObject, error)
+	// PutToolSpec Store a version of a tool spec
+	// (POST /internal/v1/skills/tool-specs)
+	PutToolSpec(ctx context.Context, request PutToolSpecRequestObject) (PutToolSpecResponseObject, error)
 	// GetThreadState Get a thread's messages and runs
 	// (GET /internal/v1/threads/{threadId}/state)
 	GetThreadState(ctx context.Context, request GetThreadStateRequestObject) (GetThreadStateResponseObject, error)
+	// GetToolTask Get a tool task
+	// (GET /internal/v1/tool-tasks/{toolCallId})
+	GetToolTask(ctx context.Context, request GetToolTaskRequestObject) (GetToolTaskResponseObject, error)
+	// CancelToolTask Ask a tool task to stop
+	// (POST /internal/v1/tool-tasks/{toolCallId}/cancel)
+	CancelToolTask(ctx context.Context, request CancelToolTaskRequestObject) (CancelToolTaskResponseObject, error)
+	// ListTools List the tools that a run could call
+	// (GET /internal/v1/tools)
+	ListTools(ctx context.Context, request ListToolsRequestObject) (ListToolsResponseObject, error)
+	// ExecuteTool Have a run call a tool
+	// (POST /internal/v1/tools/execute)
+	ExecuteTool(ctx context.Context, request ExecuteToolRequestObject) (ExecuteToolResponseObject, error)
 }
 
 type StrictHandlerFunc func(ctx context.Context, w http.ResponseWriter, r *http.Request, request any) (any, error)
@@ -10984,6 +25947,93 @@ type strictHandler struct {
 	ssi         StrictServerInterface
 	middlewares []StrictMiddlewareFunc
 	options     StrictHTTPServerOptions
+}
+
+// ListApprovals operation middleware
+func (sh *strictHandler) ListApprovals(w http.ResponseWriter, r *http.Request, params ListApprovalsParams) {
+	var request ListApprovalsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListApprovals(ctx, request.(ListApprovalsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListApprovals")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListApprovalsResponseObject); ok {
+		if err := validResponse.VisitListApprovalsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetApproval operation middleware
+func (sh *strictHandler) GetApproval(w http.ResponseWriter, r *http.Request, approvalIDParam ApprovalIDParam, params GetApprovalParams) {
+	var request GetApprovalRequestObject
+
+	request.ApprovalIDParam = approvalIDParam
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetApproval(ctx, request.(GetApprovalRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetApproval")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetApprovalResponseObject); ok {
+		if err := validResponse.VisitGetApprovalResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// DecideApproval operation middleware
+func (sh *strictHandler) DecideApproval(w http.ResponseWriter, r *http.Request, approvalIDParam ApprovalIDParam, params DecideApprovalParams) {
+	var request DecideApprovalRequestObject
+
+	request.ApprovalIDParam = approvalIDParam
+	request.Params = params
+
+	var body DecideApprovalJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.DecideApproval(ctx, request.(DecideApprovalRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DecideApproval")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(DecideApprovalResponseObject); ok {
+		if err := validResponse.VisitDecideApprovalResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
 }
 
 // Health operation middleware
@@ -11250,6 +26300,207 @@ func (sh *strictHandler) ProbeRunStream(w http.ResponseWriter, r *http.Request, 
 	}
 }
 
+// ListToolTasks operation middleware
+func (sh *strictHandler) ListToolTasks(w http.ResponseWriter, r *http.Request, runIDParam RunIDParam, params ListToolTasksParams) {
+	var request ListToolTasksRequestObject
+
+	request.RunIDParam = runIDParam
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListToolTasks(ctx, request.(ListToolTasksRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListToolTasks")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListToolTasksResponseObject); ok {
+		if err := validResponse.VisitListToolTasksResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetSkillRelease operation middleware
+func (sh *strictHandler) GetSkillRelease(w http.ResponseWriter, r *http.Request, skillIDParam SkillIDParam, specVersionParam SpecVersionParam, params GetSkillReleaseParams) {
+	var request GetSkillReleaseRequestObject
+
+	request.SkillIDParam = skillIDParam
+	request.SpecVersionParam = specVersionParam
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetSkillRelease(ctx, request.(GetSkillReleaseRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetSkillRelease")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetSkillReleaseResponseObject); ok {
+		if err := validResponse.VisitGetSkillReleaseResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListSkillSpecs operation middleware
+func (sh *strictHandler) ListSkillSpecs(w http.ResponseWriter, r *http.Request, params ListSkillSpecsParams) {
+	var request ListSkillSpecsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListSkillSpecs(ctx, request.(ListSkillSpecsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListSkillSpecs")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListSkillSpecsResponseObject); ok {
+		if err := validResponse.VisitListSkillSpecsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// PutSkillSpec operation middleware
+func (sh *strictHandler) PutSkillSpec(w http.ResponseWriter, r *http.Request, params PutSkillSpecParams) {
+	var request PutSkillSpecRequestObject
+
+	request.Params = params
+
+	var body PutSkillSpecJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.PutSkillSpec(ctx, request.(PutSkillSpecRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PutSkillSpec")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(PutSkillSpecResponseObject); ok {
+		if err := validResponse.VisitPutSkillSpecResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// PublishSkill operation middleware
+func (sh *strictHandler) PublishSkill(w http.ResponseWriter, r *http.Request, skillIDParam SkillIDParam, specVersionParam SpecVersionParam, params PublishSkillParams) {
+	var request PublishSkillRequestObject
+
+	request.SkillIDParam = skillIDParam
+	request.SpecVersionParam = specVersionParam
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.PublishSkill(ctx, request.(PublishSkillRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PublishSkill")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(PublishSkillResponseObject); ok {
+		if err := validResponse.VisitPublishSkillResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListToolSpecs operation middleware
+func (sh *strictHandler) ListToolSpecs(w http.ResponseWriter, r *http.Request, params ListToolSpecsParams) {
+	var request ListToolSpecsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListToolSpecs(ctx, request.(ListToolSpecsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListToolSpecs")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListToolSpecsResponseObject); ok {
+		if err := validResponse.VisitListToolSpecsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// PutToolSpec operation middleware
+func (sh *strictHandler) PutToolSpec(w http.ResponseWriter, r *http.Request, params PutToolSpecParams) {
+	var request PutToolSpecRequestObject
+
+	request.Params = params
+
+	var body PutToolSpecJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.PutToolSpec(ctx, request.(PutToolSpecRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "PutToolSpec")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(PutToolSpecResponseObject); ok {
+		if err := validResponse.VisitPutToolSpecResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
 // GetThreadState operation middleware
 func (sh *strictHandler) GetThreadState(w http.ResponseWriter, r *http.Request, threadIDParam ThreadIDParam, params GetThreadStateParams) {
 	var request GetThreadStateRequestObject
@@ -11270,6 +26521,126 @@ func (sh *strictHandler) GetThreadState(w http.ResponseWriter, r *http.Request, 
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(GetThreadStateResponseObject); ok {
 		if err := validResponse.VisitGetThreadStateResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetToolTask operation middleware
+func (sh *strictHandler) GetToolTask(w http.ResponseWriter, r *http.Request, toolCallIDParam ToolCallIDParam, params GetToolTaskParams) {
+	var request GetToolTaskRequestObject
+
+	request.ToolCallIDParam = toolCallIDParam
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetToolTask(ctx, request.(GetToolTaskRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetToolTask")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetToolTaskResponseObject); ok {
+		if err := validResponse.VisitGetToolTaskResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CancelToolTask operation middleware
+func (sh *strictHandler) CancelToolTask(w http.ResponseWriter, r *http.Request, toolCallIDParam ToolCallIDParam, params CancelToolTaskParams) {
+	var request CancelToolTaskRequestObject
+
+	request.ToolCallIDParam = toolCallIDParam
+	request.Params = params
+
+	var body CancelToolTaskJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CancelToolTask(ctx, request.(CancelToolTaskRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CancelToolTask")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CancelToolTaskResponseObject); ok {
+		if err := validResponse.VisitCancelToolTaskResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListTools operation middleware
+func (sh *strictHandler) ListTools(w http.ResponseWriter, r *http.Request, params ListToolsParams) {
+	var request ListToolsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListTools(ctx, request.(ListToolsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListTools")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListToolsResponseObject); ok {
+		if err := validResponse.VisitListToolsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ExecuteTool operation middleware
+func (sh *strictHandler) ExecuteTool(w http.ResponseWriter, r *http.Request, params ExecuteToolParams) {
+	var request ExecuteToolRequestObject
+
+	request.Params = params
+
+	var body ExecuteToolJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ExecuteTool(ctx, request.(ExecuteToolRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ExecuteTool")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ExecuteToolResponseObject); ok {
+		if err := validResponse.VisitExecuteToolResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

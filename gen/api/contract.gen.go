@@ -11,10 +11,17 @@ const (
 	InvalidJSON          ErrorCode = "invalid_json"
 	InvalidCursor        ErrorCode = "invalid_cursor"
 	HistoryNotAccepted   ErrorCode = "history_not_accepted"
+	ManifestInvalid      ErrorCode = "manifest_invalid"
+	ToolInputInvalid     ErrorCode = "tool_input_invalid"
 	Unauthorized         ErrorCode = "unauthorized"
 	Forbidden            ErrorCode = "forbidden"
+	PolicyDenied         ErrorCode = "policy_denied"
 	RunNotFound          ErrorCode = "run_not_found"
 	ThreadNotFound       ErrorCode = "thread_not_found"
+	SpecNotFound         ErrorCode = "spec_not_found"
+	ApprovalNotFound     ErrorCode = "approval_not_found"
+	ToolTaskNotFound     ErrorCode = "tool_task_not_found"
+	ToolNotFound         ErrorCode = "tool_not_found"
 	RouteNotFound        ErrorCode = "route_not_found"
 	MethodNotAllowed     ErrorCode = "method_not_allowed"
 	RequestTimeout       ErrorCode = "request_timeout"
@@ -22,6 +29,10 @@ const (
 	FrameConflict        ErrorCode = "frame_conflict"
 	RunFinished          ErrorCode = "run_finished"
 	RunBusy              ErrorCode = "run_busy"
+	SpecConflict         ErrorCode = "spec_conflict"
+	ApprovalChanged      ErrorCode = "approval_changed"
+	ApprovalClosed       ErrorCode = "approval_closed"
+	ToolCallConflict     ErrorCode = "tool_call_conflict"
 	StaleCursor          ErrorCode = "stale_cursor"
 	PayloadTooLarge      ErrorCode = "payload_too_large"
 	UnsupportedMediaType ErrorCode = "unsupported_media_type"
@@ -39,10 +50,17 @@ func ErrorCodes() []ErrorCode {
 		InvalidJSON,
 		InvalidCursor,
 		HistoryNotAccepted,
+		ManifestInvalid,
+		ToolInputInvalid,
 		Unauthorized,
 		Forbidden,
+		PolicyDenied,
 		RunNotFound,
 		ThreadNotFound,
+		SpecNotFound,
+		ApprovalNotFound,
+		ToolTaskNotFound,
+		ToolNotFound,
 		RouteNotFound,
 		MethodNotAllowed,
 		RequestTimeout,
@@ -50,6 +68,10 @@ func ErrorCodes() []ErrorCode {
 		FrameConflict,
 		RunFinished,
 		RunBusy,
+		SpecConflict,
+		ApprovalChanged,
+		ApprovalClosed,
+		ToolCallConflict,
 		StaleCursor,
 		PayloadTooLarge,
 		UnsupportedMediaType,
@@ -72,13 +94,27 @@ func (c ErrorCode) Status() int {
 		return 400
 	case HistoryNotAccepted:
 		return 400
+	case ManifestInvalid:
+		return 400
+	case ToolInputInvalid:
+		return 400
 	case Unauthorized:
 		return 401
 	case Forbidden:
 		return 403
+	case PolicyDenied:
+		return 403
 	case RunNotFound:
 		return 404
 	case ThreadNotFound:
+		return 404
+	case SpecNotFound:
+		return 404
+	case ApprovalNotFound:
+		return 404
+	case ToolTaskNotFound:
+		return 404
+	case ToolNotFound:
 		return 404
 	case RouteNotFound:
 		return 404
@@ -93,6 +129,14 @@ func (c ErrorCode) Status() int {
 	case RunFinished:
 		return 409
 	case RunBusy:
+		return 409
+	case SpecConflict:
+		return 409
+	case ApprovalChanged:
+		return 409
+	case ApprovalClosed:
+		return 409
+	case ToolCallConflict:
 		return 409
 	case StaleCursor:
 		return 410
@@ -151,61 +195,145 @@ func Operations() []Operation {
 			ID: "health", Method: "GET", Path: "/internal/v1/health", Tag: "service",
 			Scope: ScopeRead, Idempotent: true, BodyRequired: false, MaxBodyBytes: 0,
 			Streams: false, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, Unauthorized, Forbidden, PayloadTooLarge, Internal, Unavailable, Overloaded},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, PayloadTooLarge, Internal, Unavailable, Overloaded},
 		},
 		{
 			ID: "startRun", Method: "POST", Path: "/internal/v1/runs", Tag: "runs",
 			Scope: ScopeService, Idempotent: true, BodyRequired: true, MaxBodyBytes: 65536,
 			Streams: false, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, Unauthorized, Forbidden, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
 		},
 		{
 			ID: "listRuns", Method: "GET", Path: "/internal/v1/runs", Tag: "runs",
 			Scope: ScopeRead, Idempotent: true, BodyRequired: false, MaxBodyBytes: 0,
 			Streams: false, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, Unauthorized, Forbidden, PayloadTooLarge, Internal, Unavailable, Overloaded},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, PayloadTooLarge, Internal, Unavailable, Overloaded},
 		},
 		{
 			ID: "getRun", Method: "GET", Path: "/internal/v1/runs/{runId}", Tag: "runs",
 			Scope: ScopeRead, Idempotent: true, BodyRequired: false, MaxBodyBytes: 0,
 			Streams: false, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, Unauthorized, Forbidden, RunNotFound, ThreadNotFound, RouteNotFound, PayloadTooLarge, Internal, Unavailable, Overloaded},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, PayloadTooLarge, Internal, Unavailable, Overloaded},
 		},
 		{
 			ID: "appendFrame", Method: "POST", Path: "/internal/v1/runs/{runId}/frames", Tag: "runs",
 			Scope: ScopeService, Idempotent: true, BodyRequired: true, MaxBodyBytes: 262144,
 			Streams: false, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, Unauthorized, Forbidden, RunNotFound, ThreadNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
 		},
 		{
 			ID: "cancelRun", Method: "POST", Path: "/internal/v1/runs/{runId}/cancel", Tag: "runs",
 			Scope: ScopeService, Idempotent: true, BodyRequired: false, MaxBodyBytes: 16384,
 			Streams: false, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, Unauthorized, Forbidden, RunNotFound, ThreadNotFound, RouteNotFound, RequestTimeout, PayloadTooLarge, UnsupportedMediaType, Internal, Unavailable, Overloaded},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, PayloadTooLarge, UnsupportedMediaType, Internal, Unavailable, Overloaded},
 		},
 		{
 			ID: "streamRun", Method: "GET", Path: "/internal/v1/runs/{runId}/stream", Tag: "streams",
 			Scope: ScopeRead, Idempotent: true, BodyRequired: false, MaxBodyBytes: 0,
 			Streams: true, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, Unauthorized, Forbidden, RunNotFound, ThreadNotFound, RouteNotFound, StaleCursor, PayloadTooLarge, Internal, Unavailable, Overloaded},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, StaleCursor, PayloadTooLarge, Internal, Unavailable, Overloaded},
 		},
 		{
 			ID: "probeRunStream", Method: "HEAD", Path: "/internal/v1/runs/{runId}/stream", Tag: "streams",
 			Scope: ScopeRead, Idempotent: true, BodyRequired: false, MaxBodyBytes: 0,
 			Streams: false, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, Unauthorized, Forbidden, RunNotFound, ThreadNotFound, RouteNotFound, PayloadTooLarge, Internal, Unavailable, Overloaded},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, PayloadTooLarge, Internal, Unavailable, Overloaded},
 		},
 		{
 			ID: "listRunEvents", Method: "GET", Path: "/internal/v1/runs/{runId}/events", Tag: "streams",
 			Scope: ScopeRead, Idempotent: true, BodyRequired: false, MaxBodyBytes: 0,
 			Streams: false, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, Unauthorized, Forbidden, RunNotFound, ThreadNotFound, RouteNotFound, StaleCursor, PayloadTooLarge, Internal, Unavailable, Overloaded},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, StaleCursor, PayloadTooLarge, Internal, Unavailable, Overloaded},
 		},
 		{
 			ID: "getThreadState", Method: "GET", Path: "/internal/v1/threads/{threadId}/state", Tag: "threads",
 			Scope: ScopeRead, Idempotent: true, BodyRequired: false, MaxBodyBytes: 0,
 			Streams: false, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, Unauthorized, Forbidden, RunNotFound, ThreadNotFound, RouteNotFound, PayloadTooLarge, Internal, Unavailable, Overloaded},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, PayloadTooLarge, Internal, Unavailable, Overloaded},
+		},
+		{
+			ID: "listTools", Method: "GET", Path: "/internal/v1/tools", Tag: "tools",
+			Scope: ScopeRead, Idempotent: true, BodyRequired: false, MaxBodyBytes: 0,
+			Streams: false, Deprecated: false,
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, PayloadTooLarge, Internal, Unavailable, Overloaded},
+		},
+		{
+			ID: "executeTool", Method: "POST", Path: "/internal/v1/tools/execute", Tag: "tools",
+			Scope: ScopeService, Idempotent: true, BodyRequired: true, MaxBodyBytes: 262144,
+			Streams: false, Deprecated: false,
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
+		},
+		{
+			ID: "getToolTask", Method: "GET", Path: "/internal/v1/tool-tasks/{toolCallId}", Tag: "tools",
+			Scope: ScopeRead, Idempotent: true, BodyRequired: false, MaxBodyBytes: 0,
+			Streams: false, Deprecated: false,
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, PayloadTooLarge, Internal, Unavailable, Overloaded},
+		},
+		{
+			ID: "cancelToolTask", Method: "POST", Path: "/internal/v1/tool-tasks/{toolCallId}/cancel", Tag: "tools",
+			Scope: ScopeService, Idempotent: true, BodyRequired: true, MaxBodyBytes: 16384,
+			Streams: false, Deprecated: false,
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
+		},
+		{
+			ID: "listToolTasks", Method: "GET", Path: "/internal/v1/runs/{runId}/tool-tasks", Tag: "tools",
+			Scope: ScopeRead, Idempotent: true, BodyRequired: false, MaxBodyBytes: 0,
+			Streams: false, Deprecated: false,
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, PayloadTooLarge, Internal, Unavailable, Overloaded},
+		},
+		{
+			ID: "listApprovals", Method: "GET", Path: "/internal/v1/approvals", Tag: "approvals",
+			Scope: ScopeRead, Idempotent: true, BodyRequired: false, MaxBodyBytes: 0,
+			Streams: false, Deprecated: false,
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, PayloadTooLarge, Internal, Unavailable, Overloaded},
+		},
+		{
+			ID: "getApproval", Method: "GET", Path: "/internal/v1/approvals/{approvalId}", Tag: "approvals",
+			Scope: ScopeRead, Idempotent: true, BodyRequired: false, MaxBodyBytes: 0,
+			Streams: false, Deprecated: false,
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, PayloadTooLarge, Internal, Unavailable, Overloaded},
+		},
+		{
+			ID: "decideApproval", Method: "POST", Path: "/internal/v1/approvals/{approvalId}/decision", Tag: "approvals",
+			Scope: ScopeService, Idempotent: true, BodyRequired: true, MaxBodyBytes: 16384,
+			Streams: false, Deprecated: false,
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
+		},
+		{
+			ID: "listToolSpecs", Method: "GET", Path: "/internal/v1/skills/tool-specs", Tag: "registry",
+			Scope: ScopeRead, Idempotent: true, BodyRequired: false, MaxBodyBytes: 0,
+			Streams: false, Deprecated: false,
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, PayloadTooLarge, Internal, Unavailable, Overloaded},
+		},
+		{
+			ID: "putToolSpec", Method: "POST", Path: "/internal/v1/skills/tool-specs", Tag: "registry",
+			Scope: ScopeService, Idempotent: true, BodyRequired: true, MaxBodyBytes: 262144,
+			Streams: false, Deprecated: false,
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
+		},
+		{
+			ID: "listSkillSpecs", Method: "GET", Path: "/internal/v1/skills/skill-specs", Tag: "registry",
+			Scope: ScopeRead, Idempotent: true, BodyRequired: false, MaxBodyBytes: 0,
+			Streams: false, Deprecated: false,
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, PayloadTooLarge, Internal, Unavailable, Overloaded},
+		},
+		{
+			ID: "putSkillSpec", Method: "POST", Path: "/internal/v1/skills/skill-specs", Tag: "registry",
+			Scope: ScopeService, Idempotent: true, BodyRequired: true, MaxBodyBytes: 1048576,
+			Streams: false, Deprecated: false,
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
+		},
+		{
+			ID: "publishSkill", Method: "POST", Path: "/internal/v1/skills/skill-specs/{skillId}/{version}/publish", Tag: "registry",
+			Scope: ScopeService, Idempotent: true, BodyRequired: false, MaxBodyBytes: 0,
+			Streams: false, Deprecated: false,
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
+		},
+		{
+			ID: "getSkillRelease", Method: "GET", Path: "/internal/v1/skills/releases/{skillId}/{version}", Tag: "registry",
+			Scope: ScopeRead, Idempotent: true, BodyRequired: false, MaxBodyBytes: 0,
+			Streams: false, Deprecated: false,
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, PayloadTooLarge, Internal, Unavailable, Overloaded},
 		},
 	}
 }

@@ -74,6 +74,7 @@ type Run struct {
 	StartedAt            *time.Time
 	FinishedAt           *time.Time
 	UpdatedAt            time.Time
+	ClientTools          []byte
 }
 
 type RunHead struct {

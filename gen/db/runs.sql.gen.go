@@ -103,7 +103,7 @@ func (q *Queries) RunFinish(ctx context.Context, arg RunFinishParams) error {
 }
 
 const runGet = `-- name: RunGet :one
-SELECT run_key, run_id, thread_id, user_id, guest_scope, owner, autopilot_id, authenticated_session, tool_policy, limits, keep_open, request_hash, status, runnable, reason_class, reason, traceparent, tracestate, request_id, inserted_at, started_at, finished_at, updated_at FROM runs WHERE run_id = $1
+SELECT run_key, run_id, thread_id, user_id, guest_scope, owner, autopilot_id, authenticated_session, tool_policy, limits, keep_open, request_hash, status, runnable, reason_class, reason, traceparent, tracestate, request_id, inserted_at, started_at, finished_at, updated_at, client_tools FROM runs WHERE run_id = $1
 `
 
 func (q *Queries) RunGet(ctx context.Context, runID string) (Run, error) {
@@ -133,12 +133,13 @@ func (q *Queries) RunGet(ctx context.Context, runID string) (Run, error) {
 		&i.StartedAt,
 		&i.FinishedAt,
 		&i.UpdatedAt,
+		&i.ClientTools,
 	)
 	return i, err
 }
 
 const runGetByKey = `-- name: RunGetByKey :one
-SELECT run_key, run_id, thread_id, user_id, guest_scope, owner, autopilot_id, authenticated_session, tool_policy, limits, keep_open, request_hash, status, runnable, reason_class, reason, traceparent, tracestate, request_id, inserted_at, started_at, finished_at, updated_at FROM runs WHERE run_key = $1
+SELECT run_key, run_id, thread_id, user_id, guest_scope, owner, autopilot_id, authenticated_session, tool_policy, limits, keep_open, request_hash, status, runnable, reason_class, reason, traceparent, tracestate, request_id, inserted_at, started_at, finished_at, updated_at, client_tools FROM runs WHERE run_key = $1
 `
 
 func (q *Queries) RunGetByKey(ctx context.Context, runKey uuid.UUID) (Run, error) {
@@ -168,12 +169,13 @@ func (q *Queries) RunGetByKey(ctx context.Context, runKey uuid.UUID) (Run, error
 		&i.StartedAt,
 		&i.FinishedAt,
 		&i.UpdatedAt,
+		&i.ClientTools,
 	)
 	return i, err
 }
 
 const runListByOwner = `-- name: RunListByOwner :many
-SELECT run_key, run_id, thread_id, user_id, guest_scope, owner, autopilot_id, authenticated_session, tool_policy, limits, keep_open, request_hash, status, runnable, reason_class, reason, traceparent, tracestate, request_id, inserted_at, started_at, finished_at, updated_at FROM runs
+SELECT run_key, run_id, thread_id, user_id, guest_scope, owner, autopilot_id, authenticated_session, tool_policy, limits, keep_open, request_hash, status, runnable, reason_class, reason, traceparent, tracestate, request_id, inserted_at, started_at, finished_at, updated_at, client_tools FROM runs
 WHERE ($1::text IS NULL OR owner = $1::text)
   AND ($2::text IS NULL OR thread_id = $2::text)
   AND ($3::text IS NULL OR status = $3::text)
@@ -230,6 +232,7 @@ func (q *Queries) RunListByOwner(ctx context.Context, arg RunListByOwnerParams) 
 			&i.StartedAt,
 			&i.FinishedAt,
 			&i.UpdatedAt,
+			&i.ClientTools,
 		); err != nil {
 			return nil, err
 		}
@@ -242,7 +245,7 @@ func (q *Queries) RunListByOwner(ctx context.Context, arg RunListByOwnerParams) 
 }
 
 const runListOfThread = `-- name: RunListOfThread :many
-SELECT run_key, run_id, thread_id, user_id, guest_scope, owner, autopilot_id, authenticated_session, tool_policy, limits, keep_open, request_hash, status, runnable, reason_class, reason, traceparent, tracestate, request_id, inserted_at, started_at, finished_at, updated_at FROM runs
+SELECT run_key, run_id, thread_id, user_id, guest_scope, owner, autopilot_id, authenticated_session, tool_policy, limits, keep_open, request_hash, status, runnable, reason_class, reason, traceparent, tracestate, request_id, inserted_at, started_at, finished_at, updated_at, client_tools FROM runs
 WHERE thread_id = $1 AND owner = $2
   AND ($3::uuid IS NULL OR run_key < $3::uuid)
 ORDER BY run_key DESC
@@ -295,6 +298,7 @@ func (q *Queries) RunListOfThread(ctx context.Context, arg RunListOfThreadParams
 			&i.StartedAt,
 			&i.FinishedAt,
 			&i.UpdatedAt,
+			&i.ClientTools,
 		); err != nil {
 			return nil, err
 		}

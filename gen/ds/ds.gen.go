@@ -11,6 +11,7 @@ import (
 const (
 	MessageV1RoleAssistant MessageV1Role = "assistant"
 	MessageV1RoleEvent     MessageV1Role = "event"
+	MessageV1RoleTool      MessageV1Role = "tool"
 	MessageV1RoleUser      MessageV1Role = "user"
 )
 
@@ -21,7 +22,84 @@ func (e MessageV1Role) Valid() bool {
 		return true
 	case MessageV1RoleEvent:
 		return true
+	case MessageV1RoleTool:
+		return true
 	case MessageV1RoleUser:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for PolicyEvaluationV1Decision.
+const (
+	PolicyEvaluationV1DecisionAllowed       PolicyEvaluationV1Decision = "allowed"
+	PolicyEvaluationV1DecisionDenied        PolicyEvaluationV1Decision = "denied"
+	PolicyEvaluationV1DecisionNeedsApproval PolicyEvaluationV1Decision = "needs_approval"
+)
+
+// Valid indicates whether the value is a known member of the PolicyEvaluationV1Decision enum.
+func (e PolicyEvaluationV1Decision) Valid() bool {
+	switch e {
+	case PolicyEvaluationV1DecisionAllowed:
+		return true
+	case PolicyEvaluationV1DecisionDenied:
+		return true
+	case PolicyEvaluationV1DecisionNeedsApproval:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for PolicyEvaluationV1Format.
+const (
+	PolicyEvaluationV1FormatOpenagentsDsPolicyEvaluation PolicyEvaluationV1Format = "openagents.ds.policy_evaluation"
+)
+
+// Valid indicates whether the value is a known member of the PolicyEvaluationV1Format enum.
+func (e PolicyEvaluationV1Format) Valid() bool {
+	switch e {
+	case PolicyEvaluationV1FormatOpenagentsDsPolicyEvaluation:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for PolicyEvaluationV1FormatVersion.
+const (
+	PolicyEvaluationV1FormatVersionN1 PolicyEvaluationV1FormatVersion = 1
+)
+
+// Valid indicates whether the value is a known member of the PolicyEvaluationV1FormatVersion enum.
+func (e PolicyEvaluationV1FormatVersion) Valid() bool {
+	switch e {
+	case PolicyEvaluationV1FormatVersionN1:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for PolicyEvaluationV1ActionKind.
+const (
+	PolicyEvaluationV1ActionKindComms      PolicyEvaluationV1ActionKind = "comms"
+	PolicyEvaluationV1ActionKindPredict    PolicyEvaluationV1ActionKind = "predict"
+	PolicyEvaluationV1ActionKindSettlement PolicyEvaluationV1ActionKind = "settlement"
+	PolicyEvaluationV1ActionKindTool       PolicyEvaluationV1ActionKind = "tool"
+)
+
+// Valid indicates whether the value is a known member of the PolicyEvaluationV1ActionKind enum.
+func (e PolicyEvaluationV1ActionKind) Valid() bool {
+	switch e {
+	case PolicyEvaluationV1ActionKindComms:
+		return true
+	case PolicyEvaluationV1ActionKindPredict:
+		return true
+	case PolicyEvaluationV1ActionKindSettlement:
+		return true
+	case PolicyEvaluationV1ActionKindTool:
 		return true
 	default:
 		return false
@@ -163,17 +241,437 @@ func (e SignatureContractV1PromptIRVersion) Valid() bool {
 	}
 }
 
+// Defines values for ToolReceiptV1Decision.
+const (
+	ToolReceiptV1DecisionAllowed       ToolReceiptV1Decision = "allowed"
+	ToolReceiptV1DecisionDenied        ToolReceiptV1Decision = "denied"
+	ToolReceiptV1DecisionNeedsApproval ToolReceiptV1Decision = "needs_approval"
+)
+
+// Valid indicates whether the value is a known member of the ToolReceiptV1Decision enum.
+func (e ToolReceiptV1Decision) Valid() bool {
+	switch e {
+	case ToolReceiptV1DecisionAllowed:
+		return true
+	case ToolReceiptV1DecisionDenied:
+		return true
+	case ToolReceiptV1DecisionNeedsApproval:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ToolReceiptV1Format.
+const (
+	ToolReceiptV1FormatOpenagentsDsToolReceipt ToolReceiptV1Format = "openagents.ds.tool_receipt"
+)
+
+// Valid indicates whether the value is a known member of the ToolReceiptV1Format enum.
+func (e ToolReceiptV1Format) Valid() bool {
+	switch e {
+	case ToolReceiptV1FormatOpenagentsDsToolReceipt:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ToolReceiptV1FormatVersion.
+const (
+	ToolReceiptV1FormatVersionN1 ToolReceiptV1FormatVersion = 1
+)
+
+// Valid indicates whether the value is a known member of the ToolReceiptV1FormatVersion enum.
+func (e ToolReceiptV1FormatVersion) Valid() bool {
+	switch e {
+	case ToolReceiptV1FormatVersionN1:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ToolReceiptV1SettlementBoundary.
+const (
+	ToolReceiptV1SettlementBoundaryDedupeReconcileRequired ToolReceiptV1SettlementBoundary = "dedupe_reconcile_required"
+	ToolReceiptV1SettlementBoundarySafeRetry               ToolReceiptV1SettlementBoundary = "safe_retry"
+)
+
+// Valid indicates whether the value is a known member of the ToolReceiptV1SettlementBoundary enum.
+func (e ToolReceiptV1SettlementBoundary) Valid() bool {
+	switch e {
+	case ToolReceiptV1SettlementBoundaryDedupeReconcileRequired:
+		return true
+	case ToolReceiptV1SettlementBoundarySafeRetry:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ToolReceiptV1State.
+const (
+	ToolReceiptV1StateCanceled  ToolReceiptV1State = "canceled"
+	ToolReceiptV1StateFailed    ToolReceiptV1State = "failed"
+	ToolReceiptV1StateSucceeded ToolReceiptV1State = "succeeded"
+	ToolReceiptV1StateTimedOut  ToolReceiptV1State = "timed_out"
+)
+
+// Valid indicates whether the value is a known member of the ToolReceiptV1State enum.
+func (e ToolReceiptV1State) Valid() bool {
+	switch e {
+	case ToolReceiptV1StateCanceled:
+		return true
+	case ToolReceiptV1StateFailed:
+		return true
+	case ToolReceiptV1StateSucceeded:
+		return true
+	case ToolReceiptV1StateTimedOut:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ToolSpecV1ExecutionKind.
+const (
+	ToolSpecV1ExecutionKindClient  ToolSpecV1ExecutionKind = "client"
+	ToolSpecV1ExecutionKindMcp     ToolSpecV1ExecutionKind = "mcp"
+	ToolSpecV1ExecutionKindRuntime ToolSpecV1ExecutionKind = "runtime"
+)
+
+// Valid indicates whether the value is a known member of the ToolSpecV1ExecutionKind enum.
+func (e ToolSpecV1ExecutionKind) Valid() bool {
+	switch e {
+	case ToolSpecV1ExecutionKindClient:
+		return true
+	case ToolSpecV1ExecutionKindMcp:
+		return true
+	case ToolSpecV1ExecutionKindRuntime:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ToolSpecV1SettlementBoundary.
+const (
+	ToolSpecV1SettlementBoundaryDedupeReconcileRequired ToolSpecV1SettlementBoundary = "dedupe_reconcile_required"
+	ToolSpecV1SettlementBoundarySafeRetry               ToolSpecV1SettlementBoundary = "safe_retry"
+)
+
+// Valid indicates whether the value is a known member of the ToolSpecV1SettlementBoundary enum.
+func (e ToolSpecV1SettlementBoundary) Valid() bool {
+	switch e {
+	case ToolSpecV1SettlementBoundaryDedupeReconcileRequired:
+		return true
+	case ToolSpecV1SettlementBoundarySafeRetry:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ToolSpecV1CommercialCurrency.
+const (
+	ToolSpecV1CommercialCurrencyBTCSATS ToolSpecV1CommercialCurrency = "BTC_SATS"
+)
+
+// Valid indicates whether the value is a known member of the ToolSpecV1CommercialCurrency enum.
+func (e ToolSpecV1CommercialCurrency) Valid() bool {
+	switch e {
+	case ToolSpecV1CommercialCurrencyBTCSATS:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ToolSpecV1CommercialPricingModel.
+const (
+	ToolSpecV1CommercialPricingModelFixedPerCall ToolSpecV1CommercialPricingModel = "fixed_per_call"
+	ToolSpecV1CommercialPricingModelFree         ToolSpecV1CommercialPricingModel = "free"
+	ToolSpecV1CommercialPricingModelMetered      ToolSpecV1CommercialPricingModel = "metered"
+	ToolSpecV1CommercialPricingModelSubscription ToolSpecV1CommercialPricingModel = "subscription"
+)
+
+// Valid indicates whether the value is a known member of the ToolSpecV1CommercialPricingModel enum.
+func (e ToolSpecV1CommercialPricingModel) Valid() bool {
+	switch e {
+	case ToolSpecV1CommercialPricingModelFixedPerCall:
+		return true
+	case ToolSpecV1CommercialPricingModelFree:
+		return true
+	case ToolSpecV1CommercialPricingModelMetered:
+		return true
+	case ToolSpecV1CommercialPricingModelSubscription:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ToolSpecV1CommercialSettlementMode.
+const (
+	ToolSpecV1CommercialSettlementModePostpaidAuthorized ToolSpecV1CommercialSettlementMode = "postpaid_authorized"
+	ToolSpecV1CommercialSettlementModePrepaid            ToolSpecV1CommercialSettlementMode = "prepaid"
+)
+
+// Valid indicates whether the value is a known member of the ToolSpecV1CommercialSettlementMode enum.
+func (e ToolSpecV1CommercialSettlementMode) Valid() bool {
+	switch e {
+	case ToolSpecV1CommercialSettlementModePostpaidAuthorized:
+		return true
+	case ToolSpecV1CommercialSettlementModePrepaid:
+		return true
+	default:
+		return false
+	}
+}
+
 // MessageV1 One message of a conversation, as a signature's input.
 type MessageV1 struct {
 	// Content What is said.
 	Content string `json:"content"`
 
-	// Role Who speaks; an event is something that happened, told as JSON.
+	// Role Who speaks; an event is something that happened, told as JSON; a tool message is what a tool call came to.
 	Role MessageV1Role `json:"role"`
+
+	// ToolCallID The call that a tool message answers.
+	ToolCallID *string `json:"tool_call_id,omitempty"`
+
+	// ToolCalls The tool calls that an assistant message asked for.
+	ToolCalls []MessageV1ToolCall `json:"tool_calls,omitempty"`
 }
 
-// MessageV1Role Who speaks; an event is something that happened, told as JSON.
+// MessageV1Role Who speaks; an event is something that happened, told as JSON; a tool message is what a tool call came to.
 type MessageV1Role string
+
+// MessageV1ToolCall A tool call.
+type MessageV1ToolCall struct {
+	// Arguments What it is called with.
+	Arguments map[string]interface{} `json:"arguments"`
+
+	// ToolCallID The call.
+	ToolCallID string `json:"tool_call_id"`
+
+	// ToolName The tool.
+	ToolName string `json:"tool_name"`
+}
+
+// PolicyEvaluationV1 A decision of policy with everything that it was made from. evaluation_hash is the digest of the canonical document.
+type PolicyEvaluationV1 struct {
+	// Decision What was decided.
+	Decision PolicyEvaluationV1Decision `json:"decision"`
+
+	// EvaluatorVersion The rules that were applied.
+	EvaluatorVersion string `json:"evaluator_version"`
+
+	// Format Names the kind of document.
+	Format PolicyEvaluationV1Format `json:"format"`
+
+	// FormatVersion The version of this form.
+	FormatVersion PolicyEvaluationV1FormatVersion `json:"format_version"`
+
+	// Input What the decision was made from; what is absent was not known or does not apply.
+	Input PolicyEvaluationV1Input `json:"input"`
+
+	// ReasonCode Why.
+	ReasonCode string `json:"reason_code"`
+
+	// ReasonCodesVersion The taxonomy that reason_code is from.
+	ReasonCodesVersion string `json:"reason_codes_version"`
+}
+
+// PolicyEvaluationV1Decision What was decided.
+type PolicyEvaluationV1Decision string
+
+// PolicyEvaluationV1Format Names the kind of document.
+type PolicyEvaluationV1Format string
+
+// PolicyEvaluationV1FormatVersion The version of this form.
+type PolicyEvaluationV1FormatVersion int32
+
+// PolicyEvaluationV1Action What is to be done.
+type PolicyEvaluationV1Action struct {
+	// AmountSats Sats that it may cost.
+	AmountSats *int64 `json:"amount_sats,omitempty"`
+
+	// ArgsHash The digest of its arguments.
+	ArgsHash *string `json:"args_hash,omitempty"`
+
+	// Domain The host that is reached.
+	Domain *string `json:"domain,omitempty"`
+
+	// Kind The kind of action.
+	Kind PolicyEvaluationV1ActionKind `json:"kind"`
+
+	// Model The model.
+	Model *string `json:"model,omitempty"`
+
+	// Provider Whom it asks.
+	Provider *string `json:"provider,omitempty"`
+
+	// ToolGroup The group of the tool.
+	ToolGroup *string `json:"tool_group,omitempty"`
+
+	// ToolName The tool.
+	ToolName *string `json:"tool_name,omitempty"`
+
+	// Writes Whether something outside is changed.
+	Writes *bool `json:"writes,omitempty"`
+}
+
+// PolicyEvaluationV1ActionKind The kind of action.
+type PolicyEvaluationV1ActionKind string
+
+// PolicyEvaluationV1Approval A decision that a person made.
+type PolicyEvaluationV1Approval struct {
+	// ApprovalID The approval.
+	ApprovalID string `json:"approval_id"`
+
+	// ArgsHash What was approved.
+	ArgsHash *string `json:"args_hash,omitempty"`
+
+	// PolicyHash Under which rules.
+	PolicyHash *string `json:"policy_hash,omitempty"`
+
+	// State The decision.
+	State string `json:"state"`
+}
+
+// PolicyEvaluationV1Authorization What the authorization says.
+type PolicyEvaluationV1Authorization struct {
+	// AllowedDomains Hosts.
+	AllowedDomains []string `json:"allowed_domains,omitempty"`
+
+	// AllowedModels Models.
+	AllowedModels []string `json:"allowed_models,omitempty"`
+
+	// AllowedProviders Providers.
+	AllowedProviders []string `json:"allowed_providers,omitempty"`
+
+	// AllowedTools Tools.
+	AllowedTools []string `json:"allowed_tools,omitempty"`
+
+	// ConstraintsHash The digest of its constraints.
+	ConstraintsHash *string `json:"constraints_hash,omitempty"`
+
+	// ExpiresAt Until when it counts.
+	ExpiresAt *time.Time `json:"expires_at,omitempty"`
+
+	// IssuedAt When it was issued.
+	IssuedAt *time.Time `json:"issued_at,omitempty"`
+
+	// RevokedAt When it was revoked.
+	RevokedAt *time.Time `json:"revoked_at,omitempty"`
+
+	// StartsAt From when it counts.
+	StartsAt *time.Time `json:"starts_at,omitempty"`
+}
+
+// PolicyEvaluationV1Budget Sats, as they stand.
+type PolicyEvaluationV1Budget struct {
+	// DaySpentSats Spent and reserved on this day.
+	DaySpentSats *int64 `json:"day_spent_sats,omitempty"`
+
+	// MaxPerCallSats Of one call at the most.
+	MaxPerCallSats *int64 `json:"max_per_call_sats,omitempty"`
+
+	// MaxPerDaySats Of a day at the most.
+	MaxPerDaySats *int64 `json:"max_per_day_sats,omitempty"`
+
+	// RemainingSats Left.
+	RemainingSats *int64 `json:"remaining_sats,omitempty"`
+
+	// ReservedSats Reserved.
+	ReservedSats *int64 `json:"reserved_sats,omitempty"`
+
+	// SpentSats Spent.
+	SpentSats *int64 `json:"spent_sats,omitempty"`
+
+	// ThresholdSats Above which a person is asked.
+	ThresholdSats *int64 `json:"threshold_sats,omitempty"`
+}
+
+// PolicyEvaluationV1Context What other parts found.
+type PolicyEvaluationV1Context struct {
+	// LoopDetectedReason A loop.
+	LoopDetectedReason *string `json:"loop_detected_reason,omitempty"`
+
+	// ManifestValidationReason A manifest that is not valid.
+	ManifestValidationReason *string `json:"manifest_validation_reason,omitempty"`
+
+	// SsrfBlockReason An address that is not to be reached.
+	SsrfBlockReason *string `json:"ssrf_block_reason,omitempty"`
+}
+
+// PolicyEvaluationV1Input What the decision was made from; what is absent was not known or does not apply.
+type PolicyEvaluationV1Input struct {
+	// Action What is to be done.
+	Action PolicyEvaluationV1Action `json:"action"`
+
+	// Approval A decision that a person made.
+	Approval *PolicyEvaluationV1Approval `json:"approval,omitempty"`
+
+	// Authorization What the authorization says.
+	Authorization *PolicyEvaluationV1Authorization `json:"authorization,omitempty"`
+
+	// Budget Sats, as they stand.
+	Budget *PolicyEvaluationV1Budget `json:"budget,omitempty"`
+
+	// Context What other parts found.
+	Context *PolicyEvaluationV1Context `json:"context,omitempty"`
+
+	// EvaluatedAt The moment of the decision.
+	EvaluatedAt *time.Time `json:"evaluated_at,omitempty"`
+
+	// Policy The rules that apply.
+	Policy *PolicyEvaluationV1Policy `json:"policy,omitempty"`
+}
+
+// PolicyEvaluationV1Layer One list of tools.
+type PolicyEvaluationV1Layer struct {
+	// Allow What is allowed; none for all.
+	Allow []string `json:"allow,omitempty"`
+
+	// Deny What is refused, whatever is allowed.
+	Deny []string `json:"deny,omitempty"`
+
+	// Label Where it is from.
+	Label string `json:"label"`
+}
+
+// PolicyEvaluationV1Policy The rules that apply.
+type PolicyEvaluationV1Policy struct {
+	// AuthorizationID The authorization.
+	AuthorizationID *string `json:"authorization_id,omitempty"`
+
+	// AuthorizationMode Its mode.
+	AuthorizationMode *string `json:"authorization_mode,omitempty"`
+
+	// GuestMode Whether the run is held to what guests may do.
+	GuestMode *bool `json:"guest_mode,omitempty"`
+
+	// Layers The tool lists, the first first; a tool must pass each.
+	Layers []PolicyEvaluationV1Layer `json:"layers,omitempty"`
+
+	// PolicyID The policy.
+	PolicyID *string `json:"policy_id,omitempty"`
+
+	// Profile The profile.
+	Profile *string `json:"profile,omitempty"`
+
+	// RequestedDecision A decision that was made before.
+	RequestedDecision *string `json:"requested_decision,omitempty"`
+
+	// RequestedReasonCode Its reason.
+	RequestedReasonCode *string `json:"requested_reason_code,omitempty"`
+
+	// RequireApproval Names of tools that a person must approve.
+	RequireApproval []string `json:"require_approval,omitempty"`
+}
 
 // PredictReceiptV1 The stored proof of one call of a signature.
 type PredictReceiptV1 struct {
@@ -296,12 +794,33 @@ type PredictReceiptV1Timing struct {
 type RespondV1Input struct {
 	// Messages The conversation, oldest first; the last message is the one to answer.
 	Messages []MessageV1 `json:"messages"`
+
+	// ToolReplay What earlier tool calls came to, a line each, oldest first.
+	ToolReplay []string `json:"tool_replay,omitempty"`
+
+	// Tools The tools that may be asked for.
+	Tools []RespondV1InputToolsItem `json:"tools,omitempty"`
+}
+
+// RespondV1InputToolsItem defines model for RespondV1Input.tools.
+type RespondV1InputToolsItem struct {
+	// Description What it does.
+	Description string `json:"description"`
+
+	// InputSchema The JSON Schema of its input.
+	InputSchema map[string]interface{} `json:"input_schema"`
+
+	// Name The tool.
+	Name string `json:"name"`
 }
 
 // RespondV1Output defines model for RespondV1Output.
 type RespondV1Output struct {
 	// Text The answer.
 	Text string `json:"text"`
+
+	// ToolCalls The tools that are asked for.
+	ToolCalls []MessageV1ToolCall `json:"tool_calls,omitempty"`
 }
 
 // SignatureContractV1 A versioned, typed contract of one inference. The file is the source; hashes are computed from it.
@@ -381,6 +900,249 @@ type SignatureContractV1PromptIR struct {
 
 // SignatureContractV1PromptIRVersion The version of this form.
 type SignatureContractV1PromptIRVersion int32
+
+// SkillSpecV1 A version of a skill: instructions, and the tools that they use.
+type SkillSpecV1 struct {
+	// AllowedTools The tools that it uses.
+	AllowedTools []SkillSpecV1ToolRef `json:"allowed_tools"`
+
+	// Assets Files of the bundle's folder assets.
+	Assets []SkillSpecV1File `json:"assets,omitempty"`
+
+	// Compatibility What it needs.
+	Compatibility map[string]interface{} `json:"compatibility,omitempty"`
+
+	// Description What it is for.
+	Description string `json:"description"`
+
+	// InstructionsMarkdown The instructions.
+	InstructionsMarkdown string `json:"instructions_markdown"`
+
+	// License Under which licence it may be used.
+	License *string `json:"license,omitempty"`
+
+	// Metadata Anything else.
+	Metadata map[string]interface{} `json:"metadata,omitempty"`
+
+	// Name The name for people.
+	Name string `json:"name"`
+
+	// References Files of the bundle's folder references.
+	References []SkillSpecV1File `json:"references,omitempty"`
+
+	// Scripts Files of the bundle's folder scripts.
+	Scripts []SkillSpecV1File `json:"scripts,omitempty"`
+
+	// SkillID The skill.
+	SkillID string `json:"skill_id"`
+
+	// Version The version.
+	Version int32 `json:"version"`
+}
+
+// SkillSpecV1File A file.
+type SkillSpecV1File struct {
+	// Content Its text.
+	Content string `json:"content"`
+
+	// Path Its path in its folder.
+	Path string `json:"path"`
+}
+
+// SkillSpecV1ToolRef A version of a tool.
+type SkillSpecV1ToolRef struct {
+	// ToolID The tool.
+	ToolID string `json:"tool_id"`
+
+	// Version The version.
+	Version int32 `json:"version"`
+}
+
+// ToolReceiptV1 The stored proof of one tool call.
+type ToolReceiptV1 struct {
+	// ApprovalID The approval.
+	ApprovalID *string `json:"approval_id,omitempty"`
+
+	// Attempts How often it was begun.
+	Attempts int32 `json:"attempts"`
+
+	// CorrelationID The provider's name for the call.
+	CorrelationID *string `json:"correlation_id,omitempty"`
+
+	// Decision What was decided.
+	Decision ToolReceiptV1Decision `json:"decision"`
+
+	// ErrorClass Why it did not succeed.
+	ErrorClass *string `json:"error_class,omitempty"`
+
+	// EvaluationHash The decision that let or did not let it be made.
+	EvaluationHash string `json:"evaluation_hash"`
+
+	// FallbackReason Why another did.
+	FallbackReason *string `json:"fallback_reason,omitempty"`
+
+	// Format Names the kind of document.
+	Format ToolReceiptV1Format `json:"format"`
+
+	// FormatVersion The version of this form.
+	FormatVersion ToolReceiptV1FormatVersion `json:"format_version"`
+
+	// IdempotencyKey The key that the provider was given.
+	IdempotencyKey *string `json:"idempotency_key,omitempty"`
+
+	// LatencyMs Milliseconds from the start to the end.
+	LatencyMs int64 `json:"latency_ms"`
+
+	// OutputHash The digest of the output.
+	OutputHash *string `json:"output_hash,omitempty"`
+
+	// ParamsHash The digest of the arguments.
+	ParamsHash string `json:"params_hash"`
+
+	// PrimaryProvider Who should have, when another did.
+	PrimaryProvider *string `json:"primary_provider,omitempty"`
+
+	// Provider Who carried it out.
+	Provider string `json:"provider"`
+
+	// ReasonCode Why.
+	ReasonCode string `json:"reason_code"`
+
+	// ReasonCodesVersion The taxonomy.
+	ReasonCodesVersion string `json:"reason_codes_version"`
+
+	// ReceiptID Made from run_id and tool_call_id.
+	ReceiptID string `json:"receipt_id"`
+
+	// RequestID The request.
+	RequestID *string `json:"request_id,omitempty"`
+
+	// RunID The run.
+	RunID string `json:"run_id"`
+
+	// SettlementBoundary What may happen when the outcome is not known.
+	SettlementBoundary ToolReceiptV1SettlementBoundary `json:"settlement_boundary"`
+
+	// State How it ended.
+	State ToolReceiptV1State `json:"state"`
+
+	// ToolCallID The call.
+	ToolCallID string `json:"tool_call_id"`
+
+	// ToolName The tool.
+	ToolName string `json:"tool_name"`
+
+	// Traceparent The trace.
+	Traceparent *string `json:"traceparent,omitempty"`
+}
+
+// ToolReceiptV1Decision What was decided.
+type ToolReceiptV1Decision string
+
+// ToolReceiptV1Format Names the kind of document.
+type ToolReceiptV1Format string
+
+// ToolReceiptV1FormatVersion The version of this form.
+type ToolReceiptV1FormatVersion int32
+
+// ToolReceiptV1SettlementBoundary What may happen when the outcome is not known.
+type ToolReceiptV1SettlementBoundary string
+
+// ToolReceiptV1State How it ended.
+type ToolReceiptV1State string
+
+// ToolSpecV1 A version of a tool as it is published.
+type ToolSpecV1 struct {
+	// AuthRequirements Which secrets it needs, by reference.
+	AuthRequirements map[string]interface{} `json:"auth_requirements,omitempty"`
+
+	// Commercial What a call costs.
+	Commercial *ToolSpecV1Commercial `json:"commercial,omitempty"`
+
+	// Description What it does.
+	Description string `json:"description"`
+
+	// ExecutionKind Who carries it out.
+	ExecutionKind ToolSpecV1ExecutionKind `json:"execution_kind"`
+
+	// InputSchema The JSON Schema of its input.
+	InputSchema map[string]interface{} `json:"input_schema"`
+
+	// IntegrationManifest The manifest of the integration that it belongs to; extension_manifest.v1.json has its form.
+	IntegrationManifest map[string]interface{} `json:"integration_manifest,omitempty"`
+
+	// Name The name for people.
+	Name string `json:"name"`
+
+	// OutputSchema The JSON Schema of its output.
+	OutputSchema map[string]interface{} `json:"output_schema"`
+
+	// SafetyPolicy Bounds of a call.
+	SafetyPolicy *ToolSpecV1SafetyPolicy `json:"safety_policy,omitempty"`
+
+	// SettlementBoundary What may happen when the outcome of a call is not known.
+	SettlementBoundary ToolSpecV1SettlementBoundary `json:"settlement_boundary"`
+
+	// ToolID The tool.
+	ToolID string `json:"tool_id"`
+
+	// ToolPack The pack that carries it out, such as coding.v1.
+	ToolPack string `json:"tool_pack"`
+
+	// Version The version.
+	Version int32 `json:"version"`
+}
+
+// ToolSpecV1ExecutionKind Who carries it out.
+type ToolSpecV1ExecutionKind string
+
+// ToolSpecV1SettlementBoundary What may happen when the outcome of a call is not known.
+type ToolSpecV1SettlementBoundary string
+
+// ToolSpecV1Commercial What a call costs.
+type ToolSpecV1Commercial struct {
+	// Currency The unit of account.
+	Currency *ToolSpecV1CommercialCurrency `json:"currency,omitempty"`
+
+	// MaxDailySats Sats of a day at the most.
+	MaxDailySats *int64 `json:"max_daily_sats,omitempty"`
+
+	// MaxMonthlySats Sats of a month at the most.
+	MaxMonthlySats *int64 `json:"max_monthly_sats,omitempty"`
+
+	// MaxPerCallSats Sats of one call at the most.
+	MaxPerCallSats *int64 `json:"max_per_call_sats,omitempty"`
+
+	// PricingModel How it is charged.
+	PricingModel ToolSpecV1CommercialPricingModel `json:"pricing_model"`
+
+	// SettlementMode When it is paid.
+	SettlementMode *ToolSpecV1CommercialSettlementMode `json:"settlement_mode,omitempty"`
+}
+
+// ToolSpecV1CommercialCurrency The unit of account.
+type ToolSpecV1CommercialCurrency string
+
+// ToolSpecV1CommercialPricingModel How it is charged.
+type ToolSpecV1CommercialPricingModel string
+
+// ToolSpecV1CommercialSettlementMode When it is paid.
+type ToolSpecV1CommercialSettlementMode string
+
+// ToolSpecV1SafetyPolicy Bounds of a call.
+type ToolSpecV1SafetyPolicy struct {
+	// AllowedHosts Hosts that it may reach; *.suffix stands for all below.
+	AllowedHosts []string `json:"allowed_hosts,omitempty"`
+
+	// MaxOutputBytes Bytes of output that are kept at the most.
+	MaxOutputBytes *int64 `json:"max_output_bytes,omitempty"`
+
+	// RequiresApproval Whether a person must approve each call.
+	RequiresApproval *bool `json:"requires_approval,omitempty"`
+
+	// TimeoutMs Milliseconds until a call is timed_out.
+	TimeoutMs *int64 `json:"timeout_ms,omitempty"`
+}
 
 // UsageV1 What model calls used.
 type UsageV1 struct {

@@ -9,6 +9,69 @@ import (
 	ds "github.com/openagentsinc/openagents-runtime/gen/ds"
 )
 
+// Defines values for ApprovalDecidedV1State.
+const (
+	ApprovalDecidedV1StateApproved ApprovalDecidedV1State = "approved"
+	ApprovalDecidedV1StateCanceled ApprovalDecidedV1State = "canceled"
+	ApprovalDecidedV1StateExpired  ApprovalDecidedV1State = "expired"
+	ApprovalDecidedV1StateRejected ApprovalDecidedV1State = "rejected"
+)
+
+// Valid indicates whether the value is a known member of the ApprovalDecidedV1State enum.
+func (e ApprovalDecidedV1State) Valid() bool {
+	switch e {
+	case ApprovalDecidedV1StateApproved:
+		return true
+	case ApprovalDecidedV1StateCanceled:
+		return true
+	case ApprovalDecidedV1StateExpired:
+		return true
+	case ApprovalDecidedV1StateRejected:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ApprovalRequestedV1Decider.
+const (
+	ApprovalRequestedV1DeciderOperator ApprovalRequestedV1Decider = "operator"
+	ApprovalRequestedV1DeciderOwner    ApprovalRequestedV1Decider = "owner"
+)
+
+// Valid indicates whether the value is a known member of the ApprovalRequestedV1Decider enum.
+func (e ApprovalRequestedV1Decider) Valid() bool {
+	switch e {
+	case ApprovalRequestedV1DeciderOperator:
+		return true
+	case ApprovalRequestedV1DeciderOwner:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ApprovalRequestedV1Kind.
+const (
+	ApprovalRequestedV1KindRaiseBudget              ApprovalRequestedV1Kind = "raise_budget"
+	ApprovalRequestedV1KindResolveUnknownSettlement ApprovalRequestedV1Kind = "resolve_unknown_settlement"
+	ApprovalRequestedV1KindToolCall                 ApprovalRequestedV1Kind = "tool_call"
+)
+
+// Valid indicates whether the value is a known member of the ApprovalRequestedV1Kind enum.
+func (e ApprovalRequestedV1Kind) Valid() bool {
+	switch e {
+	case ApprovalRequestedV1KindRaiseBudget:
+		return true
+	case ApprovalRequestedV1KindResolveUnknownSettlement:
+		return true
+	case ApprovalRequestedV1KindToolCall:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for FrameAppendedV1Mode.
 const (
 	FrameAppendedV1ModeEnqueue   FrameAppendedV1Mode = "enqueue"
@@ -27,6 +90,51 @@ func (e FrameAppendedV1Mode) Valid() bool {
 	case FrameAppendedV1ModeReject:
 		return true
 	case FrameAppendedV1ModeSteer:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for PolicyDecisionV1Decision.
+const (
+	PolicyDecisionV1DecisionAllowed       PolicyDecisionV1Decision = "allowed"
+	PolicyDecisionV1DecisionDenied        PolicyDecisionV1Decision = "denied"
+	PolicyDecisionV1DecisionNeedsApproval PolicyDecisionV1Decision = "needs_approval"
+)
+
+// Valid indicates whether the value is a known member of the PolicyDecisionV1Decision enum.
+func (e PolicyDecisionV1Decision) Valid() bool {
+	switch e {
+	case PolicyDecisionV1DecisionAllowed:
+		return true
+	case PolicyDecisionV1DecisionDenied:
+		return true
+	case PolicyDecisionV1DecisionNeedsApproval:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for PolicyDecisionV1Subject.
+const (
+	PolicyDecisionV1SubjectComms      PolicyDecisionV1Subject = "comms"
+	PolicyDecisionV1SubjectPredict    PolicyDecisionV1Subject = "predict"
+	PolicyDecisionV1SubjectSettlement PolicyDecisionV1Subject = "settlement"
+	PolicyDecisionV1SubjectTool       PolicyDecisionV1Subject = "tool"
+)
+
+// Valid indicates whether the value is a known member of the PolicyDecisionV1Subject enum.
+func (e PolicyDecisionV1Subject) Valid() bool {
+	switch e {
+	case PolicyDecisionV1SubjectComms:
+		return true
+	case PolicyDecisionV1SubjectPredict:
+		return true
+	case PolicyDecisionV1SubjectSettlement:
+		return true
+	case PolicyDecisionV1SubjectTool:
 		return true
 	default:
 		return false
@@ -108,6 +216,30 @@ func (e RunFinishedV1Status) Valid() bool {
 	}
 }
 
+// Defines values for RunHookErrorV1ErrorClass.
+const (
+	RunHookErrorV1ErrorClassFailed        RunHookErrorV1ErrorClass = "failed"
+	RunHookErrorV1ErrorClassInvalidResult RunHookErrorV1ErrorClass = "invalid_result"
+	RunHookErrorV1ErrorClassPanic         RunHookErrorV1ErrorClass = "panic"
+	RunHookErrorV1ErrorClassTimeout       RunHookErrorV1ErrorClass = "timeout"
+)
+
+// Valid indicates whether the value is a known member of the RunHookErrorV1ErrorClass enum.
+func (e RunHookErrorV1ErrorClass) Valid() bool {
+	switch e {
+	case RunHookErrorV1ErrorClassFailed:
+		return true
+	case RunHookErrorV1ErrorClassInvalidResult:
+		return true
+	case RunHookErrorV1ErrorClassPanic:
+		return true
+	case RunHookErrorV1ErrorClassTimeout:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for RunLoopDetectedV1Detector.
 const (
 	RunLoopDetectedV1DetectorGenericRepeat        RunLoopDetectedV1Detector = "generic_repeat"
@@ -182,13 +314,19 @@ func (e RunStepFinishedV1FinishReason) Valid() bool {
 
 // Defines values for RunWaitingV1WaitsFor.
 const (
-	RunWaitingV1WaitsForFrame RunWaitingV1WaitsFor = "frame"
+	RunWaitingV1WaitsForApproval RunWaitingV1WaitsFor = "approval"
+	RunWaitingV1WaitsForFrame    RunWaitingV1WaitsFor = "frame"
+	RunWaitingV1WaitsForTool     RunWaitingV1WaitsFor = "tool"
 )
 
 // Valid indicates whether the value is a known member of the RunWaitingV1WaitsFor enum.
 func (e RunWaitingV1WaitsFor) Valid() bool {
 	switch e {
+	case RunWaitingV1WaitsForApproval:
+		return true
 	case RunWaitingV1WaitsForFrame:
+		return true
+	case RunWaitingV1WaitsForTool:
 		return true
 	default:
 		return false
@@ -197,13 +335,19 @@ func (e RunWaitingV1WaitsFor) Valid() bool {
 
 // Defines values for RunWokenV1Cause.
 const (
-	RunWokenV1CauseFrame RunWokenV1Cause = "frame"
+	RunWokenV1CauseApproval RunWokenV1Cause = "approval"
+	RunWokenV1CauseFrame    RunWokenV1Cause = "frame"
+	RunWokenV1CauseTool     RunWokenV1Cause = "tool"
 )
 
 // Valid indicates whether the value is a known member of the RunWokenV1Cause enum.
 func (e RunWokenV1Cause) Valid() bool {
 	switch e {
+	case RunWokenV1CauseApproval:
+		return true
 	case RunWokenV1CauseFrame:
+		return true
+	case RunWokenV1CauseTool:
 		return true
 	default:
 		return false
@@ -233,6 +377,159 @@ func (e StepDiscardedV1Reason) Valid() bool {
 		return false
 	}
 }
+
+// Defines values for ToolFinishedV1State.
+const (
+	ToolFinishedV1StateCanceled  ToolFinishedV1State = "canceled"
+	ToolFinishedV1StateFailed    ToolFinishedV1State = "failed"
+	ToolFinishedV1StateSucceeded ToolFinishedV1State = "succeeded"
+	ToolFinishedV1StateTimedOut  ToolFinishedV1State = "timed_out"
+)
+
+// Valid indicates whether the value is a known member of the ToolFinishedV1State enum.
+func (e ToolFinishedV1State) Valid() bool {
+	switch e {
+	case ToolFinishedV1StateCanceled:
+		return true
+	case ToolFinishedV1StateFailed:
+		return true
+	case ToolFinishedV1StateSucceeded:
+		return true
+	case ToolFinishedV1StateTimedOut:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ToolLateV1State.
+const (
+	ToolLateV1StateFailed    ToolLateV1State = "failed"
+	ToolLateV1StateSucceeded ToolLateV1State = "succeeded"
+)
+
+// Valid indicates whether the value is a known member of the ToolLateV1State enum.
+func (e ToolLateV1State) Valid() bool {
+	switch e {
+	case ToolLateV1StateFailed:
+		return true
+	case ToolLateV1StateSucceeded:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ToolRequestedV1Kind.
+const (
+	ToolRequestedV1KindClient  ToolRequestedV1Kind = "client"
+	ToolRequestedV1KindMcp     ToolRequestedV1Kind = "mcp"
+	ToolRequestedV1KindRuntime ToolRequestedV1Kind = "runtime"
+)
+
+// Valid indicates whether the value is a known member of the ToolRequestedV1Kind enum.
+func (e ToolRequestedV1Kind) Valid() bool {
+	switch e {
+	case ToolRequestedV1KindClient:
+		return true
+	case ToolRequestedV1KindMcp:
+		return true
+	case ToolRequestedV1KindRuntime:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ToolRequestedV1RequestedBy.
+const (
+	ToolRequestedV1RequestedByAPI   ToolRequestedV1RequestedBy = "api"
+	ToolRequestedV1RequestedByModel ToolRequestedV1RequestedBy = "model"
+)
+
+// Valid indicates whether the value is a known member of the ToolRequestedV1RequestedBy enum.
+func (e ToolRequestedV1RequestedBy) Valid() bool {
+	switch e {
+	case ToolRequestedV1RequestedByAPI:
+		return true
+	case ToolRequestedV1RequestedByModel:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ToolRequestedV1SettlementBoundary.
+const (
+	ToolRequestedV1SettlementBoundaryDedupeReconcileRequired ToolRequestedV1SettlementBoundary = "dedupe_reconcile_required"
+	ToolRequestedV1SettlementBoundarySafeRetry               ToolRequestedV1SettlementBoundary = "safe_retry"
+)
+
+// Valid indicates whether the value is a known member of the ToolRequestedV1SettlementBoundary enum.
+func (e ToolRequestedV1SettlementBoundary) Valid() bool {
+	switch e {
+	case ToolRequestedV1SettlementBoundaryDedupeReconcileRequired:
+		return true
+	case ToolRequestedV1SettlementBoundarySafeRetry:
+		return true
+	default:
+		return false
+	}
+}
+
+// ApprovalDecidedV1 A person decided, or nobody did in time.
+type ApprovalDecidedV1 struct {
+	// ApprovalID The approval.
+	ApprovalID string `json:"approval_id"`
+
+	// DecidedBy Who decided.
+	DecidedBy *string `json:"decided_by,omitempty"`
+
+	// Reason A sentence for people.
+	Reason *string `json:"reason,omitempty"`
+
+	// State The final state.
+	State ApprovalDecidedV1State `json:"state"`
+
+	// ToolCallID The tool call.
+	ToolCallID *string `json:"tool_call_id,omitempty"`
+}
+
+// ApprovalDecidedV1State The final state.
+type ApprovalDecidedV1State string
+
+// ApprovalRequestedV1 A person is asked.
+type ApprovalRequestedV1 struct {
+	// ApprovalID The approval.
+	ApprovalID string `json:"approval_id"`
+
+	// ArgsHash What is approved.
+	ArgsHash string `json:"args_hash"`
+
+	// Decider Who may decide.
+	Decider ApprovalRequestedV1Decider `json:"decider"`
+
+	// ExpiresAt Until when it can be decided.
+	ExpiresAt time.Time `json:"expires_at"`
+
+	// Kind What is asked.
+	Kind ApprovalRequestedV1Kind `json:"kind"`
+
+	// PolicyHash Under which rules.
+	PolicyHash string `json:"policy_hash"`
+
+	// Title What is asked, for people.
+	Title string `json:"title"`
+
+	// ToolCallID The tool call.
+	ToolCallID *string `json:"tool_call_id,omitempty"`
+}
+
+// ApprovalRequestedV1Decider Who may decide.
+type ApprovalRequestedV1Decider string
+
+// ApprovalRequestedV1Kind What is asked.
+type ApprovalRequestedV1Kind string
 
 // FrameAppendedV1 A frame was accepted.
 type FrameAppendedV1 struct {
@@ -305,6 +602,36 @@ type MessageStartedV1 struct {
 	// PartID The part's id in the stream.
 	PartID string `json:"part_id"`
 }
+
+// PolicyDecisionV1 Policy decided on something before it was done; the stored evaluation has all inputs.
+type PolicyDecisionV1 struct {
+	// Decision The decision.
+	Decision PolicyDecisionV1Decision `json:"decision"`
+
+	// EvaluationHash The digest of the evaluation document.
+	EvaluationHash string `json:"evaluation_hash"`
+
+	// ReasonCode Why.
+	ReasonCode string `json:"reason_code"`
+
+	// ReasonCodesVersion The taxonomy.
+	ReasonCodesVersion string `json:"reason_codes_version"`
+
+	// Subject What was decided on.
+	Subject PolicyDecisionV1Subject `json:"subject"`
+
+	// ToolCallID The call.
+	ToolCallID *string `json:"tool_call_id,omitempty"`
+
+	// ToolName The tool.
+	ToolName *string `json:"tool_name,omitempty"`
+}
+
+// PolicyDecisionV1Decision The decision.
+type PolicyDecisionV1Decision string
+
+// PolicyDecisionV1Subject What was decided on.
+type PolicyDecisionV1Subject string
 
 // PredictFinishedV1 A call of a signature ended; the receipt has the proof.
 type PredictFinishedV1 struct {
@@ -435,6 +762,48 @@ type RunFinishedV1FinishReason string
 // RunFinishedV1Status The terminal status.
 type RunFinishedV1Status string
 
+// RunHookAppliedV1 A hook changed something.
+type RunHookAppliedV1 struct {
+	// HookID The hook.
+	HookID string `json:"hook_id"`
+
+	// Phase When it was asked.
+	Phase string `json:"phase"`
+
+	// Priority Its place among the hooks of the phase; higher goes first.
+	Priority int64 `json:"priority"`
+
+	// ResultKeys What it changed.
+	ResultKeys []string `json:"result_keys"`
+
+	// ToolCallID The tool call.
+	ToolCallID *string `json:"tool_call_id,omitempty"`
+}
+
+// RunHookErrorV1 A hook failed; what it would have changed is as it was.
+type RunHookErrorV1 struct {
+	// ErrorClass What went wrong.
+	ErrorClass RunHookErrorV1ErrorClass `json:"error_class"`
+
+	// HookID The hook.
+	HookID string `json:"hook_id"`
+
+	// Phase When it was asked.
+	Phase string `json:"phase"`
+
+	// Priority Its place among the hooks of the phase.
+	Priority int64 `json:"priority"`
+
+	// Reason A sentence for people.
+	Reason *string `json:"reason,omitempty"`
+
+	// ToolCallID The tool call.
+	ToolCallID *string `json:"tool_call_id,omitempty"`
+}
+
+// RunHookErrorV1ErrorClass What went wrong.
+type RunHookErrorV1ErrorClass string
+
 // RunLoopDetectedV1 The run's frames go round without progress. After a warning the run goes on; when it is critical the run ends.
 type RunLoopDetectedV1 struct {
 	// Count How often the frames went round.
@@ -538,6 +907,171 @@ type StepDiscardedV1Reason string
 type StreamClosedV1 struct {
 	// Reason Why nothing follows.
 	Reason *string `json:"reason,omitempty"`
+}
+
+// ToolCancelRequestedV1 Somebody asked a tool call to stop.
+type ToolCancelRequestedV1 struct {
+	// Reason A sentence for people.
+	Reason *string `json:"reason,omitempty"`
+
+	// RequestedBy The actor of the request.
+	RequestedBy string `json:"requested_by"`
+
+	// ToolCallID The call.
+	ToolCallID string `json:"tool_call_id"`
+}
+
+// ToolFinishedV1 A tool call reached its one terminal state; the receipt has the proof.
+type ToolFinishedV1 struct {
+	// Attempts How often it was begun.
+	Attempts int64 `json:"attempts"`
+
+	// CorrelationID The provider's name for the call.
+	CorrelationID *string `json:"correlation_id,omitempty"`
+
+	// ErrorClass Why it did not succeed, for programs.
+	ErrorClass *string `json:"error_class,omitempty"`
+
+	// ErrorMessage Why it did not succeed.
+	ErrorMessage *string `json:"error_message,omitempty"`
+
+	// FallbackUsed Whether that was not its first provider.
+	FallbackUsed *bool `json:"fallback_used,omitempty"`
+
+	// FrameID The frame that brought the result.
+	FrameID *string `json:"frame_id,omitempty"`
+
+	// LatencyMs Milliseconds from the start to the end.
+	LatencyMs int64 `json:"latency_ms"`
+
+	// Output What it came to.
+	Output interface{} `json:"output,omitempty"`
+
+	// OutputHash The digest of the output.
+	OutputHash *string `json:"output_hash,omitempty"`
+
+	// ParamsHash The digest of the input.
+	ParamsHash string `json:"params_hash"`
+
+	// Provider Who carried it out.
+	Provider string `json:"provider"`
+
+	// ReceiptID The receipt.
+	ReceiptID string `json:"receipt_id"`
+
+	// State How it ended.
+	State ToolFinishedV1State `json:"state"`
+
+	// ToolCallID The call.
+	ToolCallID string `json:"tool_call_id"`
+
+	// ToolName The tool.
+	ToolName string `json:"tool_name"`
+
+	// Truncated Whether the output was cut at its bound.
+	Truncated *bool `json:"truncated,omitempty"`
+}
+
+// ToolFinishedV1State How it ended.
+type ToolFinishedV1State string
+
+// ToolLateV1 A result came after its call had ended. It changes nothing.
+type ToolLateV1 struct {
+	// FrameID The frame that brought it.
+	FrameID *string `json:"frame_id,omitempty"`
+
+	// OutputHash The digest of the late output.
+	OutputHash *string `json:"output_hash,omitempty"`
+
+	// State What the late result says.
+	State ToolLateV1State `json:"state"`
+
+	// ToolCallID The call.
+	ToolCallID string `json:"tool_call_id"`
+}
+
+// ToolLateV1State What the late result says.
+type ToolLateV1State string
+
+// ToolProgressedV1 A tool call has something to show before its end.
+type ToolProgressedV1 struct {
+	// Output What there is so far.
+	Output interface{} `json:"output"`
+
+	// ToolCallID The call.
+	ToolCallID string `json:"tool_call_id"`
+}
+
+// ToolReplayedV1 What earlier tool calls came to was told to a model call, as lines that are bounded and redacted.
+type ToolReplayedV1 struct {
+	// Lines The lines, oldest first.
+	Lines []string `json:"lines"`
+
+	// Omitted How many earlier calls were left out.
+	Omitted int64 `json:"omitted"`
+
+	// ReplayHash The digest of the lines.
+	ReplayHash string `json:"replay_hash"`
+
+	// Step The step.
+	Step int64 `json:"step"`
+}
+
+// ToolRequestedV1 A tool call is in the log. Secrets in the input are redacted before it is stored; params_hash is of the input as it was given.
+type ToolRequestedV1 struct {
+	// FrameID The frame that asked for it.
+	FrameID *string `json:"frame_id,omitempty"`
+
+	// Input What it is called with.
+	Input map[string]interface{} `json:"input"`
+
+	// Kind Who carries it out.
+	Kind ToolRequestedV1Kind `json:"kind"`
+
+	// ParamsHash The digest of the input.
+	ParamsHash string `json:"params_hash"`
+
+	// RequestedBy Who asked for it.
+	RequestedBy ToolRequestedV1RequestedBy `json:"requested_by"`
+
+	// SettlementBoundary What may happen when the outcome is not known.
+	SettlementBoundary ToolRequestedV1SettlementBoundary `json:"settlement_boundary"`
+
+	// Step The step whose model call asked for it.
+	Step *int64 `json:"step,omitempty"`
+
+	// TimeoutMs Milliseconds of one attempt at the most.
+	TimeoutMs int64 `json:"timeout_ms"`
+
+	// Title The tool's name for people.
+	Title *string `json:"title,omitempty"`
+
+	// ToolCallID The call.
+	ToolCallID string `json:"tool_call_id"`
+
+	// ToolName The tool.
+	ToolName string `json:"tool_name"`
+}
+
+// ToolRequestedV1Kind Who carries it out.
+type ToolRequestedV1Kind string
+
+// ToolRequestedV1RequestedBy Who asked for it.
+type ToolRequestedV1RequestedBy string
+
+// ToolRequestedV1SettlementBoundary What may happen when the outcome is not known.
+type ToolRequestedV1SettlementBoundary string
+
+// ToolStartedV1 An attempt at a tool call began.
+type ToolStartedV1 struct {
+	// Attempt The attempt, from 1.
+	Attempt int64 `json:"attempt"`
+
+	// Provider Who is asked.
+	Provider string `json:"provider"`
+
+	// ToolCallID The call.
+	ToolCallID string `json:"tool_call_id"`
 }
 
 // UsageV1 What model calls used.

@@ -18,33 +18,57 @@ type Event interface {
 
 // The types of events.
 const (
-	TypeFrameAppended      = "frame.appended"
-	TypeFrameFinished      = "frame.finished"
-	TypeMessageDelta       = "message.delta"
-	TypeMessageDiscarded   = "message.discarded"
-	TypeMessageFinished    = "message.finished"
-	TypeMessageStarted     = "message.started"
-	TypePredictFinished    = "predict.finished"
-	TypeReasoningDelta     = "reasoning.delta"
-	TypeReasoningFinished  = "reasoning.finished"
-	TypeReasoningStarted   = "reasoning.started"
-	TypeRunAccepted        = "run.accepted"
-	TypeRunCancelRequested = "run.cancel_requested"
-	TypeRunExecutorLost    = "run.executor_lost"
-	TypeRunFinished        = "run.finished"
-	TypeRunLoopDetected    = "run.loop_detected"
-	TypeRunRecovered       = "run.recovered"
-	TypeRunStarted         = "run.started"
-	TypeRunStepFinished    = "run.step_finished"
-	TypeRunStepStarted     = "run.step_started"
-	TypeRunWaiting         = "run.waiting"
-	TypeRunWoken           = "run.woken"
-	TypeStepDiscarded      = "step.discarded"
-	TypeStreamClosed       = "stream.closed"
+	TypeApprovalDecided     = "approval.decided"
+	TypeApprovalRequested   = "approval.requested"
+	TypeFrameAppended       = "frame.appended"
+	TypeFrameFinished       = "frame.finished"
+	TypeMessageDelta        = "message.delta"
+	TypeMessageDiscarded    = "message.discarded"
+	TypeMessageFinished     = "message.finished"
+	TypeMessageStarted      = "message.started"
+	TypePolicyDecision      = "policy.decision"
+	TypePredictFinished     = "predict.finished"
+	TypeReasoningDelta      = "reasoning.delta"
+	TypeReasoningFinished   = "reasoning.finished"
+	TypeReasoningStarted    = "reasoning.started"
+	TypeRunAccepted         = "run.accepted"
+	TypeRunCancelRequested  = "run.cancel_requested"
+	TypeRunExecutorLost     = "run.executor_lost"
+	TypeRunFinished         = "run.finished"
+	TypeRunHookApplied      = "run.hook_applied"
+	TypeRunHookError        = "run.hook_error"
+	TypeRunLoopDetected     = "run.loop_detected"
+	TypeRunRecovered        = "run.recovered"
+	TypeRunStarted          = "run.started"
+	TypeRunStepFinished     = "run.step_finished"
+	TypeRunStepStarted      = "run.step_started"
+	TypeRunWaiting          = "run.waiting"
+	TypeRunWoken            = "run.woken"
+	TypeStepDiscarded       = "step.discarded"
+	TypeStreamClosed        = "stream.closed"
+	TypeToolCancelRequested = "tool.cancel_requested"
+	TypeToolFinished        = "tool.finished"
+	TypeToolLate            = "tool.late"
+	TypeToolProgressed      = "tool.progressed"
+	TypeToolReplayed        = "tool.replayed"
+	TypeToolRequested       = "tool.requested"
+	TypeToolStarted         = "tool.started"
 )
 
 // ErrUnknown says that no schema has this type and version.
 var ErrUnknown = errors.New("unknown event type or version")
+
+// EventType returns TypeApprovalDecided.
+func (ApprovalDecidedV1) EventType() string { return TypeApprovalDecided }
+
+// EventVersion returns 1.
+func (ApprovalDecidedV1) EventVersion() int { return 1 }
+
+// EventType returns TypeApprovalRequested.
+func (ApprovalRequestedV1) EventType() string { return TypeApprovalRequested }
+
+// EventVersion returns 1.
+func (ApprovalRequestedV1) EventVersion() int { return 1 }
 
 // EventType returns TypeFrameAppended.
 func (FrameAppendedV1) EventType() string { return TypeFrameAppended }
@@ -81,6 +105,12 @@ func (MessageStartedV1) EventType() string { return TypeMessageStarted }
 
 // EventVersion returns 1.
 func (MessageStartedV1) EventVersion() int { return 1 }
+
+// EventType returns TypePolicyDecision.
+func (PolicyDecisionV1) EventType() string { return TypePolicyDecision }
+
+// EventVersion returns 1.
+func (PolicyDecisionV1) EventVersion() int { return 1 }
 
 // EventType returns TypePredictFinished.
 func (PredictFinishedV1) EventType() string { return TypePredictFinished }
@@ -129,6 +159,18 @@ func (RunFinishedV1) EventType() string { return TypeRunFinished }
 
 // EventVersion returns 1.
 func (RunFinishedV1) EventVersion() int { return 1 }
+
+// EventType returns TypeRunHookApplied.
+func (RunHookAppliedV1) EventType() string { return TypeRunHookApplied }
+
+// EventVersion returns 1.
+func (RunHookAppliedV1) EventVersion() int { return 1 }
+
+// EventType returns TypeRunHookError.
+func (RunHookErrorV1) EventType() string { return TypeRunHookError }
+
+// EventVersion returns 1.
+func (RunHookErrorV1) EventVersion() int { return 1 }
 
 // EventType returns TypeRunLoopDetected.
 func (RunLoopDetectedV1) EventType() string { return TypeRunLoopDetected }
@@ -184,15 +226,60 @@ func (StreamClosedV1) EventType() string { return TypeStreamClosed }
 // EventVersion returns 1.
 func (StreamClosedV1) EventVersion() int { return 1 }
 
+// EventType returns TypeToolCancelRequested.
+func (ToolCancelRequestedV1) EventType() string { return TypeToolCancelRequested }
+
+// EventVersion returns 1.
+func (ToolCancelRequestedV1) EventVersion() int { return 1 }
+
+// EventType returns TypeToolFinished.
+func (ToolFinishedV1) EventType() string { return TypeToolFinished }
+
+// EventVersion returns 1.
+func (ToolFinishedV1) EventVersion() int { return 1 }
+
+// EventType returns TypeToolLate.
+func (ToolLateV1) EventType() string { return TypeToolLate }
+
+// EventVersion returns 1.
+func (ToolLateV1) EventVersion() int { return 1 }
+
+// EventType returns TypeToolProgressed.
+func (ToolProgressedV1) EventType() string { return TypeToolProgressed }
+
+// EventVersion returns 1.
+func (ToolProgressedV1) EventVersion() int { return 1 }
+
+// EventType returns TypeToolReplayed.
+func (ToolReplayedV1) EventType() string { return TypeToolReplayed }
+
+// EventVersion returns 1.
+func (ToolReplayedV1) EventVersion() int { return 1 }
+
+// EventType returns TypeToolRequested.
+func (ToolRequestedV1) EventType() string { return TypeToolRequested }
+
+// EventVersion returns 1.
+func (ToolRequestedV1) EventVersion() int { return 1 }
+
+// EventType returns TypeToolStarted.
+func (ToolStartedV1) EventType() string { return TypeToolStarted }
+
+// EventVersion returns 1.
+func (ToolStartedV1) EventVersion() int { return 1 }
+
 // Types returns every event type, sorted.
 func Types() []string {
 	return []string{
+		TypeApprovalDecided,
+		TypeApprovalRequested,
 		TypeFrameAppended,
 		TypeFrameFinished,
 		TypeMessageDelta,
 		TypeMessageDiscarded,
 		TypeMessageFinished,
 		TypeMessageStarted,
+		TypePolicyDecision,
 		TypePredictFinished,
 		TypeReasoningDelta,
 		TypeReasoningFinished,
@@ -201,6 +288,8 @@ func Types() []string {
 		TypeRunCancelRequested,
 		TypeRunExecutorLost,
 		TypeRunFinished,
+		TypeRunHookApplied,
+		TypeRunHookError,
 		TypeRunLoopDetected,
 		TypeRunRecovered,
 		TypeRunStarted,
@@ -210,12 +299,23 @@ func Types() []string {
 		TypeRunWoken,
 		TypeStepDiscarded,
 		TypeStreamClosed,
+		TypeToolCancelRequested,
+		TypeToolFinished,
+		TypeToolLate,
+		TypeToolProgressed,
+		TypeToolReplayed,
+		TypeToolRequested,
+		TypeToolStarted,
 	}
 }
 
 // Latest returns the newest version of a type, or 0 when there is no such type.
 func Latest(eventType string) int {
 	switch eventType {
+	case TypeApprovalDecided:
+		return 1
+	case TypeApprovalRequested:
+		return 1
 	case TypeFrameAppended:
 		return 1
 	case TypeFrameFinished:
@@ -227,6 +327,8 @@ func Latest(eventType string) int {
 	case TypeMessageFinished:
 		return 1
 	case TypeMessageStarted:
+		return 1
+	case TypePolicyDecision:
 		return 1
 	case TypePredictFinished:
 		return 1
@@ -243,6 +345,10 @@ func Latest(eventType string) int {
 	case TypeRunExecutorLost:
 		return 1
 	case TypeRunFinished:
+		return 1
+	case TypeRunHookApplied:
+		return 1
+	case TypeRunHookError:
 		return 1
 	case TypeRunLoopDetected:
 		return 1
@@ -262,6 +368,20 @@ func Latest(eventType string) int {
 		return 1
 	case TypeStreamClosed:
 		return 1
+	case TypeToolCancelRequested:
+		return 1
+	case TypeToolFinished:
+		return 1
+	case TypeToolLate:
+		return 1
+	case TypeToolProgressed:
+		return 1
+	case TypeToolReplayed:
+		return 1
+	case TypeToolRequested:
+		return 1
+	case TypeToolStarted:
+		return 1
 	}
 	return 0
 }
@@ -271,6 +391,10 @@ func Latest(eventType string) int {
 // pointer to it.
 func Decode(eventType string, version int, payload []byte) (Event, error) {
 	switch (key{eventType, version}) {
+	case key{TypeApprovalDecided, 1}:
+		return decode[ApprovalDecidedV1](payload)
+	case key{TypeApprovalRequested, 1}:
+		return decode[ApprovalRequestedV1](payload)
 	case key{TypeFrameAppended, 1}:
 		return decode[FrameAppendedV1](payload)
 	case key{TypeFrameFinished, 1}:
@@ -283,6 +407,8 @@ func Decode(eventType string, version int, payload []byte) (Event, error) {
 		return decode[MessageFinishedV1](payload)
 	case key{TypeMessageStarted, 1}:
 		return decode[MessageStartedV1](payload)
+	case key{TypePolicyDecision, 1}:
+		return decode[PolicyDecisionV1](payload)
 	case key{TypePredictFinished, 1}:
 		return decode[PredictFinishedV1](payload)
 	case key{TypeReasoningDelta, 1}:
@@ -299,6 +425,10 @@ func Decode(eventType string, version int, payload []byte) (Event, error) {
 		return decode[RunExecutorLostV1](payload)
 	case key{TypeRunFinished, 1}:
 		return decode[RunFinishedV1](payload)
+	case key{TypeRunHookApplied, 1}:
+		return decode[RunHookAppliedV1](payload)
+	case key{TypeRunHookError, 1}:
+		return decode[RunHookErrorV1](payload)
 	case key{TypeRunLoopDetected, 1}:
 		return decode[RunLoopDetectedV1](payload)
 	case key{TypeRunRecovered, 1}:
@@ -317,6 +447,20 @@ func Decode(eventType string, version int, payload []byte) (Event, error) {
 		return decode[StepDiscardedV1](payload)
 	case key{TypeStreamClosed, 1}:
 		return decode[StreamClosedV1](payload)
+	case key{TypeToolCancelRequested, 1}:
+		return decode[ToolCancelRequestedV1](payload)
+	case key{TypeToolFinished, 1}:
+		return decode[ToolFinishedV1](payload)
+	case key{TypeToolLate, 1}:
+		return decode[ToolLateV1](payload)
+	case key{TypeToolProgressed, 1}:
+		return decode[ToolProgressedV1](payload)
+	case key{TypeToolReplayed, 1}:
+		return decode[ToolReplayedV1](payload)
+	case key{TypeToolRequested, 1}:
+		return decode[ToolRequestedV1](payload)
+	case key{TypeToolStarted, 1}:
+		return decode[ToolStartedV1](payload)
 	}
 	return nil, fmt.Errorf("%w: %s version %d", ErrUnknown, eventType, version)
 }

@@ -8,17 +8,33 @@ namespace OpenAgents\Runtime;
 
 use OpenAgents\Runtime\Model\AppendFrameRequest;
 use OpenAgents\Runtime\Model\AppendFrameResponse;
+use OpenAgents\Runtime\Model\Approval;
+use OpenAgents\Runtime\Model\ApprovalList;
+use OpenAgents\Runtime\Model\ApprovalState;
 use OpenAgents\Runtime\Model\CancelRunRequest;
 use OpenAgents\Runtime\Model\CancelRunResponse;
+use OpenAgents\Runtime\Model\CancelToolTaskRequest;
+use OpenAgents\Runtime\Model\DecideApprovalRequest;
+use OpenAgents\Runtime\Model\ExecuteToolRequest;
 use OpenAgents\Runtime\Model\Health;
 use OpenAgents\Runtime\Model\ProbeRunStreamAnswer;
+use OpenAgents\Runtime\Model\PutSkillSpecRequest;
+use OpenAgents\Runtime\Model\PutToolSpecRequest;
 use OpenAgents\Runtime\Model\Run;
 use OpenAgents\Runtime\Model\RunEventPage;
 use OpenAgents\Runtime\Model\RunList;
 use OpenAgents\Runtime\Model\RunStatus;
+use OpenAgents\Runtime\Model\SkillRelease;
+use OpenAgents\Runtime\Model\SkillSpecList;
 use OpenAgents\Runtime\Model\StartRunRequest;
 use OpenAgents\Runtime\Model\StartRunResponse;
+use OpenAgents\Runtime\Model\StoredSkillSpec;
+use OpenAgents\Runtime\Model\StoredToolSpec;
 use OpenAgents\Runtime\Model\ThreadState;
+use OpenAgents\Runtime\Model\ToolList;
+use OpenAgents\Runtime\Model\ToolSpecList;
+use OpenAgents\Runtime\Model\ToolTask;
+use OpenAgents\Runtime\Model\ToolTaskList;
 use OpenAgents\Runtime\Stream\RunStream;
 
 /**
@@ -40,9 +56,9 @@ interface Runtime
      *
      * @param CallOptions|null $options on whose behalf, trace, timeout
      *
-     * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException 400 The request does not fit the contract; the message names what to change.
+     * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException|Exception\ManifestInvalidException|Exception\ToolInputInvalidException 400 The request does not fit the contract; the message names what to change.
      * @throws Exception\UnauthorizedException 401 The token is missing, wrong, too old, used before, or made for another request.
-     * @throws Exception\ForbiddenException 403 The token is genuine but does not allow this request.
+     * @throws Exception\ForbiddenException|Exception\PolicyDeniedException 403 The token is genuine but does not allow this request.
      * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
      * @throws Exception\InternalException 500 A fault of the service; the request id finds it in the log.
      * @throws Exception\UnavailableException|Exception\OverloadedException 503 The service cannot reach what it needs, is draining, or is behind its work; try again.
@@ -60,11 +76,11 @@ interface Runtime
      *
      * @param CallOptions|null $options on whose behalf, trace, timeout
      *
-     * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException 400 The request does not fit the contract; the message names what to change.
+     * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException|Exception\ManifestInvalidException|Exception\ToolInputInvalidException 400 The request does not fit the contract; the message names what to change.
      * @throws Exception\UnauthorizedException 401 The token is missing, wrong, too old, used before, or made for another request.
-     * @throws Exception\ForbiddenException 403 The token is genuine but does not allow this request.
+     * @throws Exception\ForbiddenException|Exception\PolicyDeniedException 403 The token is genuine but does not allow this request.
      * @throws Exception\RequestTimeoutException 408 The body did not arrive in time.
-     * @throws Exception\RunConflictException|Exception\FrameConflictException|Exception\RunFinishedException|Exception\RunBusyException 409 The id was used before for something else, the run has ended, or it is at work and the frame does not want to wait.
+     * @throws Exception\RunConflictException|Exception\FrameConflictException|Exception\RunFinishedException|Exception\RunBusyException|Exception\SpecConflictException|Exception\ApprovalChangedException|Exception\ApprovalClosedException|Exception\ToolCallConflictException 409 The id was used before for something else, the run has ended, or it is at work and the frame does not want to wait.
      * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
      * @throws Exception\UnsupportedMediaTypeException 415 The body is not application/json, or is encoded.
      * @throws Exception\TooManyFramesException|Exception\OwnerBusyException 429 The run has too many unanswered frames, or its owner too many runs at work; try again when some are done.
@@ -87,9 +103,9 @@ interface Runtime
      * @param string|null $pageToken The nextPageToken of the page before. (1 to 64 characters, matches `^[0-9a-f-]+$`)
      * @param CallOptions|null $options on whose behalf, trace, timeout
      *
-     * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException 400 The request does not fit the contract; the message names what to change.
+     * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException|Exception\ManifestInvalidException|Exception\ToolInputInvalidException 400 The request does not fit the contract; the message names what to change.
      * @throws Exception\UnauthorizedException 401 The token is missing, wrong, too old, used before, or made for another request.
-     * @throws Exception\ForbiddenException 403 The token is genuine but does not allow this request.
+     * @throws Exception\ForbiddenException|Exception\PolicyDeniedException 403 The token is genuine but does not allow this request.
      * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
      * @throws Exception\InternalException 500 A fault of the service; the request id finds it in the log.
      * @throws Exception\UnavailableException|Exception\OverloadedException 503 The service cannot reach what it needs, is draining, or is behind its work; try again.
@@ -107,9 +123,9 @@ interface Runtime
      * @param string $runId The run. (1 to 128 characters, matches `^[A-Za-z0-9][A-Za-z0-9._:-]*$`)
      * @param CallOptions|null $options on whose behalf, trace, timeout
      *
-     * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException 400 The request does not fit the contract; the message names what to change.
+     * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException|Exception\ManifestInvalidException|Exception\ToolInputInvalidException 400 The request does not fit the contract; the message names what to change.
      * @throws Exception\UnauthorizedException 401 The token is missing, wrong, too old, used before, or made for another request.
-     * @throws Exception\ForbiddenException 403 The token is genuine but does not allow this request.
+     * @throws Exception\ForbiddenException|Exception\PolicyDeniedException 403 The token is genuine but does not allow this request.
      * @throws Exception\RunNotFoundException 404 There is no such thing, or it is not the caller's.
      * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
      * @throws Exception\InternalException 500 A fault of the service; the request id finds it in the log.
@@ -129,12 +145,12 @@ interface Runtime
      * @param string $runId The run. (1 to 128 characters, matches `^[A-Za-z0-9][A-Za-z0-9._:-]*$`)
      * @param CallOptions|null $options on whose behalf, trace, timeout
      *
-     * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException 400 The request does not fit the contract; the message names what to change.
+     * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException|Exception\ManifestInvalidException|Exception\ToolInputInvalidException 400 The request does not fit the contract; the message names what to change.
      * @throws Exception\UnauthorizedException 401 The token is missing, wrong, too old, used before, or made for another request.
-     * @throws Exception\ForbiddenException 403 The token is genuine but does not allow this request.
+     * @throws Exception\ForbiddenException|Exception\PolicyDeniedException 403 The token is genuine but does not allow this request.
      * @throws Exception\RunNotFoundException 404 There is no such thing, or it is not the caller's.
      * @throws Exception\RequestTimeoutException 408 The body did not arrive in time.
-     * @throws Exception\RunConflictException|Exception\FrameConflictException|Exception\RunFinishedException|Exception\RunBusyException 409 The id was used before for something else, the run has ended, or it is at work and the frame does not want to wait.
+     * @throws Exception\RunConflictException|Exception\FrameConflictException|Exception\RunFinishedException|Exception\RunBusyException|Exception\SpecConflictException|Exception\ApprovalChangedException|Exception\ApprovalClosedException|Exception\ToolCallConflictException 409 The id was used before for something else, the run has ended, or it is at work and the frame does not want to wait.
      * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
      * @throws Exception\UnsupportedMediaTypeException 415 The body is not application/json, or is encoded.
      * @throws Exception\TooManyFramesException|Exception\OwnerBusyException 429 The run has too many unanswered frames, or its owner too many runs at work; try again when some are done.
@@ -155,9 +171,9 @@ interface Runtime
      * @param string $runId The run. (1 to 128 characters, matches `^[A-Za-z0-9][A-Za-z0-9._:-]*$`)
      * @param CallOptions|null $options on whose behalf, trace, timeout
      *
-     * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException 400 The request does not fit the contract; the message names what to change.
+     * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException|Exception\ManifestInvalidException|Exception\ToolInputInvalidException 400 The request does not fit the contract; the message names what to change.
      * @throws Exception\UnauthorizedException 401 The token is missing, wrong, too old, used before, or made for another request.
-     * @throws Exception\ForbiddenException 403 The token is genuine but does not allow this request.
+     * @throws Exception\ForbiddenException|Exception\PolicyDeniedException 403 The token is genuine but does not allow this request.
      * @throws Exception\RunNotFoundException 404 There is no such thing, or it is not the caller's.
      * @throws Exception\RequestTimeoutException 408 The body did not arrive in time.
      * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
@@ -180,9 +196,9 @@ interface Runtime
      * @param int|null $lastEventId What a reconnecting EventSource sends; wins over the query's cursor. (at most 9007199254740991)
      * @param CallOptions|null $options on whose behalf, trace, timeout
      *
-     * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException 400 The request does not fit the contract; the message names what to change.
+     * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException|Exception\ManifestInvalidException|Exception\ToolInputInvalidException 400 The request does not fit the contract; the message names what to change.
      * @throws Exception\UnauthorizedException 401 The token is missing, wrong, too old, used before, or made for another request.
-     * @throws Exception\ForbiddenException 403 The token is genuine but does not allow this request.
+     * @throws Exception\ForbiddenException|Exception\PolicyDeniedException 403 The token is genuine but does not allow this request.
      * @throws Exception\RunNotFoundException 404 There is no such thing, or it is not the caller's.
      * @throws Exception\StaleCursorException 410 The cursor is older than what is kept; details tell how to go on.
      * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
@@ -202,9 +218,9 @@ interface Runtime
      * @param string $runId The run. (1 to 128 characters, matches `^[A-Za-z0-9][A-Za-z0-9._:-]*$`)
      * @param CallOptions|null $options on whose behalf, trace, timeout
      *
-     * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException 400 The request does not fit the contract; the message names what to change.
+     * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException|Exception\ManifestInvalidException|Exception\ToolInputInvalidException 400 The request does not fit the contract; the message names what to change.
      * @throws Exception\UnauthorizedException 401 The token is missing, wrong, too old, used before, or made for another request.
-     * @throws Exception\ForbiddenException 403 The token is genuine but does not allow this request.
+     * @throws Exception\ForbiddenException|Exception\PolicyDeniedException 403 The token is genuine but does not allow this request.
      * @throws Exception\RunNotFoundException 404 There is no such thing, or it is not the caller's.
      * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
      * @throws Exception\InternalException 500 A fault of the service; the request id finds it in the log.
@@ -225,9 +241,9 @@ interface Runtime
      * @param int|null $limit How many events a page holds at the most. (1 to 1000, 200 when absent)
      * @param CallOptions|null $options on whose behalf, trace, timeout
      *
-     * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException 400 The request does not fit the contract; the message names what to change.
+     * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException|Exception\ManifestInvalidException|Exception\ToolInputInvalidException 400 The request does not fit the contract; the message names what to change.
      * @throws Exception\UnauthorizedException 401 The token is missing, wrong, too old, used before, or made for another request.
-     * @throws Exception\ForbiddenException 403 The token is genuine but does not allow this request.
+     * @throws Exception\ForbiddenException|Exception\PolicyDeniedException 403 The token is genuine but does not allow this request.
      * @throws Exception\RunNotFoundException 404 There is no such thing, or it is not the caller's.
      * @throws Exception\StaleCursorException 410 The cursor is older than what is kept; details tell how to go on.
      * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
@@ -249,9 +265,9 @@ interface Runtime
      * @param string|null $pageToken The nextPageToken of the page before, for older runs. (1 to 64 characters, matches `^[0-9a-f-]+$`)
      * @param CallOptions|null $options on whose behalf, trace, timeout
      *
-     * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException 400 The request does not fit the contract; the message names what to change.
+     * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException|Exception\ManifestInvalidException|Exception\ToolInputInvalidException 400 The request does not fit the contract; the message names what to change.
      * @throws Exception\UnauthorizedException 401 The token is missing, wrong, too old, used before, or made for another request.
-     * @throws Exception\ForbiddenException 403 The token is genuine but does not allow this request.
+     * @throws Exception\ForbiddenException|Exception\PolicyDeniedException 403 The token is genuine but does not allow this request.
      * @throws Exception\ThreadNotFoundException 404 There is no such thing, or it is not the caller's.
      * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
      * @throws Exception\InternalException 500 A fault of the service; the request id finds it in the log.
@@ -259,4 +275,335 @@ interface Runtime
      * @throws Exception\TransportException no answer came
      */
     public function getThreadState(string $threadId, ?int $limit = null, ?string $pageToken = null, ?CallOptions $options = null): ThreadState;
+
+    /**
+     * List the tools that a run could call.
+     *
+     * Every tool of this process: its own, and those of the MCP servers that it is configured with. With runId the list has the run's client tools too and says of each tool what the run's policy decides.
+     *
+     * GET /internal/v1/tools, scope read, idempotent: tried again when no answer came or the service was not available.
+     *
+     * @param string|null $runId The run whose client tools and policy count. (1 to 128 characters, matches `^[A-Za-z0-9][A-Za-z0-9._:-]*$`)
+     * @param CallOptions|null $options on whose behalf, trace, timeout
+     *
+     * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException|Exception\ManifestInvalidException|Exception\ToolInputInvalidException 400 The request does not fit the contract; the message names what to change.
+     * @throws Exception\UnauthorizedException 401 The token is missing, wrong, too old, used before, or made for another request.
+     * @throws Exception\ForbiddenException|Exception\PolicyDeniedException 403 The token is genuine but does not allow this request.
+     * @throws Exception\RunNotFoundException|Exception\ThreadNotFoundException|Exception\SpecNotFoundException|Exception\ApprovalNotFoundException|Exception\ToolTaskNotFoundException|Exception\ToolNotFoundException|Exception\RouteNotFoundException 404 There is no such thing, or it is not the caller's.
+     * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
+     * @throws Exception\InternalException 500 A fault of the service; the request id finds it in the log.
+     * @throws Exception\UnavailableException|Exception\OverloadedException 503 The service cannot reach what it needs, is draining, or is behind its work; try again.
+     * @throws Exception\TransportException no answer came
+     */
+    public function listTools(?string $runId = null, ?CallOptions $options = null): ToolList;
+
+    /**
+     * Have a run call a tool.
+     *
+     * Puts a tool call into the run's log; an executor carries it out beside whatever the run does, under the run's own policy and budget: nothing in the body can widen them. toolCallId is the key: the same call again answers 200 with the task as it stands, with other input it is 409 `tool_call_conflict`. The input must satisfy the tool's schema, or the answer is 400 `tool_input_invalid` and nothing has happened. What the run's policy refuses is 403 `policy_denied` with the reason code. With `wait` the answer comes when the task has ended, or after so many milliseconds as it is then.
+     *
+     * POST /internal/v1/tools/execute, scope service, idempotent: tried again when no answer came or the service was not available.
+     * The body has at most 262144 bytes.
+     *
+     * @param int|null $wait How many milliseconds to wait for the task's end. (at most 30000, 0 when absent)
+     * @param CallOptions|null $options on whose behalf, trace, timeout
+     *
+     * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException|Exception\ManifestInvalidException|Exception\ToolInputInvalidException 400 The request does not fit the contract; the message names what to change.
+     * @throws Exception\UnauthorizedException 401 The token is missing, wrong, too old, used before, or made for another request.
+     * @throws Exception\ForbiddenException|Exception\PolicyDeniedException 403 The token is genuine but does not allow this request.
+     * @throws Exception\RunNotFoundException|Exception\ThreadNotFoundException|Exception\SpecNotFoundException|Exception\ApprovalNotFoundException|Exception\ToolTaskNotFoundException|Exception\ToolNotFoundException|Exception\RouteNotFoundException 404 There is no such thing, or it is not the caller's.
+     * @throws Exception\RequestTimeoutException 408 The body did not arrive in time.
+     * @throws Exception\RunConflictException|Exception\FrameConflictException|Exception\RunFinishedException|Exception\RunBusyException|Exception\SpecConflictException|Exception\ApprovalChangedException|Exception\ApprovalClosedException|Exception\ToolCallConflictException 409 The id was used before for something else, the run has ended, or it is at work and the frame does not want to wait.
+     * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
+     * @throws Exception\UnsupportedMediaTypeException 415 The body is not application/json, or is encoded.
+     * @throws Exception\TooManyFramesException|Exception\OwnerBusyException 429 The run has too many unanswered frames, or its owner too many runs at work; try again when some are done.
+     * @throws Exception\InternalException 500 A fault of the service; the request id finds it in the log.
+     * @throws Exception\UnavailableException|Exception\OverloadedException 503 The service cannot reach what it needs, is draining, or is behind its work; try again.
+     * @throws Exception\TransportException no answer came
+     */
+    public function executeTool(ExecuteToolRequest $body, ?int $wait = null, ?CallOptions $options = null): ToolTask;
+
+    /**
+     * Get a tool task.
+     *
+     * What was asked, how far it has come, and its receipt. A task of another owner's run answers like one that does not exist.
+     *
+     * GET /internal/v1/tool-tasks/{toolCallId}, scope read, idempotent: tried again when no answer came or the service was not available.
+     *
+     * @param string $toolCallId The tool call. (1 to 128 characters, matches `^[A-Za-z0-9][A-Za-z0-9._:-]*$`)
+     * @param string|null $runId The run of the call; needed only when calls of several of the caller's runs have the same id. (1 to 128 characters, matches `^[A-Za-z0-9][A-Za-z0-9._:-]*$`)
+     * @param CallOptions|null $options on whose behalf, trace, timeout
+     *
+     * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException|Exception\ManifestInvalidException|Exception\ToolInputInvalidException 400 The request does not fit the contract; the message names what to change.
+     * @throws Exception\UnauthorizedException 401 The token is missing, wrong, too old, used before, or made for another request.
+     * @throws Exception\ForbiddenException|Exception\PolicyDeniedException 403 The token is genuine but does not allow this request.
+     * @throws Exception\ToolTaskNotFoundException|Exception\ToolNotFoundException 404 There is no such thing, or it is not the caller's.
+     * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
+     * @throws Exception\InternalException 500 A fault of the service; the request id finds it in the log.
+     * @throws Exception\UnavailableException|Exception\OverloadedException 503 The service cannot reach what it needs, is draining, or is behind its work; try again.
+     * @throws Exception\TransportException no answer came
+     */
+    public function getToolTask(string $toolCallId, ?string $runId = null, ?CallOptions $options = null): ToolTask;
+
+    /**
+     * Ask a tool task to stop.
+     *
+     * Notes the request in the run's log; the executor tells the tool and ends the task `canceled`. A result that comes later is recorded as late and changes nothing. Answers 202 the first time, 200 when it was asked before or the task has ended.
+     *
+     * POST /internal/v1/tool-tasks/{toolCallId}/cancel, scope service, idempotent: tried again when no answer came or the service was not available.
+     * The body has at most 16384 bytes.
+     *
+     * @param string $toolCallId The tool call. (1 to 128 characters, matches `^[A-Za-z0-9][A-Za-z0-9._:-]*$`)
+     * @param string|null $runId The run of the call; needed only when calls of several of the caller's runs have the same id. (1 to 128 characters, matches `^[A-Za-z0-9][A-Za-z0-9._:-]*$`)
+     * @param CallOptions|null $options on whose behalf, trace, timeout
+     *
+     * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException|Exception\ManifestInvalidException|Exception\ToolInputInvalidException 400 The request does not fit the contract; the message names what to change.
+     * @throws Exception\UnauthorizedException 401 The token is missing, wrong, too old, used before, or made for another request.
+     * @throws Exception\ForbiddenException|Exception\PolicyDeniedException 403 The token is genuine but does not allow this request.
+     * @throws Exception\ToolTaskNotFoundException|Exception\ToolNotFoundException 404 There is no such thing, or it is not the caller's.
+     * @throws Exception\RequestTimeoutException 408 The body did not arrive in time.
+     * @throws Exception\RunConflictException|Exception\FrameConflictException|Exception\RunFinishedException|Exception\RunBusyException|Exception\SpecConflictException|Exception\ApprovalChangedException|Exception\ApprovalClosedException|Exception\ToolCallConflictException 409 The id was used before for something else, the run has ended, or it is at work and the frame does not want to wait.
+     * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
+     * @throws Exception\UnsupportedMediaTypeException 415 The body is not application/json, or is encoded.
+     * @throws Exception\TooManyFramesException|Exception\OwnerBusyException 429 The run has too many unanswered frames, or its owner too many runs at work; try again when some are done.
+     * @throws Exception\InternalException 500 A fault of the service; the request id finds it in the log.
+     * @throws Exception\UnavailableException|Exception\OverloadedException 503 The service cannot reach what it needs, is draining, or is behind its work; try again.
+     * @throws Exception\TransportException no answer came
+     */
+    public function cancelToolTask(string $toolCallId, CancelToolTaskRequest $body, ?string $runId = null, ?CallOptions $options = null): ToolTask;
+
+    /**
+     * List the tool tasks of a run.
+     *
+     * Newest first.
+     *
+     * GET /internal/v1/runs/{runId}/tool-tasks, scope read, idempotent: tried again when no answer came or the service was not available.
+     *
+     * @param string $runId The run. (1 to 128 characters, matches `^[A-Za-z0-9][A-Za-z0-9._:-]*$`)
+     * @param int|null $limit How many entries a page holds. (1 to 200, 50 when absent)
+     * @param string|null $pageToken The nextPageToken of the page before. (1 to 400 characters, matches `^[A-Za-z0-9._:@/-]+$`)
+     * @param CallOptions|null $options on whose behalf, trace, timeout
+     *
+     * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException|Exception\ManifestInvalidException|Exception\ToolInputInvalidException 400 The request does not fit the contract; the message names what to change.
+     * @throws Exception\UnauthorizedException 401 The token is missing, wrong, too old, used before, or made for another request.
+     * @throws Exception\ForbiddenException|Exception\PolicyDeniedException 403 The token is genuine but does not allow this request.
+     * @throws Exception\RunNotFoundException 404 There is no such thing, or it is not the caller's.
+     * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
+     * @throws Exception\InternalException 500 A fault of the service; the request id finds it in the log.
+     * @throws Exception\UnavailableException|Exception\OverloadedException 503 The service cannot reach what it needs, is draining, or is behind its work; try again.
+     * @throws Exception\TransportException no answer came
+     */
+    public function listToolTasks(string $runId, ?int $limit = null, ?string $pageToken = null, ?CallOptions $options = null): ToolTaskList;
+
+    /**
+     * List what waits for a decision.
+     *
+     * The inbox of the user or guest scope that the principal headers name, newest first. A token of scope `operator` without principal headers sees the approvals of everybody, those that only an operator may decide among them.
+     *
+     * GET /internal/v1/approvals, scope read, idempotent: tried again when no answer came or the service was not available.
+     *
+     * @param ApprovalState|string|null $state Only approvals in this state.
+     * @param string|null $threadId Only approvals of this thread. (1 to 128 characters, matches `^[A-Za-z0-9][A-Za-z0-9._:-]*$`)
+     * @param string|null $runId Only approvals of this run. (1 to 128 characters, matches `^[A-Za-z0-9][A-Za-z0-9._:-]*$`)
+     * @param int|null $limit How many entries a page holds. (1 to 200, 50 when absent)
+     * @param string|null $pageToken The nextPageToken of the page before. (1 to 400 characters, matches `^[A-Za-z0-9._:@/-]+$`)
+     * @param CallOptions|null $options on whose behalf, trace, timeout
+     *
+     * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException|Exception\ManifestInvalidException|Exception\ToolInputInvalidException 400 The request does not fit the contract; the message names what to change.
+     * @throws Exception\UnauthorizedException 401 The token is missing, wrong, too old, used before, or made for another request.
+     * @throws Exception\ForbiddenException|Exception\PolicyDeniedException 403 The token is genuine but does not allow this request.
+     * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
+     * @throws Exception\InternalException 500 A fault of the service; the request id finds it in the log.
+     * @throws Exception\UnavailableException|Exception\OverloadedException 503 The service cannot reach what it needs, is draining, or is behind its work; try again.
+     * @throws Exception\TransportException no answer came
+     */
+    public function listApprovals(ApprovalState|string|null $state = null, ?string $threadId = null, ?string $runId = null, ?int $limit = null, ?string $pageToken = null, ?CallOptions $options = null): ApprovalList;
+
+    /**
+     * Get an approval.
+     *
+     * What is asked of whom, until when, and what was decided.
+     *
+     * GET /internal/v1/approvals/{approvalId}, scope read, idempotent: tried again when no answer came or the service was not available.
+     *
+     * @param string $approvalId The approval. (1 to 64 characters, matches `^appr_[0-9a-f]{24}$`)
+     * @param CallOptions|null $options on whose behalf, trace, timeout
+     *
+     * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException|Exception\ManifestInvalidException|Exception\ToolInputInvalidException 400 The request does not fit the contract; the message names what to change.
+     * @throws Exception\UnauthorizedException 401 The token is missing, wrong, too old, used before, or made for another request.
+     * @throws Exception\ForbiddenException|Exception\PolicyDeniedException 403 The token is genuine but does not allow this request.
+     * @throws Exception\ApprovalNotFoundException 404 There is no such thing, or it is not the caller's.
+     * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
+     * @throws Exception\InternalException 500 A fault of the service; the request id finds it in the log.
+     * @throws Exception\UnavailableException|Exception\OverloadedException 503 The service cannot reach what it needs, is draining, or is behind its work; try again.
+     * @throws Exception\TransportException no answer came
+     */
+    public function getApproval(string $approvalId, ?CallOptions $options = null): Approval;
+
+    /**
+     * Decide an approval.
+     *
+     * One decision, made by who may make it, before it expires. argsHash and policyHash are those that the decider was shown: when the approval binds others, the answer is 409 `approval_changed`. The same decision again answers 200 with the first; another decision, or one after the expiry, is 409 `approval_closed` and the details have the approval as it stands. A time-out is not a rejection: its state is `expired`.
+     *
+     * POST /internal/v1/approvals/{approvalId}/decision, scope service, idempotent: tried again when no answer came or the service was not available.
+     * The body has at most 16384 bytes.
+     *
+     * @param string $approvalId The approval. (1 to 64 characters, matches `^appr_[0-9a-f]{24}$`)
+     * @param CallOptions|null $options on whose behalf, trace, timeout
+     *
+     * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException|Exception\ManifestInvalidException|Exception\ToolInputInvalidException 400 The request does not fit the contract; the message names what to change.
+     * @throws Exception\UnauthorizedException 401 The token is missing, wrong, too old, used before, or made for another request.
+     * @throws Exception\ForbiddenException|Exception\PolicyDeniedException 403 The token is genuine but does not allow this request.
+     * @throws Exception\ApprovalNotFoundException 404 There is no such thing, or it is not the caller's.
+     * @throws Exception\RequestTimeoutException 408 The body did not arrive in time.
+     * @throws Exception\RunConflictException|Exception\FrameConflictException|Exception\RunFinishedException|Exception\RunBusyException|Exception\SpecConflictException|Exception\ApprovalChangedException|Exception\ApprovalClosedException|Exception\ToolCallConflictException 409 The id was used before for something else, the run has ended, or it is at work and the frame does not want to wait.
+     * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
+     * @throws Exception\UnsupportedMediaTypeException 415 The body is not application/json, or is encoded.
+     * @throws Exception\TooManyFramesException|Exception\OwnerBusyException 429 The run has too many unanswered frames, or its owner too many runs at work; try again when some are done.
+     * @throws Exception\InternalException 500 A fault of the service; the request id finds it in the log.
+     * @throws Exception\UnavailableException|Exception\OverloadedException 503 The service cannot reach what it needs, is draining, or is behind its work; try again.
+     * @throws Exception\TransportException no answer came
+     */
+    public function decideApproval(string $approvalId, DecideApprovalRequest $body, ?CallOptions $options = null): Approval;
+
+    /**
+     * List tool specs.
+     *
+     * Those that are stored and those that are built in, by id and version.
+     *
+     * GET /internal/v1/skills/tool-specs, scope read, idempotent: tried again when no answer came or the service was not available.
+     *
+     * @param int|null $limit How many entries a page holds. (1 to 200, 50 when absent)
+     * @param string|null $pageToken The nextPageToken of the page before. (1 to 400 characters, matches `^[A-Za-z0-9._:@/-]+$`)
+     * @param string|null $toolId Only versions of this tool. (3 to 128 characters, matches `^[a-zA-Z0-9._:-]+$`)
+     * @param CallOptions|null $options on whose behalf, trace, timeout
+     *
+     * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException|Exception\ManifestInvalidException|Exception\ToolInputInvalidException 400 The request does not fit the contract; the message names what to change.
+     * @throws Exception\UnauthorizedException 401 The token is missing, wrong, too old, used before, or made for another request.
+     * @throws Exception\ForbiddenException|Exception\PolicyDeniedException 403 The token is genuine but does not allow this request.
+     * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
+     * @throws Exception\InternalException 500 A fault of the service; the request id finds it in the log.
+     * @throws Exception\UnavailableException|Exception\OverloadedException 503 The service cannot reach what it needs, is draining, or is behind its work; try again.
+     * @throws Exception\TransportException no answer came
+     */
+    public function listToolSpecs(?int $limit = null, ?string $pageToken = null, ?string $toolId = null, ?CallOptions $options = null): ToolSpecList;
+
+    /**
+     * Store a version of a tool spec.
+     *
+     * A version belongs to who stored it first: somebody else's, or a built-in one, is 403 `forbidden`. A draft or validated version may be replaced by its owner; a published one may not (409 `spec_conflict`): store the next version.
+     *
+     * POST /internal/v1/skills/tool-specs, scope service, idempotent: tried again when no answer came or the service was not available.
+     * The body has at most 262144 bytes.
+     *
+     * @param CallOptions|null $options on whose behalf, trace, timeout
+     *
+     * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException|Exception\ManifestInvalidException|Exception\ToolInputInvalidException 400 The request does not fit the contract; the message names what to change.
+     * @throws Exception\UnauthorizedException 401 The token is missing, wrong, too old, used before, or made for another request.
+     * @throws Exception\ForbiddenException|Exception\PolicyDeniedException 403 The token is genuine but does not allow this request.
+     * @throws Exception\RunNotFoundException|Exception\ThreadNotFoundException|Exception\SpecNotFoundException|Exception\ApprovalNotFoundException|Exception\ToolTaskNotFoundException|Exception\ToolNotFoundException|Exception\RouteNotFoundException 404 There is no such thing, or it is not the caller's.
+     * @throws Exception\RequestTimeoutException 408 The body did not arrive in time.
+     * @throws Exception\RunConflictException|Exception\FrameConflictException|Exception\RunFinishedException|Exception\RunBusyException|Exception\SpecConflictException|Exception\ApprovalChangedException|Exception\ApprovalClosedException|Exception\ToolCallConflictException 409 The id was used before for something else, the run has ended, or it is at work and the frame does not want to wait.
+     * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
+     * @throws Exception\UnsupportedMediaTypeException 415 The body is not application/json, or is encoded.
+     * @throws Exception\TooManyFramesException|Exception\OwnerBusyException 429 The run has too many unanswered frames, or its owner too many runs at work; try again when some are done.
+     * @throws Exception\InternalException 500 A fault of the service; the request id finds it in the log.
+     * @throws Exception\UnavailableException|Exception\OverloadedException 503 The service cannot reach what it needs, is draining, or is behind its work; try again.
+     * @throws Exception\TransportException no answer came
+     */
+    public function putToolSpec(PutToolSpecRequest $body, ?CallOptions $options = null): StoredToolSpec;
+
+    /**
+     * List skill specs.
+     *
+     * Those that are stored and those that are built in, by id and version.
+     *
+     * GET /internal/v1/skills/skill-specs, scope read, idempotent: tried again when no answer came or the service was not available.
+     *
+     * @param int|null $limit How many entries a page holds. (1 to 200, 50 when absent)
+     * @param string|null $pageToken The nextPageToken of the page before. (1 to 400 characters, matches `^[A-Za-z0-9._:@/-]+$`)
+     * @param string|null $skillId Only versions of this skill. (3 to 128 characters, matches `^[a-zA-Z0-9._:-]+$`)
+     * @param CallOptions|null $options on whose behalf, trace, timeout
+     *
+     * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException|Exception\ManifestInvalidException|Exception\ToolInputInvalidException 400 The request does not fit the contract; the message names what to change.
+     * @throws Exception\UnauthorizedException 401 The token is missing, wrong, too old, used before, or made for another request.
+     * @throws Exception\ForbiddenException|Exception\PolicyDeniedException 403 The token is genuine but does not allow this request.
+     * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
+     * @throws Exception\InternalException 500 A fault of the service; the request id finds it in the log.
+     * @throws Exception\UnavailableException|Exception\OverloadedException 503 The service cannot reach what it needs, is draining, or is behind its work; try again.
+     * @throws Exception\TransportException no answer came
+     */
+    public function listSkillSpecs(?int $limit = null, ?string $pageToken = null, ?string $skillId = null, ?CallOptions $options = null): SkillSpecList;
+
+    /**
+     * Store a version of a skill spec.
+     *
+     * The rules of putToolSpec.
+     *
+     * POST /internal/v1/skills/skill-specs, scope service, idempotent: tried again when no answer came or the service was not available.
+     * The body has at most 1048576 bytes.
+     *
+     * @param CallOptions|null $options on whose behalf, trace, timeout
+     *
+     * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException|Exception\ManifestInvalidException|Exception\ToolInputInvalidException 400 The request does not fit the contract; the message names what to change.
+     * @throws Exception\UnauthorizedException 401 The token is missing, wrong, too old, used before, or made for another request.
+     * @throws Exception\ForbiddenException|Exception\PolicyDeniedException 403 The token is genuine but does not allow this request.
+     * @throws Exception\RunNotFoundException|Exception\ThreadNotFoundException|Exception\SpecNotFoundException|Exception\ApprovalNotFoundException|Exception\ToolTaskNotFoundException|Exception\ToolNotFoundException|Exception\RouteNotFoundException 404 There is no such thing, or it is not the caller's.
+     * @throws Exception\RequestTimeoutException 408 The body did not arrive in time.
+     * @throws Exception\RunConflictException|Exception\FrameConflictException|Exception\RunFinishedException|Exception\RunBusyException|Exception\SpecConflictException|Exception\ApprovalChangedException|Exception\ApprovalClosedException|Exception\ToolCallConflictException 409 The id was used before for something else, the run has ended, or it is at work and the frame does not want to wait.
+     * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
+     * @throws Exception\UnsupportedMediaTypeException 415 The body is not application/json, or is encoded.
+     * @throws Exception\TooManyFramesException|Exception\OwnerBusyException 429 The run has too many unanswered frames, or its owner too many runs at work; try again when some are done.
+     * @throws Exception\InternalException 500 A fault of the service; the request id finds it in the log.
+     * @throws Exception\UnavailableException|Exception\OverloadedException 503 The service cannot reach what it needs, is draining, or is behind its work; try again.
+     * @throws Exception\TransportException no answer came
+     */
+    public function putSkillSpec(PutSkillSpecRequest $body, ?CallOptions $options = null): StoredSkillSpec;
+
+    /**
+     * Publish a skill as an immutable release.
+     *
+     * Resolves the skill's tools, bundles it and stores the bundle under its digest. Publishing again answers the release that is there.
+     *
+     * POST /internal/v1/skills/skill-specs/{skillId}/{version}/publish, scope service, idempotent: tried again when no answer came or the service was not available.
+     *
+     * @param string $skillId The skill. (3 to 128 characters, matches `^[a-zA-Z0-9._:-]+$`)
+     * @param int $version The version. (1 to 1000000)
+     * @param CallOptions|null $options on whose behalf, trace, timeout
+     *
+     * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException|Exception\ManifestInvalidException|Exception\ToolInputInvalidException 400 The request does not fit the contract; the message names what to change.
+     * @throws Exception\UnauthorizedException 401 The token is missing, wrong, too old, used before, or made for another request.
+     * @throws Exception\ForbiddenException|Exception\PolicyDeniedException 403 The token is genuine but does not allow this request.
+     * @throws Exception\RunNotFoundException|Exception\ThreadNotFoundException|Exception\SpecNotFoundException|Exception\ApprovalNotFoundException|Exception\ToolTaskNotFoundException|Exception\ToolNotFoundException|Exception\RouteNotFoundException 404 There is no such thing, or it is not the caller's.
+     * @throws Exception\RequestTimeoutException 408 The body did not arrive in time.
+     * @throws Exception\RunConflictException|Exception\FrameConflictException|Exception\RunFinishedException|Exception\RunBusyException|Exception\SpecConflictException|Exception\ApprovalChangedException|Exception\ApprovalClosedException|Exception\ToolCallConflictException 409 The id was used before for something else, the run has ended, or it is at work and the frame does not want to wait.
+     * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
+     * @throws Exception\TooManyFramesException|Exception\OwnerBusyException 429 The run has too many unanswered frames, or its owner too many runs at work; try again when some are done.
+     * @throws Exception\InternalException 500 A fault of the service; the request id finds it in the log.
+     * @throws Exception\UnavailableException|Exception\OverloadedException 503 The service cannot reach what it needs, is draining, or is behind its work; try again.
+     * @throws Exception\TransportException no answer came
+     */
+    public function publishSkill(string $skillId, int $version, ?CallOptions $options = null): SkillRelease;
+
+    /**
+     * Get a release of a skill.
+     *
+     * The bundle and its digest.
+     *
+     * GET /internal/v1/skills/releases/{skillId}/{version}, scope read, idempotent: tried again when no answer came or the service was not available.
+     *
+     * @param string $skillId The skill. (3 to 128 characters, matches `^[a-zA-Z0-9._:-]+$`)
+     * @param int $version The version. (1 to 1000000)
+     * @param CallOptions|null $options on whose behalf, trace, timeout
+     *
+     * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException|Exception\ManifestInvalidException|Exception\ToolInputInvalidException 400 The request does not fit the contract; the message names what to change.
+     * @throws Exception\UnauthorizedException 401 The token is missing, wrong, too old, used before, or made for another request.
+     * @throws Exception\ForbiddenException|Exception\PolicyDeniedException 403 The token is genuine but does not allow this request.
+     * @throws Exception\RunNotFoundException|Exception\ThreadNotFoundException|Exception\SpecNotFoundException|Exception\ApprovalNotFoundException|Exception\ToolTaskNotFoundException|Exception\ToolNotFoundException|Exception\RouteNotFoundException 404 There is no such thing, or it is not the caller's.
+     * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
+     * @throws Exception\InternalException 500 A fault of the service; the request id finds it in the log.
+     * @throws Exception\UnavailableException|Exception\OverloadedException 503 The service cannot reach what it needs, is draining, or is behind its work; try again.
+     * @throws Exception\TransportException no answer came
+     */
+    public function getSkillRelease(string $skillId, int $version, ?CallOptions $options = null): SkillRelease;
 }

@@ -9,17 +9,33 @@ namespace OpenAgents\Runtime;
 use GuzzleHttp\ClientInterface;
 use OpenAgents\Runtime\Model\AppendFrameRequest;
 use OpenAgents\Runtime\Model\AppendFrameResponse;
+use OpenAgents\Runtime\Model\Approval;
+use OpenAgents\Runtime\Model\ApprovalList;
+use OpenAgents\Runtime\Model\ApprovalState;
 use OpenAgents\Runtime\Model\CancelRunRequest;
 use OpenAgents\Runtime\Model\CancelRunResponse;
+use OpenAgents\Runtime\Model\CancelToolTaskRequest;
+use OpenAgents\Runtime\Model\DecideApprovalRequest;
+use OpenAgents\Runtime\Model\ExecuteToolRequest;
 use OpenAgents\Runtime\Model\Health;
 use OpenAgents\Runtime\Model\ProbeRunStreamAnswer;
+use OpenAgents\Runtime\Model\PutSkillSpecRequest;
+use OpenAgents\Runtime\Model\PutToolSpecRequest;
 use OpenAgents\Runtime\Model\Run;
 use OpenAgents\Runtime\Model\RunEventPage;
 use OpenAgents\Runtime\Model\RunList;
 use OpenAgents\Runtime\Model\RunStatus;
+use OpenAgents\Runtime\Model\SkillRelease;
+use OpenAgents\Runtime\Model\SkillSpecList;
 use OpenAgents\Runtime\Model\StartRunRequest;
 use OpenAgents\Runtime\Model\StartRunResponse;
+use OpenAgents\Runtime\Model\StoredSkillSpec;
+use OpenAgents\Runtime\Model\StoredToolSpec;
 use OpenAgents\Runtime\Model\ThreadState;
+use OpenAgents\Runtime\Model\ToolList;
+use OpenAgents\Runtime\Model\ToolSpecList;
+use OpenAgents\Runtime\Model\ToolTask;
+use OpenAgents\Runtime\Model\ToolTaskList;
 use OpenAgents\Runtime\Stream\RunStream;
 
 /** Calls the service over HTTP. */
@@ -193,5 +209,202 @@ final class RuntimeClient implements Runtime
         );
 
         return $this->transport->json($call, $options, ThreadState::fromArray(...));
+    }
+
+    public function listTools(?string $runId = null, ?CallOptions $options = null): ToolList
+    {
+        $call = new Call(
+            operation: 'listTools',
+            method: 'GET',
+            path: '/internal/v1/tools',
+            scope: 'read',
+            idempotent: true,
+            query: ['runId' => $runId],
+        );
+
+        return $this->transport->json($call, $options, ToolList::fromArray(...));
+    }
+
+    public function executeTool(ExecuteToolRequest $body, ?int $wait = null, ?CallOptions $options = null): ToolTask
+    {
+        $call = new Call(
+            operation: 'executeTool',
+            method: 'POST',
+            path: '/internal/v1/tools/execute',
+            scope: 'service',
+            idempotent: true,
+            query: ['wait' => $wait],
+            body: $body->toArray(),
+            runId: $body->runId,
+        );
+
+        return $this->transport->json($call, $options, ToolTask::fromArray(...));
+    }
+
+    public function getToolTask(string $toolCallId, ?string $runId = null, ?CallOptions $options = null): ToolTask
+    {
+        $call = new Call(
+            operation: 'getToolTask',
+            method: 'GET',
+            path: '/internal/v1/tool-tasks/' . Call::segment($toolCallId, 'toolCallId'),
+            scope: 'read',
+            idempotent: true,
+            query: ['runId' => $runId],
+        );
+
+        return $this->transport->json($call, $options, ToolTask::fromArray(...));
+    }
+
+    public function cancelToolTask(string $toolCallId, CancelToolTaskRequest $body, ?string $runId = null, ?CallOptions $options = null): ToolTask
+    {
+        $call = new Call(
+            operation: 'cancelToolTask',
+            method: 'POST',
+            path: '/internal/v1/tool-tasks/' . Call::segment($toolCallId, 'toolCallId') . '/cancel',
+            scope: 'service',
+            idempotent: true,
+            query: ['runId' => $runId],
+            body: $body->toArray(),
+        );
+
+        return $this->transport->json($call, $options, ToolTask::fromArray(...));
+    }
+
+    public function listToolTasks(string $runId, ?int $limit = null, ?string $pageToken = null, ?CallOptions $options = null): ToolTaskList
+    {
+        $call = new Call(
+            operation: 'listToolTasks',
+            method: 'GET',
+            path: '/internal/v1/runs/' . Call::segment($runId, 'runId') . '/tool-tasks',
+            scope: 'read',
+            idempotent: true,
+            query: ['limit' => $limit, 'pageToken' => $pageToken],
+            runId: $runId,
+        );
+
+        return $this->transport->json($call, $options, ToolTaskList::fromArray(...));
+    }
+
+    public function listApprovals(ApprovalState|string|null $state = null, ?string $threadId = null, ?string $runId = null, ?int $limit = null, ?string $pageToken = null, ?CallOptions $options = null): ApprovalList
+    {
+        $call = new Call(
+            operation: 'listApprovals',
+            method: 'GET',
+            path: '/internal/v1/approvals',
+            scope: 'read',
+            idempotent: true,
+            query: ['state' => Wire::scalar($state), 'threadId' => $threadId, 'runId' => $runId, 'limit' => $limit, 'pageToken' => $pageToken],
+        );
+
+        return $this->transport->json($call, $options, ApprovalList::fromArray(...));
+    }
+
+    public function getApproval(string $approvalId, ?CallOptions $options = null): Approval
+    {
+        $call = new Call(
+            operation: 'getApproval',
+            method: 'GET',
+            path: '/internal/v1/approvals/' . Call::segment($approvalId, 'approvalId'),
+            scope: 'read',
+            idempotent: true,
+        );
+
+        return $this->transport->json($call, $options, Approval::fromArray(...));
+    }
+
+    public function decideApproval(string $approvalId, DecideApprovalRequest $body, ?CallOptions $options = null): Approval
+    {
+        $call = new Call(
+            operation: 'decideApproval',
+            method: 'POST',
+            path: '/internal/v1/approvals/' . Call::segment($approvalId, 'approvalId') . '/decision',
+            scope: 'service',
+            idempotent: true,
+            body: $body->toArray(),
+        );
+
+        return $this->transport->json($call, $options, Approval::fromArray(...));
+    }
+
+    public function listToolSpecs(?int $limit = null, ?string $pageToken = null, ?string $toolId = null, ?CallOptions $options = null): ToolSpecList
+    {
+        $call = new Call(
+            operation: 'listToolSpecs',
+            method: 'GET',
+            path: '/internal/v1/skills/tool-specs',
+            scope: 'read',
+            idempotent: true,
+            query: ['limit' => $limit, 'pageToken' => $pageToken, 'toolId' => $toolId],
+        );
+
+        return $this->transport->json($call, $options, ToolSpecList::fromArray(...));
+    }
+
+    public function putToolSpec(PutToolSpecRequest $body, ?CallOptions $options = null): StoredToolSpec
+    {
+        $call = new Call(
+            operation: 'putToolSpec',
+            method: 'POST',
+            path: '/internal/v1/skills/tool-specs',
+            scope: 'service',
+            idempotent: true,
+            body: $body->toArray(),
+        );
+
+        return $this->transport->json($call, $options, StoredToolSpec::fromArray(...));
+    }
+
+    public function listSkillSpecs(?int $limit = null, ?string $pageToken = null, ?string $skillId = null, ?CallOptions $options = null): SkillSpecList
+    {
+        $call = new Call(
+            operation: 'listSkillSpecs',
+            method: 'GET',
+            path: '/internal/v1/skills/skill-specs',
+            scope: 'read',
+            idempotent: true,
+            query: ['limit' => $limit, 'pageToken' => $pageToken, 'skillId' => $skillId],
+        );
+
+        return $this->transport->json($call, $options, SkillSpecList::fromArray(...));
+    }
+
+    public function putSkillSpec(PutSkillSpecRequest $body, ?CallOptions $options = null): StoredSkillSpec
+    {
+        $call = new Call(
+            operation: 'putSkillSpec',
+            method: 'POST',
+            path: '/internal/v1/skills/skill-specs',
+            scope: 'service',
+            idempotent: true,
+            body: $body->toArray(),
+        );
+
+        return $this->transport->json($call, $options, StoredSkillSpec::fromArray(...));
+    }
+
+    public function publishSkill(string $skillId, int $version, ?CallOptions $options = null): SkillRelease
+    {
+        $call = new Call(
+            operation: 'publishSkill',
+            method: 'POST',
+            path: '/internal/v1/skills/skill-specs/' . Call::segment($skillId, 'skillId') . '/' . Call::segment($version, 'version') . '/publish',
+            scope: 'service',
+            idempotent: true,
+        );
+
+        return $this->transport->json($call, $options, SkillRelease::fromArray(...));
+    }
+
+    public function getSkillRelease(string $skillId, int $version, ?CallOptions $options = null): SkillRelease
+    {
+        $call = new Call(
+            operation: 'getSkillRelease',
+            method: 'GET',
+            path: '/internal/v1/skills/releases/' . Call::segment($skillId, 'skillId') . '/' . Call::segment($version, 'version'),
+            scope: 'read',
+            idempotent: true,
+        );
+
+        return $this->transport->json($call, $options, SkillRelease::fromArray(...));
     }
 }

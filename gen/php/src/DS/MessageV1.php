@@ -14,12 +14,16 @@ use OpenAgents\Runtime\Wire;
 final readonly class MessageV1 implements \JsonSerializable
 {
     /**
-     * @param MessageV1Role $role Who speaks; an event is something that happened, told as JSON.
+     * @param MessageV1Role $role Who speaks; an event is something that happened, told as JSON; a tool message is what a tool call came to.
      * @param string $content What is said. (at most 1048576 characters)
+     * @param list<MessageV1ToolCall>|null $toolCalls The tool calls that an assistant message asked for. (at most 128 items)
+     * @param string|null $toolCallId The call that a tool message answers. (at most 128 characters)
      */
     public function __construct(
         public MessageV1Role $role,
         public string $content,
+        public ?array $toolCalls = null,
+        public ?string $toolCallId = null,
     ) {
     }
 
@@ -35,6 +39,8 @@ final readonly class MessageV1 implements \JsonSerializable
         return new self(
             role: Wire::enum($data['role'] ?? null, 'MessageV1.role', MessageV1Role::class),
             content: Wire::string($data['content'] ?? null, 'MessageV1.content'),
+            toolCalls: isset($data['tool_calls']) ? Wire::list($data['tool_calls'], 'MessageV1.tool_calls', static fn (mixed $item, string $at): MessageV1ToolCall => MessageV1ToolCall::fromArray(Wire::map($item, $at))) : null,
+            toolCallId: isset($data['tool_call_id']) ? Wire::string($data['tool_call_id'], 'MessageV1.tool_call_id') : null,
         );
     }
 
@@ -48,6 +54,8 @@ final readonly class MessageV1 implements \JsonSerializable
         return Wire::present([
             'role' => $this->role->value,
             'content' => $this->content,
+            'tool_calls' => $this->toolCalls === null ? null : array_map(static fn (MessageV1ToolCall $item): mixed => Wire::object($item->toArray()), array_values($this->toolCalls)),
+            'tool_call_id' => $this->toolCallId,
         ]);
     }
 

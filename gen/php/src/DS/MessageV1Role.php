@@ -7,7 +7,7 @@ declare(strict_types=1);
 namespace OpenAgents\Runtime\DS;
 
 /**
- * Who speaks; an event is something that happened, told as JSON.
+ * Who speaks; an event is something that happened, told as JSON; a tool message is what a tool call came to.
  *
  * The contract does not add values; another one is an error.
  */
@@ -16,4 +16,5 @@ enum MessageV1Role: string
     case User = 'user';
     case Assistant = 'assistant';
     case Event = 'event';
+    case Tool = 'tool';
 }

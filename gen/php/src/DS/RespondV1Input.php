@@ -15,9 +15,13 @@ final readonly class RespondV1Input implements \JsonSerializable
 {
     /**
      * @param list<MessageV1> $messages The conversation, oldest first; the last message is the one to answer. (1 to 1000 items)
+     * @param list<RespondV1InputToolsItem>|null $tools The tools that may be asked for. (at most 512 items)
+     * @param list<string>|null $toolReplay What earlier tool calls came to, a line each, oldest first. (at most 64 items)
      */
     public function __construct(
         public array $messages,
+        public ?array $tools = null,
+        public ?array $toolReplay = null,
     ) {
     }
 
@@ -32,6 +36,8 @@ final readonly class RespondV1Input implements \JsonSerializable
     {
         return new self(
             messages: Wire::list($data['messages'] ?? null, 'RespondV1Input.messages', static fn (mixed $item, string $at): MessageV1 => MessageV1::fromArray(Wire::map($item, $at))),
+            tools: isset($data['tools']) ? Wire::list($data['tools'], 'RespondV1Input.tools', static fn (mixed $item, string $at): RespondV1InputToolsItem => RespondV1InputToolsItem::fromArray(Wire::map($item, $at))) : null,
+            toolReplay: isset($data['tool_replay']) ? Wire::list($data['tool_replay'], 'RespondV1Input.tool_replay', static fn (mixed $item, string $at): string => Wire::string($item, $at)) : null,
         );
     }
 
@@ -44,6 +50,8 @@ final readonly class RespondV1Input implements \JsonSerializable
     {
         return Wire::present([
             'messages' => array_map(static fn (MessageV1 $item): mixed => Wire::object($item->toArray()), array_values($this->messages)),
+            'tools' => $this->tools === null ? null : array_map(static fn (RespondV1InputToolsItem $item): mixed => Wire::object($item->toArray()), array_values($this->tools)),
+            'tool_replay' => $this->toolReplay === null ? null : array_values($this->toolReplay),
         ]);
     }
 

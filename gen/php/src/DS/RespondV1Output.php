@@ -15,9 +15,11 @@ final readonly class RespondV1Output implements \JsonSerializable
 {
     /**
      * @param string $text The answer. (at most 67108864 characters)
+     * @param list<MessageV1ToolCall>|null $toolCalls The tools that are asked for. (at most 128 items)
      */
     public function __construct(
         public string $text,
+        public ?array $toolCalls = null,
     ) {
     }
 
@@ -32,6 +34,7 @@ final readonly class RespondV1Output implements \JsonSerializable
     {
         return new self(
             text: Wire::string($data['text'] ?? null, 'RespondV1Output.text'),
+            toolCalls: isset($data['tool_calls']) ? Wire::list($data['tool_calls'], 'RespondV1Output.tool_calls', static fn (mixed $item, string $at): MessageV1ToolCall => MessageV1ToolCall::fromArray(Wire::map($item, $at))) : null,
         );
     }
 
@@ -44,6 +47,7 @@ final readonly class RespondV1Output implements \JsonSerializable
     {
         return Wire::present([
             'text' => $this->text,
+            'tool_calls' => $this->toolCalls === null ? null : array_map(static fn (MessageV1ToolCall $item): mixed => Wire::object($item->toArray()), array_values($this->toolCalls)),
         ]);
     }
 

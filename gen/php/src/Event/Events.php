@@ -13,12 +13,15 @@ final class Events
 {
     /** Class of each type and version, keyed "type v1". */
     private const CLASSES = [
+        'approval.decided v1' => ApprovalDecidedV1::class,
+        'approval.requested v1' => ApprovalRequestedV1::class,
         'frame.appended v1' => FrameAppendedV1::class,
         'frame.finished v1' => FrameFinishedV1::class,
         'message.delta v1' => MessageDeltaV1::class,
         'message.discarded v1' => MessageDiscardedV1::class,
         'message.finished v1' => MessageFinishedV1::class,
         'message.started v1' => MessageStartedV1::class,
+        'policy.decision v1' => PolicyDecisionV1::class,
         'predict.finished v1' => PredictFinishedV1::class,
         'reasoning.delta v1' => ReasoningDeltaV1::class,
         'reasoning.finished v1' => ReasoningFinishedV1::class,
@@ -27,6 +30,8 @@ final class Events
         'run.cancel_requested v1' => RunCancelRequestedV1::class,
         'run.executor_lost v1' => RunExecutorLostV1::class,
         'run.finished v1' => RunFinishedV1::class,
+        'run.hook_applied v1' => RunHookAppliedV1::class,
+        'run.hook_error v1' => RunHookErrorV1::class,
         'run.loop_detected v1' => RunLoopDetectedV1::class,
         'run.recovered v1' => RunRecoveredV1::class,
         'run.started v1' => RunStartedV1::class,
@@ -36,6 +41,13 @@ final class Events
         'run.woken v1' => RunWokenV1::class,
         'step.discarded v1' => StepDiscardedV1::class,
         'stream.closed v1' => StreamClosedV1::class,
+        'tool.cancel_requested v1' => ToolCancelRequestedV1::class,
+        'tool.finished v1' => ToolFinishedV1::class,
+        'tool.late v1' => ToolLateV1::class,
+        'tool.progressed v1' => ToolProgressedV1::class,
+        'tool.replayed v1' => ToolReplayedV1::class,
+        'tool.requested v1' => ToolRequestedV1::class,
+        'tool.started v1' => ToolStartedV1::class,
     ];
 
     /**

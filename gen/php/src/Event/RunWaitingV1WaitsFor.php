@@ -16,4 +16,6 @@ namespace OpenAgents\Runtime\Event;
 enum RunWaitingV1WaitsFor: string
 {
     case Frame = 'frame';
+    case Tool = 'tool';
+    case Approval = 'approval';
 }

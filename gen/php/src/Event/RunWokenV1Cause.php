@@ -16,4 +16,6 @@ namespace OpenAgents\Runtime\Event;
 enum RunWokenV1Cause: string
 {
     case Frame = 'frame';
+    case Tool = 'tool';
+    case Approval = 'approval';
 }

@@ -23,6 +23,7 @@ enum ReasonClass: string
     case MaxWallClockExceeded = 'max_wall_clock_exceeded';
     case MaxTokensExceeded = 'max_tokens_exceeded';
     case MaxModelCallsExceeded = 'max_model_calls_exceeded';
+    case MaxToolCallsExceeded = 'max_tool_calls_exceeded';
     case ExecutorRecoveryExhausted = 'executor_recovery_exhausted';
     case LoopDetected = 'loop_detected';
     case InternalError = 'internal_error';

@@ -18,12 +18,16 @@ final readonly class RunLimits implements \JsonSerializable
      * @param int|null $maxWallClockMs Milliseconds of work, counted from the run's start. (100 to 604800000)
      * @param int|null $maxTokens Input and output tokens of all model calls together. (1 to 1000000000)
      * @param int|null $maxModelCalls Calls of a language model. (1 to 10000)
+     * @param int|null $maxToolCalls Tool calls. (at most 100000)
+     * @param int|null $maxParallelTools Tool calls of the run that are at work at once. (1 to 1000)
      */
     public function __construct(
         public ?int $maxSteps = null,
         public ?int $maxWallClockMs = null,
         public ?int $maxTokens = null,
         public ?int $maxModelCalls = null,
+        public ?int $maxToolCalls = null,
+        public ?int $maxParallelTools = null,
     ) {
     }
 
@@ -41,6 +45,8 @@ final readonly class RunLimits implements \JsonSerializable
             maxWallClockMs: isset($data['maxWallClockMs']) ? Wire::int($data['maxWallClockMs'], 'RunLimits.maxWallClockMs') : null,
             maxTokens: isset($data['maxTokens']) ? Wire::int($data['maxTokens'], 'RunLimits.maxTokens') : null,
             maxModelCalls: isset($data['maxModelCalls']) ? Wire::int($data['maxModelCalls'], 'RunLimits.maxModelCalls') : null,
+            maxToolCalls: isset($data['maxToolCalls']) ? Wire::int($data['maxToolCalls'], 'RunLimits.maxToolCalls') : null,
+            maxParallelTools: isset($data['maxParallelTools']) ? Wire::int($data['maxParallelTools'], 'RunLimits.maxParallelTools') : null,
         );
     }
 
@@ -56,6 +62,8 @@ final readonly class RunLimits implements \JsonSerializable
             'maxWallClockMs' => $this->maxWallClockMs,
             'maxTokens' => $this->maxTokens,
             'maxModelCalls' => $this->maxModelCalls,
+            'maxToolCalls' => $this->maxToolCalls,
+            'maxParallelTools' => $this->maxParallelTools,
         ]);
     }
 

@@ -21,6 +21,7 @@ final readonly class StartRunRequest implements \JsonSerializable
      * @param string|null $guestScope The guest session that owns a run; two guests never see each other's runs. (1 to 128 characters, matches `^[A-Za-z0-9][A-Za-z0-9._:-]*$`)
      * @param string|null $autopilotId The autopilot that the run belongs to. (1 to 128 characters, matches `^[A-Za-z0-9][A-Za-z0-9._:-]*$`)
      * @param ToolPolicy|null $toolPolicy Which tools a run may call.
+     * @param list<ClientTool>|null $clientTools Tools that the caller carries out. (at most 64 items)
      * @param bool|null $keepOpen Whether the run waits for more frames when all are answered, instead of completing. (false when absent)
      * @param RunLimits|null $limits Caps of a run; reaching one ends the run failed with the cap's reason class.
      */
@@ -32,6 +33,7 @@ final readonly class StartRunRequest implements \JsonSerializable
         public ?string $guestScope = null,
         public ?string $autopilotId = null,
         public ?ToolPolicy $toolPolicy = null,
+        public ?array $clientTools = null,
         public ?bool $keepOpen = null,
         public ?RunLimits $limits = null,
     ) {
@@ -54,6 +56,7 @@ final readonly class StartRunRequest implements \JsonSerializable
             guestScope: isset($data['guestScope']) ? Wire::string($data['guestScope'], 'StartRunRequest.guestScope') : null,
             autopilotId: isset($data['autopilotId']) ? Wire::string($data['autopilotId'], 'StartRunRequest.autopilotId') : null,
             toolPolicy: isset($data['toolPolicy']) ? ToolPolicy::fromArray(Wire::map($data['toolPolicy'], 'StartRunRequest.toolPolicy')) : null,
+            clientTools: isset($data['clientTools']) ? Wire::list($data['clientTools'], 'StartRunRequest.clientTools', static fn (mixed $item, string $at): ClientTool => ClientTool::fromArray(Wire::map($item, $at))) : null,
             keepOpen: isset($data['keepOpen']) ? Wire::bool($data['keepOpen'], 'StartRunRequest.keepOpen') : null,
             limits: isset($data['limits']) ? RunLimits::fromArray(Wire::map($data['limits'], 'StartRunRequest.limits')) : null,
         );
@@ -74,6 +77,7 @@ final readonly class StartRunRequest implements \JsonSerializable
             'guestScope' => $this->guestScope,
             'autopilotId' => $this->autopilotId,
             'toolPolicy' => $this->toolPolicy === null ? null : Wire::object($this->toolPolicy->toArray()),
+            'clientTools' => $this->clientTools === null ? null : array_map(static fn (ClientTool $item): mixed => Wire::object($item->toArray()), array_values($this->clientTools)),
             'keepOpen' => $this->keepOpen,
             'limits' => $this->limits === null ? null : Wire::object($this->limits->toArray()),
         ]);

@@ -16,11 +16,15 @@ final readonly class ToolPolicy implements \JsonSerializable
     /**
      * @param list<string>|null $allow Names of tools that are allowed; none listed means the default set. (at most 256 items)
      * @param list<string>|null $deny Names of tools that are refused, whatever is allowed. (at most 256 items)
+     * @param list<string>|null $requireApproval Names of tools of which a person must approve each call; * stands for any text. (at most 256 items)
+     * @param string|null $profile The profile of the service's tool policy that the run is held to. (1 to 64 characters, matches `^[a-z][a-z0-9_-]*$`)
      * @param bool|null $guestMode Whether the run is held to what guests may do. (false when absent)
      */
     public function __construct(
         public ?array $allow = null,
         public ?array $deny = null,
+        public ?array $requireApproval = null,
+        public ?string $profile = null,
         public ?bool $guestMode = null,
     ) {
     }
@@ -37,6 +41,8 @@ final readonly class ToolPolicy implements \JsonSerializable
         return new self(
             allow: isset($data['allow']) ? Wire::list($data['allow'], 'ToolPolicy.allow', static fn (mixed $item, string $at): string => Wire::string($item, $at)) : null,
             deny: isset($data['deny']) ? Wire::list($data['deny'], 'ToolPolicy.deny', static fn (mixed $item, string $at): string => Wire::string($item, $at)) : null,
+            requireApproval: isset($data['requireApproval']) ? Wire::list($data['requireApproval'], 'ToolPolicy.requireApproval', static fn (mixed $item, string $at): string => Wire::string($item, $at)) : null,
+            profile: isset($data['profile']) ? Wire::string($data['profile'], 'ToolPolicy.profile') : null,
             guestMode: isset($data['guestMode']) ? Wire::bool($data['guestMode'], 'ToolPolicy.guestMode') : null,
         );
     }
@@ -51,6 +57,8 @@ final readonly class ToolPolicy implements \JsonSerializable
         return Wire::present([
             'allow' => $this->allow === null ? null : array_values($this->allow),
             'deny' => $this->deny === null ? null : array_values($this->deny),
+            'requireApproval' => $this->requireApproval === null ? null : array_values($this->requireApproval),
+            'profile' => $this->profile,
             'guestMode' => $this->guestMode,
         ]);
     }

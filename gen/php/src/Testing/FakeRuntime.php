@@ -8,17 +8,33 @@ namespace OpenAgents\Runtime\Testing;
 
 use OpenAgents\Runtime\Model\AppendFrameRequest;
 use OpenAgents\Runtime\Model\AppendFrameResponse;
+use OpenAgents\Runtime\Model\Approval;
+use OpenAgents\Runtime\Model\ApprovalList;
+use OpenAgents\Runtime\Model\ApprovalState;
 use OpenAgents\Runtime\Model\CancelRunRequest;
 use OpenAgents\Runtime\Model\CancelRunResponse;
+use OpenAgents\Runtime\Model\CancelToolTaskRequest;
+use OpenAgents\Runtime\Model\DecideApprovalRequest;
+use OpenAgents\Runtime\Model\ExecuteToolRequest;
 use OpenAgents\Runtime\Model\Health;
 use OpenAgents\Runtime\Model\ProbeRunStreamAnswer;
+use OpenAgents\Runtime\Model\PutSkillSpecRequest;
+use OpenAgents\Runtime\Model\PutToolSpecRequest;
 use OpenAgents\Runtime\Model\Run;
 use OpenAgents\Runtime\Model\RunEventPage;
 use OpenAgents\Runtime\Model\RunList;
 use OpenAgents\Runtime\Model\RunStatus;
+use OpenAgents\Runtime\Model\SkillRelease;
+use OpenAgents\Runtime\Model\SkillSpecList;
 use OpenAgents\Runtime\Model\StartRunRequest;
 use OpenAgents\Runtime\Model\StartRunResponse;
+use OpenAgents\Runtime\Model\StoredSkillSpec;
+use OpenAgents\Runtime\Model\StoredToolSpec;
 use OpenAgents\Runtime\Model\ThreadState;
+use OpenAgents\Runtime\Model\ToolList;
+use OpenAgents\Runtime\Model\ToolSpecList;
+use OpenAgents\Runtime\Model\ToolTask;
+use OpenAgents\Runtime\Model\ToolTaskList;
 use OpenAgents\Runtime\Stream\RunStream;
 use OpenAgents\Runtime\CallOptions;
 use OpenAgents\Runtime\Runtime;
@@ -37,7 +53,7 @@ use PHPUnit\Framework\Assert;
  */
 final class FakeRuntime implements Runtime
 {
-    private const OPERATIONS = ['health', 'startRun', 'listRuns', 'getRun', 'appendFrame', 'cancelRun', 'streamRun', 'probeRunStream', 'listRunEvents', 'getThreadState'];
+    private const OPERATIONS = ['health', 'startRun', 'listRuns', 'getRun', 'appendFrame', 'cancelRun', 'streamRun', 'probeRunStream', 'listRunEvents', 'getThreadState', 'listTools', 'executeTool', 'getToolTask', 'cancelToolTask', 'listToolTasks', 'listApprovals', 'getApproval', 'decideApproval', 'listToolSpecs', 'putToolSpec', 'listSkillSpecs', 'putSkillSpec', 'publishSkill', 'getSkillRelease'];
 
     /** @var array<string, list<mixed>> */
     private array $answers = [];
@@ -176,6 +192,76 @@ final class FakeRuntime implements Runtime
     public function getThreadState(string $threadId, ?int $limit = null, ?string $pageToken = null, ?CallOptions $options = null): ThreadState
     {
         return $this->answer('getThreadState', ['threadId' => $threadId, 'limit' => $limit, 'pageToken' => $pageToken], $options);
+    }
+
+    public function listTools(?string $runId = null, ?CallOptions $options = null): ToolList
+    {
+        return $this->answer('listTools', ['runId' => $runId], $options);
+    }
+
+    public function executeTool(ExecuteToolRequest $body, ?int $wait = null, ?CallOptions $options = null): ToolTask
+    {
+        return $this->answer('executeTool', ['body' => $body, 'wait' => $wait], $options);
+    }
+
+    public function getToolTask(string $toolCallId, ?string $runId = null, ?CallOptions $options = null): ToolTask
+    {
+        return $this->answer('getToolTask', ['toolCallId' => $toolCallId, 'runId' => $runId], $options);
+    }
+
+    public function cancelToolTask(string $toolCallId, CancelToolTaskRequest $body, ?string $runId = null, ?CallOptions $options = null): ToolTask
+    {
+        return $this->answer('cancelToolTask', ['toolCallId' => $toolCallId, 'body' => $body, 'runId' => $runId], $options);
+    }
+
+    public function listToolTasks(string $runId, ?int $limit = null, ?string $pageToken = null, ?CallOptions $options = null): ToolTaskList
+    {
+        return $this->answer('listToolTasks', ['runId' => $runId, 'limit' => $limit, 'pageToken' => $pageToken], $options);
+    }
+
+    public function listApprovals(ApprovalState|string|null $state = null, ?string $threadId = null, ?string $runId = null, ?int $limit = null, ?string $pageToken = null, ?CallOptions $options = null): ApprovalList
+    {
+        return $this->answer('listApprovals', ['state' => $state, 'threadId' => $threadId, 'runId' => $runId, 'limit' => $limit, 'pageToken' => $pageToken], $options);
+    }
+
+    public function getApproval(string $approvalId, ?CallOptions $options = null): Approval
+    {
+        return $this->answer('getApproval', ['approvalId' => $approvalId], $options);
+    }
+
+    public function decideApproval(string $approvalId, DecideApprovalRequest $body, ?CallOptions $options = null): Approval
+    {
+        return $this->answer('decideApproval', ['approvalId' => $approvalId, 'body' => $body], $options);
+    }
+
+    public function listToolSpecs(?int $limit = null, ?string $pageToken = null, ?string $toolId = null, ?CallOptions $options = null): ToolSpecList
+    {
+        return $this->answer('listToolSpecs', ['limit' => $limit, 'pageToken' => $pageToken, 'toolId' => $toolId], $options);
+    }
+
+    public function putToolSpec(PutToolSpecRequest $body, ?CallOptions $options = null): StoredToolSpec
+    {
+        return $this->answer('putToolSpec', ['body' => $body], $options);
+    }
+
+    public function listSkillSpecs(?int $limit = null, ?string $pageToken = null, ?string $skillId = null, ?CallOptions $options = null): SkillSpecList
+    {
+        return $this->answer('listSkillSpecs', ['limit' => $limit, 'pageToken' => $pageToken, 'skillId' => $skillId], $options);
+    }
+
+    public function putSkillSpec(PutSkillSpecRequest $body, ?CallOptions $options = null): StoredSkillSpec
+    {
+        return $this->answer('putSkillSpec', ['body' => $body], $options);
+    }
+
+    public function publishSkill(string $skillId, int $version, ?CallOptions $options = null): SkillRelease
+    {
+        return $this->answer('publishSkill', ['skillId' => $skillId, 'version' => $version], $options);
+    }
+
+    public function getSkillRelease(string $skillId, int $version, ?CallOptions $options = null): SkillRelease
+    {
+        return $this->answer('getSkillRelease', ['skillId' => $skillId, 'version' => $version], $options);
     }
 
     /** @param array<string, mixed> $arguments */
