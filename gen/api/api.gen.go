@@ -557,7 +557,7 @@ type Approval struct {
 	// ThreadID The conversation that a run belongs to.
 	ThreadID ThreadID `json:"threadId"`
 
-	// Title What is asked
+	// Title What is asked, for people.
 	Title string `json:"title"`
 
 	// ToolCallID The idempotency key of a tool call within its run.
@@ -1295,7 +1295,7 @@ type ToolTask struct {
 	// LatencyMs Milliseconds from the start to the end.
 	LatencyMs *int64 `json:"latencyMs,omitempty"`
 
-	// Output What it came to.
+	// Output What it came to, any JSON value.
 	Output interface{} `json:"output,omitempty"`
 
 	// OutputHash A SHA-256 digest.

@@ -944,7 +944,7 @@ type ToolFinishedV1 struct {
 	// LatencyMs Milliseconds from the start to the end.
 	LatencyMs int64 `json:"latency_ms"`
 
-	// Output What it came to.
+	// Output What it came to, any JSON value.
 	Output interface{} `json:"output,omitempty"`
 
 	// OutputHash The digest of the output.
@@ -995,7 +995,7 @@ type ToolLateV1State string
 
 // ToolProgressedV1 A tool call has something to show before its end.
 type ToolProgressedV1 struct {
-	// Output What there is so far.
+	// Output What there is so far, any JSON value.
 	Output interface{} `json:"output"`
 
 	// ToolCallID The call.

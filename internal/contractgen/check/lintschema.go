@@ -44,7 +44,11 @@ func (l *linter) schemaFiles() {
 }
 
 // typeKeys are the ways in which a schema says what it allows.
-var typeKeys = []string{"type", "$ref", "oneOf", "anyOf", "allOf", "not"}
+// anyJSON marks a schema that takes every JSON value on purpose; code generators
+// know no better type for it than "anything".
+const anyJSON = "x-any-json"
+
+var typeKeys = []string{"type", "$ref", "oneOf", "anyOf", "allOf", "not", anyJSON}
 
 func hasType(n *yaml.Node) bool {
 	for _, k := range typeKeys {
@@ -69,7 +73,7 @@ func (l *linter) schema(f *bundle.File, s *yaml.Node, name string, p place) {
 		return
 	}
 	if !hasType(s) {
-		l.add(f, s, "%s has no type", "state its type; beside const and enum too, because code generators need it", name)
+		l.add(f, s, "%s has no type", "state its type; beside const and enum too, because code generators need it; one that takes any JSON value says "+anyJSON+": true", name)
 	}
 	if t := bundle.Get(s, "type"); t != nil && t.Kind == yaml.SequenceNode {
 		l.union(f, t, name)

@@ -24,7 +24,7 @@ final readonly class ToolFinishedV1 implements EventPayload
      * @param string $paramsHash The digest of the input. (matches `^sha256:[0-9a-f]{64}$`)
      * @param int $latencyMs Milliseconds from the start to the end. (at least 0)
      * @param string $receiptId The receipt. (at most 64 characters)
-     * @param mixed|null $output What it came to.
+     * @param mixed|null $output What it came to, any JSON value.
      * @param string|null $outputHash The digest of the output. (matches `^sha256:[0-9a-f]{64}$`)
      * @param bool|null $truncated Whether the output was cut at its bound.
      * @param string|null $errorClass Why it did not succeed, for programs. (at most 64 characters)

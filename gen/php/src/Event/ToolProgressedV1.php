@@ -17,7 +17,7 @@ final readonly class ToolProgressedV1 implements EventPayload
     public const VERSION = 1;
     /**
      * @param string $toolCallId The call. (at most 128 characters)
-     * @param mixed $output What there is so far.
+     * @param mixed $output What there is so far, any JSON value.
      */
     public function __construct(
         public string $toolCallId,

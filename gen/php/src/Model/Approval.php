@@ -19,7 +19,7 @@ final readonly class Approval implements \JsonSerializable
      * @param ApprovalState|string $state Where an approval stands. All but pending are final.
      * @param string $runId The caller's id of a run; a random UUID is recommended. (1 to 128 characters, matches `^[A-Za-z0-9][A-Za-z0-9._:-]*$`)
      * @param string $threadId The conversation that a run belongs to. (1 to 128 characters, matches `^[A-Za-z0-9][A-Za-z0-9._:-]*$`)
-     * @param string $title What is asked (at most 300 characters)
+     * @param string $title What is asked, for people. (at most 300 characters)
      * @param ApprovalDecider|string $decider Who may decide: the run's owner, or an operator.
      * @param string $argsHash A SHA-256 digest. (matches `^sha256:[0-9a-f]{64}$`)
      * @param string $policyHash A SHA-256 digest. (matches `^sha256:[0-9a-f]{64}$`)

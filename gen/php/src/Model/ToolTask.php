@@ -30,7 +30,7 @@ final readonly class ToolTask implements \JsonSerializable
      * @param string|null $approvalId An approval. (1 to 64 characters, matches `^appr_[0-9a-f]{24}$`)
      * @param string|null $reasonCode Why policy decided as it did. (at most 64 characters)
      * @param string|null $evaluationHash A SHA-256 digest. (matches `^sha256:[0-9a-f]{64}$`)
-     * @param mixed|null $output What it came to.
+     * @param mixed|null $output What it came to, any JSON value.
      * @param string|null $outputHash A SHA-256 digest. (matches `^sha256:[0-9a-f]{64}$`)
      * @param string|null $errorClass Why it did not succeed, for programs. (at most 64 characters)
      * @param string|null $errorMessage Why it did not succeed. (at most 4000 characters)
