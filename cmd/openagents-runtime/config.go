@@ -211,6 +211,9 @@ func (c config) pool(conns int, name string) pg.Config {
 func (c config) executor() executor.Config {
 	e := executor.DefaultConfig()
 	e.MaxRuns = c.MaxRuns
+	// Nobody tells that a lease has expired; looking for it must not take long
+	// beside the TTL.
+	e.Tick = min(e.Tick, c.LeaseTTL/4)
 	return e
 }
 

@@ -25,7 +25,7 @@ func cancels(ttl time.Duration, n, rounds int) measurement {
 		}
 		var both []*rig.Process
 		for _, name := range []string{"process 1", "process 2"} {
-			p, err := w.launch(ctx, ttl, name)
+			p, err := w.launch(ctx, ttl, name, w.db.Direct())
 			if err != nil {
 				return nil, err
 			}

@@ -13,10 +13,12 @@ import (
 )
 
 // follower reads a run's stream to its end, through another process whenever
-// the stream breaks off.
+// the stream breaks off, and waits as long as the stream asks for before that.
 type follower struct {
 	runID string
 	pick  func() string
+
+	retry time.Duration // that the stream asks for
 
 	mu       sync.Mutex
 	cursor   int64
@@ -34,7 +36,7 @@ func (f *follower) follow(ctx context.Context) {
 			f.mu.Unlock()
 			return
 		}
-		if rig.Pause(ctx, 50*time.Millisecond) != nil {
+		if rig.Pause(ctx, f.retry) != nil {
 			return
 		}
 	}
@@ -56,7 +58,7 @@ func (f *follower) once(ctx context.Context) error {
 	if res.StatusCode != http.StatusOK {
 		return fmt.Errorf("status %d", res.StatusCode)
 	}
-	return rig.ReadBlocks(res.Body, f.take)
+	return rig.ReadStream(res.Body, f.take, func(d time.Duration) { f.retry = d })
 }
 
 func (f *follower) take(b rig.Block) {

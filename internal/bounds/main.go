@@ -51,14 +51,14 @@ type measurement struct {
 func plan(quick bool) []measurement {
 	if quick {
 		return []measurement{
-			takeovers(time.Second, 20, 3), drains(time.Second, 20, 2), cancels(5*time.Second, 30, 1), outages(time.Second, 20, 1),
+			takeovers(time.Second, 20, 3), drains(time.Second, 10, 2), cancels(5*time.Second, 30, 1), outages(time.Second, 20, 1),
 		}
 	}
 	return []measurement{
-		takeovers(time.Second, 50, 20), takeovers(5*time.Second, 50, 12), takeovers(30*time.Second, 50, 5),
-		drains(time.Second, 50, 10), drains(5*time.Second, 50, 6), drains(30*time.Second, 50, 4),
+		takeovers(time.Second, 50, 16), takeovers(5*time.Second, 50, 10), takeovers(30*time.Second, 50, 5),
+		drains(time.Second, 25, 10), drains(5*time.Second, 50, 6), drains(30*time.Second, 50, 3),
 		cancels(5*time.Second, 50, 8),
-		outages(time.Second, 50, 6), outages(5*time.Second, 50, 5), outages(30*time.Second, 50, 4),
+		outages(time.Second, 50, 6), outages(5*time.Second, 50, 5), outages(30*time.Second, 50, 3),
 	}
 }
 

@@ -16,7 +16,7 @@ func outages(ttl time.Duration, n, rounds int) measurement {
 		resumed := figure{what: "the same to the next event at each client", ttl: ttl, bounds: []bound{{"p99", 2 * time.Second}}}
 		var both []*rig.Process
 		for _, name := range []string{"process 1", "process 2"} {
-			p, err := w.launch(ctx, ttl, name)
+			p, err := w.launch(ctx, ttl, name, w.db.URL(w.db.Address()))
 			if err != nil {
 				return nil, err
 			}

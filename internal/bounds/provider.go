@@ -10,7 +10,7 @@ import (
 )
 
 // deltaPause is how slowly the provider speaks.
-const deltaPause = 100 * time.Millisecond
+const deltaPause = 200 * time.Millisecond
 
 // provider is an endpoint of OpenAI's kind that answers slowly and without end,
 // until it is hung up on, and notes when that was.

@@ -102,20 +102,25 @@ func ended(ctx context.Context, p *rig.Process) error {
 	return nil
 }
 
-// relay lets one process after another hold n runs alone, and hurt it when the
-// next is there. The rounds are spread over the time between two heartbeats.
+// relay lets two processes share 2n runs and hurts one of them, round after
+// round; ids are the runs that it holds. Another takes its place. The rounds are
+// spread over the time between two heartbeats.
 func relay(ctx context.Context, w *world, ttl time.Duration, n, rounds int, hurt func(old *rig.Process, ids []string) error) error {
-	old, err := w.launch(ctx, ttl, "process 0")
+	old, err := w.launch(ctx, ttl, "process 1", w.db.Direct())
+	if err != nil {
+		return err
+	}
+	next, err := w.launch(ctx, ttl, "process 2", w.db.Direct())
 	if err != nil {
 		return err
 	}
 	order := rand.Perm(rounds)
 	for round := range rounds {
-		ids, err := w.begin(ctx, n, old)
+		all, err := w.begin(ctx, 2*n, old, next)
 		if err != nil {
 			return err
 		}
-		next, err := w.launch(ctx, ttl, fmt.Sprintf("process %d", round+1))
+		ids, err := w.heldBy(ctx, old, all)
 		if err != nil {
 			return err
 		}
@@ -126,10 +131,13 @@ func relay(ctx context.Context, w *world, ttl time.Duration, n, rounds int, hurt
 		if err := hurt(old, ids); err != nil {
 			return fmt.Errorf("round %d: %w", round+1, err)
 		}
-		if err := w.finish(ctx, ids); err != nil {
+		if err := w.finish(ctx, all); err != nil {
 			return err
 		}
 		old = next
+		if next, err = w.launch(ctx, ttl, fmt.Sprintf("process %d", round+3), w.db.Direct()); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -162,7 +170,7 @@ func follow(ctx context.Context, w *world, ids []string) *followers {
 	ctx, cancel := context.WithCancel(ctx)
 	f := &followers{cancel: cancel}
 	for _, id := range ids {
-		one := &follower{runID: id, pick: w.pick}
+		one := &follower{runID: id, pick: w.pick, retry: 100 * time.Millisecond}
 		f.all = append(f.all, one)
 		f.wg.Go(func() { one.follow(ctx) })
 	}

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,8 +28,8 @@ type world struct {
 	all []*rig.Process
 }
 
-func (w *world) launch(ctx context.Context, ttl time.Duration, name string) (*rig.Process, error) {
-	p, err := rig.Launch(ctx, w.binary, name, w.db.URL(w.db.Address()),
+func (w *world) launch(ctx context.Context, ttl time.Duration, name, databaseURL string) (*rig.Process, error) {
+	p, err := rig.Launch(ctx, w.binary, name, databaseURL,
 		"RUNTIME_LEASE_TTL="+ttl.String(), "RUNTIME_LOG_LEVEL=info",
 		"MODEL_PROVIDER=openai", "MODEL_BASE_URL="+w.provider.URL, "MODEL_NAME=scripted")
 	if err == nil {
@@ -185,6 +187,16 @@ func (w *world) moments(ctx context.Context, query string, args ...any) (map[str
 		return nil
 	})
 	return at, err
+}
+
+// heldBy are those of some runs that a process executes; one at the least.
+func (w *world) heldBy(ctx context.Context, p *rig.Process, among []string) ([]string, error) {
+	ends, err := w.moments(ctx, `SELECT run_id, lease_expires_at FROM run_leases JOIN runs USING (run_key)
+		WHERE run_id = ANY($1) AND lease_owner = $2 AND NOT released`, among, p.Owner)
+	if err == nil && len(ends) == 0 {
+		err = fmt.Errorf("%s executes none of %d runs", p.Name, len(among))
+	}
+	return slices.Collect(maps.Keys(ends)), err
 }
 
 // leases are when the leases of some runs end that one process holds. All of

@@ -29,6 +29,11 @@ var (
 
 // Keeper holds a process's leases and renews them all with one statement.
 type Keeper struct {
+	// Takes is the pool through which leases are taken; nil for the one that
+	// renews them. With one of its own, taking many at once, as after another
+	// process has gone, does not hold up renewals.
+	Takes *pgxpool.Pool
+
 	pool  *pgxpool.Pool
 	log   *runlog.Appender
 	owner string
@@ -132,7 +137,11 @@ func (k *Keeper) With(ctx context.Context, r db.Run, f func(context.Context, *He
 
 func (k *Keeper) acquire(ctx context.Context, r db.Run) (*Held, error) {
 	h := &Held{RunKey: r.RunKey, RunID: r.RunID, keeper: k}
-	err := pgx.BeginFunc(ctx, k.pool, func(tx pgx.Tx) error {
+	pool := k.pool
+	if k.Takes != nil {
+		pool = k.Takes
+	}
+	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 		head, err := runlog.LockHead(ctx, tx, r.RunKey)
 		if err != nil {
 			return err

@@ -95,6 +95,12 @@ var ErrDone = errors.New("done")
 // ReadBlocks gives each block of a stream to f. A stream that said [DONE] ends
 // with ErrDone; any other end is a broken one.
 func ReadBlocks(body io.Reader, f func(Block)) error {
+	return ReadStream(body, f, func(time.Duration) {})
+}
+
+// ReadStream is ReadBlocks that also tells how long the stream asks its readers
+// to wait before they come back.
+func ReadStream(body io.Reader, f func(Block), retry func(time.Duration)) error {
 	var text strings.Builder
 	var seq int64
 	lines := bufio.NewReader(body)
@@ -103,25 +109,33 @@ func ReadBlocks(body io.Reader, f func(Block)) error {
 		if err != nil {
 			return err
 		}
-		if line != "\n" {
-			if !strings.HasPrefix(line, ":") && !strings.HasPrefix(line, "retry:") {
-				text.WriteString(line)
-			}
-			if id, found := strings.CutPrefix(line, "id:"); found {
-				if seq, err = strconv.ParseInt(strings.TrimSpace(id), 10, 64); err != nil {
-					return fmt.Errorf("a bad id: %w", err)
+		field, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ":")
+		switch {
+		case line == "\n":
+			if seq > 0 {
+				b := Block{seq, text.String()}
+				f(b)
+				if strings.Contains(b.Text, "data: [DONE]") {
+					return ErrDone
 				}
 			}
+			text.Reset()
+			seq = 0
 			continue
-		}
-		if seq > 0 {
-			b := Block{seq, text.String()}
-			f(b)
-			if strings.Contains(b.Text, "data: [DONE]") {
-				return ErrDone
+		case field == "":
+			continue // a comment
+		case field == "retry":
+			millis, err := strconv.Atoi(strings.TrimSpace(value))
+			if err != nil {
+				return fmt.Errorf("a bad retry: %w", err)
+			}
+			retry(time.Duration(millis) * time.Millisecond)
+			continue
+		case field == "id":
+			if seq, err = strconv.ParseInt(strings.TrimSpace(value), 10, 64); err != nil {
+				return fmt.Errorf("a bad id: %w", err)
 			}
 		}
-		text.Reset()
-		seq = 0
+		text.WriteString(line)
 	}
 }

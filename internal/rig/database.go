@@ -88,6 +88,9 @@ func (d *Database) URL(address string) string {
 	return "postgres://postgres@" + address + "/" + databaseName + "?sslmode=disable"
 }
 
+// Direct reaches the server that was started last with nothing in between.
+func (d *Database) Direct() string { return d.server.URL(databaseName) }
+
 // Start starts the server, again when the last one's backends still hold its
 // memory. Clients reach it when Start returns, and not before.
 func (d *Database) Start(ctx context.Context) error {

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -33,9 +34,12 @@ func TestAStreamIsReadInBlocksUntilDone(t *testing.T) {
 	t.Parallel()
 	var got []Block
 	take := func(b Block) { got = append(got, b) }
-	err := ReadBlocks(strings.NewReader(": hello\nretry: 5\n\ndata: a\nid: 1\n\n: keep-alive\n\nid: 2\n\ndata: [DONE]\nid: 3\n\nid: 4\n\n"), take)
+	var waits []time.Duration
+	wait := func(d time.Duration) { waits = append(waits, d) }
+	err := ReadStream(strings.NewReader(": hello\nretry: 5\n\ndata: a\nid: 1\n\n: keep-alive\n\nid: 2\n\ndata: [DONE]\nid: 3\n\nid: 4\n\n"), take, wait)
 	require.ErrorIs(t, err, ErrDone)
 	require.Equal(t, []Block{{1, "data: a\nid: 1\n"}, {2, "id: 2\n"}, {3, "data: [DONE]\nid: 3\n"}}, got)
+	require.Equal(t, []time.Duration{5 * time.Millisecond}, waits)
 
 	got = nil
 	err = ReadBlocks(strings.NewReader("data: a\nid: 1\n\ndata: b\nid: 2\n"), take)
