@@ -13,8 +13,8 @@ import (
 // atOnce is how long a cancel may take to stop the work.
 const atOnce = 250 * time.Millisecond
 
-// cancels cancels n runs at work in each round, each through the process that
-// does not execute it.
+// cancels cancels 2n runs at work in each round, which two processes share, each
+// through the one that does not execute it.
 func cancels(ttl time.Duration, n, rounds int) measurement {
 	return measurement{"cancel", ttl, func(ctx context.Context, w *world) ([]figure, error) {
 		bounds := []bound{{"p99", atOnce}}
@@ -32,7 +32,7 @@ func cancels(ttl time.Duration, n, rounds int) measurement {
 			both = append(both, p)
 		}
 		for range rounds {
-			ids, err := w.begin(ctx, n, both...)
+			ids, err := w.begin(ctx, 2*n, both...)
 			if err != nil {
 				return nil, err
 			}

@@ -55,10 +55,10 @@ func plan(quick bool) []measurement {
 		}
 	}
 	return []measurement{
-		takeovers(time.Second, 50, 16), takeovers(5*time.Second, 50, 10), takeovers(30*time.Second, 50, 5),
-		drains(time.Second, 25, 10), drains(5*time.Second, 50, 6), drains(30*time.Second, 50, 3),
-		cancels(5*time.Second, 50, 8),
-		outages(time.Second, 50, 6), outages(5*time.Second, 50, 5), outages(30*time.Second, 50, 3),
+		takeovers(time.Second, 50, 12), takeovers(5*time.Second, 50, 8), takeovers(30*time.Second, 50, 4),
+		drains(time.Second, 25, 8), drains(5*time.Second, 50, 5), drains(30*time.Second, 50, 3),
+		cancels(5*time.Second, 50, 4),
+		outages(time.Second, 50, 5), outages(5*time.Second, 50, 4), outages(30*time.Second, 50, 3),
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 	"github.com/openagentsinc/openagents-runtime/internal/rig"
 )
 
-// outages kills Postgres while n runs are at work in two processes, each with a
+// outages kills Postgres while 2n runs are at work in two processes, each with a
 // client that follows it, starts it again, and times what comes then.
 func outages(ttl time.Duration, n, rounds int) measurement {
 	return measurement{"postgres", ttl, func(ctx context.Context, w *world) ([]figure, error) {
@@ -32,7 +32,7 @@ func outages(ttl time.Duration, n, rounds int) measurement {
 }
 
 func outage(ctx context.Context, w *world, both []*rig.Process, n int, appended, resumed *figure) error {
-	ids, err := w.begin(ctx, n, both...)
+	ids, err := w.begin(ctx, 2*n, both...)
 	if err != nil {
 		return err
 	}

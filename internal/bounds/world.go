@@ -149,8 +149,12 @@ func (w *world) finish(ctx context.Context, ids []string) error {
 	g.SetLimit(8)
 	for _, id := range ids {
 		g.Go(func() error {
-			_, err := cancel(ctx, w.pick(), id)
-			return err
+			var last error // a process that has just met an outage may say 503
+			err := w.until(ctx, "a run is canceled", func() (bool, error) {
+				_, last = cancel(ctx, w.pick(), id)
+				return last == nil, nil
+			})
+			return errors.Join(err, last)
 		})
 	}
 	if err := g.Wait(); err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/openagentsinc/openagents-runtime/internal/predict"
 	"github.com/openagentsinc/openagents-runtime/internal/run"
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
+	"github.com/openagentsinc/openagents-runtime/internal/telemetry"
 )
 
 var (
@@ -38,6 +39,7 @@ func (s *session) answer(ctx context.Context, frames []db.Frame) error {
 		return err
 	}
 	ctx = frameContext(ctx, frames[len(frames)-1])
+	s.trace = telemetry.TraceFrom(ctx)
 	for ; ; attempt++ {
 		again, err := s.try(ctx, frames, step, attempt)
 		if err != nil || !again {

@@ -129,7 +129,7 @@ func (k *Keeper) With(ctx context.Context, r db.Run, f func(context.Context, *He
 	k.mu.Unlock()
 	k.gauge.Inc()
 	clean := false
-	defer func() { k.end(h, clean) }()
+	defer func() { k.end(ctx, h, clean) }()
 	err = f(held, h)
 	clean = err == nil || ctx.Err() != nil || pg.Outage(err) || errors.Is(err, runlog.ErrUnknown)
 	return err
@@ -177,7 +177,7 @@ func (k *Keeper) acquire(ctx context.Context, r db.Run) (*Held, error) {
 }
 
 // end gives back what no commit has released.
-func (k *Keeper) end(h *Held, clean bool) {
+func (k *Keeper) end(ctx context.Context, h *Held, clean bool) {
 	k.mu.Lock()
 	if k.held[h.RunKey] == h {
 		delete(k.held, h.RunKey)
@@ -187,7 +187,7 @@ func (k *Keeper) end(h *Held, clean bool) {
 	if h.finish() {
 		return
 	}
-	ctx, stop := context.WithTimeout(context.Background(), k.ttl/3)
+	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), k.ttl/3)
 	defer stop()
 	err := db.New(k.pool).RunLeaseRelease(ctx, db.RunLeaseReleaseParams{RunKey: h.RunKey, LeaseEpoch: h.Epoch, Released: clean})
 	if err != nil {
