@@ -45,7 +45,7 @@ func TestABrokenBoundIsNamedAndMarked(t *testing.T) {
 	require.Len(t, brokenOf([]figure{early}), 1, "a run that was taken over before its lease had ended")
 	f.bounds = f.bounds[:1]
 	require.Empty(t, brokenOf([]figure{f}))
-	require.Contains(t, document([]figure{f}, "Here."), "| something | 1s | 3 | 10 | 20 | 30 | 30 | p50 ≤ 20 | yes |")
+	require.Contains(t, document([]figure{f}, "Here.", []string{"0.10"}), "| something | 1s | 3 | 10 | 20 | 30 | 30 | p50 ≤ 20 | yes |")
 }
 
 func TestTheProviderSpeaksUntilItIsHungUpOn(t *testing.T) {

@@ -29,7 +29,7 @@ type options struct {
 func main() {
 	var o options
 	flag.BoolVar(&o.quick, "quick", false, "a TTL of 1 s and few samples: shows that everything runs and that nothing is far off")
-	flag.StringVar(&o.only, "only", "", "measurements whose name matches this regular expression, such as 'kill|drain'")
+	flag.StringVar(&o.only, "only", "", "measurements whose name matches this regular expression, such as 'kill|drain 1s'")
 	flag.StringVar(&o.write, "write", "", "the file that the table is written to, such as docs/bounds.md")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -89,9 +89,13 @@ func run(ctx context.Context, o options) (err error) {
 		return err
 	}
 	var all []figure
+	var loads []string
 	for _, m := range plan(o.quick) {
-		if !only.MatchString(m.name) {
+		if !only.MatchString(m.name + " " + m.ttl.String()) {
 			continue
+		}
+		if l, known := load(); known {
+			loads = append(loads, l)
 		}
 		begun := time.Now()
 		figures, err := m.take(ctx, w)
@@ -109,7 +113,7 @@ func run(ctx context.Context, o options) (err error) {
 		return fmt.Errorf("no measurement is called %q", o.only)
 	}
 	if o.write != "" {
-		if err := os.WriteFile(o.write, []byte(document(all, where)), 0o644); err != nil {
+		if err := os.WriteFile(o.write, []byte(document(all, where, loads)), 0o644); err != nil {
 			return err
 		}
 	}

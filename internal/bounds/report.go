@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -90,9 +91,13 @@ func (f figure) line() string {
 }
 
 // document is docs/bounds.md.
-func document(all []figure, where string) string {
+func document(all []figure, where string, loads []string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Bounds\n\nWritten by `make bounds`. %s\n\n", where)
+	fmt.Fprintf(&b, "# Bounds\n\nWritten by `make bounds`. %s\n", where)
+	if len(loads) > 0 {
+		fmt.Fprintf(&b, "Load average before each measurement: %s.\n", strings.Join(loads, ", "))
+	}
+	b.WriteString("\n")
 	b.WriteString("| what, in ms | TTL | samples | min | p50 | p99 | max | bounds | kept |\n|---|---:|---:|---:|---:|---:|---:|---|---|\n")
 	for _, f := range all {
 		b.WriteString(f.line() + "\n")
@@ -122,6 +127,16 @@ there, by the database's clock.
 minute, at a TTL of 1 s. Both measure the machine too: on one that is busy with other work the drain at a TTL of 1 s is the
 first to fail.
 `
+
+// load is the load average of the last minute, where the system tells.
+func load() (string, bool) {
+	b, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "", false
+	}
+	one, _, _ := strings.Cut(string(b), " ")
+	return one, true
+}
 
 // conditions says where and on what the figures were made.
 func conditions(ctx context.Context, pool *pgxpool.Pool) (string, error) {
