@@ -51,7 +51,7 @@ type measurement struct {
 func plan(quick bool) []measurement {
 	if quick {
 		return []measurement{
-			takeovers(time.Second, 20, 3), drains(time.Second, 10, 2), cancels(5*time.Second, 30, 1), outages(time.Second, 20, 1),
+			takeovers(time.Second, 20, 3), drains(time.Second, 10, 1), cancels(5*time.Second, 30, 1), outages(time.Second, 20, 1),
 		}
 	}
 	return []measurement{
