@@ -26,7 +26,7 @@ func (g *rig) wanted(t testing.TB, r db.Run) string {
 	t.Helper()
 	var out strings.Builder
 	require.NoError(t, runlog.Each(t.Context(), g.Pool, r.RunKey, 0, func(row db.RunLog) error {
-		b, err := stream.Part(row)
+		b, err := stream.Part(row, stream.AI5)
 		out.Write(b)
 		return err
 	}))
