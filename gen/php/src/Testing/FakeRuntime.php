@@ -18,6 +18,7 @@ use OpenAgents\Runtime\Model\RunList;
 use OpenAgents\Runtime\Model\RunStatus;
 use OpenAgents\Runtime\Model\StartRunRequest;
 use OpenAgents\Runtime\Model\StartRunResponse;
+use OpenAgents\Runtime\Model\StreamDialect;
 use OpenAgents\Runtime\Model\ThreadState;
 use OpenAgents\Runtime\Stream\RunStream;
 use OpenAgents\Runtime\CallOptions;
@@ -158,9 +159,9 @@ final class FakeRuntime implements Runtime
         return $this->answer('cancelRun', ['runId' => $runId, 'body' => $body], $options);
     }
 
-    public function streamRun(string $runId, ?int $cursor = null, ?int $lastEventId = null, ?CallOptions $options = null): RunStream
+    public function streamRun(string $runId, ?int $cursor = null, StreamDialect|string|null $parts = null, ?int $lastEventId = null, ?CallOptions $options = null): RunStream
     {
-        return $this->answer('streamRun', ['runId' => $runId, 'cursor' => $cursor, 'lastEventId' => $lastEventId], $options);
+        return $this->answer('streamRun', ['runId' => $runId, 'cursor' => $cursor, 'parts' => $parts, 'lastEventId' => $lastEventId], $options);
     }
 
     public function probeRunStream(string $runId, ?CallOptions $options = null): ProbeRunStreamAnswer
