@@ -63,6 +63,16 @@ crash-ci: ## The same with the faults that strike at a named point, kill -9 and 
 	go run ./internal/crashtest -minutes 8 -iterations 1 -ttl 2s -only '^(run|frame|lease|step|predict|delta)[.]|^kill -9$$|^Postgres'
 # --- end of crash gate --------------------------------------------------------
 
+# --- bounds -------------------------------------------------------------------
+.PHONY: bounds bounds-quick
+
+bounds: ## Time takeover, drain, cancel and an outage of Postgres, and write docs/bounds.md
+	go run ./internal/bounds -write docs/bounds.md
+
+bounds-quick: ## The same in half a minute at a TTL of 1 s, without writing anything
+	go run ./internal/bounds -quick
+# --- end of bounds ------------------------------------------------------------
+
 # --- contract: gen/ and its checks -------------------------------------------
 .PHONY: generate contract-check contract-accept
 

@@ -166,11 +166,12 @@ func (c *client) frame(ctx context.Context, runID string, f api.AppendFrameReque
 var errDone = errors.New("done")
 
 // follow streams a run after a cursor until [DONE], reconnecting when the
-// connection breaks, and gives each part to f.
-func (c *client) follow(ctx context.Context, runID string, cursor int64, f func(part) error) error {
+// connection breaks, and gives each part to f. parts names the parts to ask for;
+// empty is the service's default.
+func (c *client) follow(ctx context.Context, runID, parts string, cursor int64, f func(part) error) error {
 	for failures := 0; ; {
 		before := cursor
-		err := c.read(ctx, runID, &cursor, f)
+		err := c.read(ctx, runID, parts, &cursor, f)
 		if cursor > before {
 			failures = 0
 		}
@@ -196,8 +197,13 @@ func (c *client) follow(ctx context.Context, runID string, cursor int64, f func(
 type refusedError struct{ error }
 
 // read reads one connection's worth of a stream and moves the cursor.
-func (c *client) read(ctx context.Context, runID string, cursor *int64, f func(part) error) error {
-	r, err := c.StreamRun(ctx, runID, &api.StreamRunParams{LastEventIDParam: cursor})
+func (c *client) read(ctx context.Context, runID, parts string, cursor *int64, f func(part) error) error {
+	p := &api.StreamRunParams{LastEventIDParam: cursor}
+	if parts != "" {
+		dialect := api.StreamDialect(parts)
+		p.StreamPartsParam = &dialect
+	}
+	r, err := c.StreamRun(ctx, runID, p)
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/openagentsinc/openagents-runtime/internal/auth"
 	"github.com/openagentsinc/openagents-runtime/internal/egress"
 	"github.com/openagentsinc/openagents-runtime/internal/executor"
+	"github.com/openagentsinc/openagents-runtime/internal/loop"
 	"github.com/openagentsinc/openagents-runtime/internal/model"
 	"github.com/openagentsinc/openagents-runtime/internal/model/builtin"
 	"github.com/openagentsinc/openagents-runtime/internal/pg"
@@ -49,6 +50,18 @@ type config struct {
 	RetainEvents    time.Duration `env:"RUNTIME_RETAIN_EVENTS" envDefault:"0" validate:"omitempty,min=48h" help:"how long after a run's end its log is kept at the least; 0 for ever"`
 	DevDir          string        `env:"RUNTIME_DEV_DIR" help:"where dev keeps its database and log; empty for the user's state folder"`
 	LogLevel        string        `env:"RUNTIME_LOG_LEVEL" envDefault:"info" validate:"oneof=debug info warn error" help:"debug, info, warn or error"`
+
+	MaxLosses        int64         `env:"RUNTIME_MAX_LOSSES" envDefault:"3" validate:"min=1,max=1000" help:"executors of a run that may be lost in a row without progress before it is failed"`
+	MaxLostFor       time.Duration `env:"RUNTIME_MAX_LOST_FOR" envDefault:"1h" validate:"min=1s,max=720h" help:"how long a run's executors may be lost without progress, from the first to the second or a later one, before it is failed"`
+	RestartDelay     time.Duration `env:"RUNTIME_RESTART_DELAY" envDefault:"500ms" validate:"min=10ms,max=10m" help:"how long a run that failed its session waits for the next one in the same process; each failure without progress doubles it"`
+	MaxRestartDelay  time.Duration `env:"RUNTIME_MAX_RESTART_DELAY" envDefault:"30s" validate:"min=10ms,max=1h" help:"the longest such wait"`
+	CheckpointSteps  int64         `env:"RUNTIME_CHECKPOINT_STEPS" envDefault:"8" validate:"min=1,max=1000" help:"steps that may follow a run's checkpoint before another is saved"`
+	CheckpointEvents int64         `env:"RUNTIME_CHECKPOINT_EVENTS" envDefault:"1024" validate:"min=1,max=1000000" help:"events that may follow a run's checkpoint before the end of a step saves another"`
+	LoopWindow       int           `env:"RUNTIME_LOOP_WINDOW" envDefault:"60" validate:"min=4,max=10000" help:"newest frames of a run in which loops are looked for; more than RUNTIME_LOOP_BREAKER"`
+	LoopWarning      int           `env:"RUNTIME_LOOP_WARNING" envDefault:"10" validate:"min=1,max=10000" help:"frames in a loop at which the log gets a warning"`
+	LoopCritical     int           `env:"RUNTIME_LOOP_CRITICAL" envDefault:"20" validate:"min=2,max=10000" help:"frames in a loop at which the run is ended; more than the warning"`
+	LoopBreaker      int           `env:"RUNTIME_LOOP_BREAKER" envDefault:"30" validate:"min=3,max=10000" help:"frames of tools without anything new, in whatever order, at which the run is ended; more than the critical count"`
+	LoopOff          []string      `env:"RUNTIME_LOOP_OFF" validate:"dive,oneof=known_poll_no_progress ping_pong generic_repeat" help:"detectors of loops that are not asked, comma separated: known_poll_no_progress, ping_pong, generic_repeat"`
 
 	MaxWaitingFrames int           `env:"RUNTIME_MAX_WAITING_FRAMES" envDefault:"100" validate:"min=0,max=100000" help:"unanswered frames that a run may have before more are 429; 0 for no bound"`
 	MaxRunsPerOwner  int           `env:"RUNTIME_MAX_RUNS_PER_OWNER" envDefault:"0" validate:"min=0,max=1000000" help:"runs of one owner that may be at work before more are 429; 0 for no bound"`
@@ -112,7 +125,16 @@ func (c config) check() error {
 		}
 		return fmt.Errorf("environment: %s", strings.Join(lines, "; "))
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	if c.RestartDelay > c.MaxRestartDelay {
+		return errors.New("environment: RUNTIME_RESTART_DELAY must not be more than RUNTIME_MAX_RESTART_DELAY")
+	}
+	if err := c.loops().Validate(); err != nil {
+		return fmt.Errorf("environment: RUNTIME_LOOP_WARNING, RUNTIME_LOOP_CRITICAL, RUNTIME_LOOP_BREAKER and RUNTIME_LOOP_WINDOW: %w", err)
+	}
+	return nil
 }
 
 // listens says whether an address can be listened on. An IPv6 host stands in
@@ -211,7 +233,24 @@ func (c config) pool(conns int, name string) pg.Config {
 func (c config) executor() executor.Config {
 	e := executor.DefaultConfig()
 	e.MaxRuns = c.MaxRuns
+	e.MaxLosses, e.MaxLostFor = c.MaxLosses, c.MaxLostFor
+	e.RestartDelay, e.MaxRestartDelay = c.RestartDelay, c.MaxRestartDelay
+	e.CheckpointSteps, e.CheckpointEvents = c.CheckpointSteps, c.CheckpointEvents
+	e.Loops = c.loops()
+	// Nobody tells that a lease has expired; looking for it must not take long
+	// beside the TTL.
+	e.Tick = min(e.Tick, c.LeaseTTL/4)
 	return e
+}
+
+// loops is what counts as a loop.
+func (c config) loops() loop.Config {
+	l := loop.Defaults()
+	l.Window, l.Warning, l.Critical, l.Breaker = c.LoopWindow, c.LoopWarning, c.LoopCritical, c.LoopBreaker
+	for _, name := range c.LoopOff {
+		l.Off = append(l.Off, loop.Detector(name))
+	}
+	return l
 }
 
 // keyPool is a pool for what asks the log by key alone.

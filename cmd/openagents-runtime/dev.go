@@ -222,7 +222,7 @@ func firstRun(ctx context.Context, c config, url string, out io.Writer, question
 		return err
 	}
 	told := teller{out: out, begun: begun}
-	if err := k.follow(ctx, runID, 0, told.part); err != nil {
+	if err := k.follow(ctx, runID, "", 0, told.part); err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "\n  (%d parts, the first text after %d ms, all after %d ms; the log has every fact)\n\n",

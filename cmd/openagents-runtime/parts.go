@@ -69,7 +69,7 @@ func (t *teller) part(p part) error {
 			t.first = time.Since(t.begun)
 		}
 		fmt.Fprint(t.out, said.Delta)
-	case "data-discard":
+	case "data-discard", "reset-step":
 		fmt.Fprint(t.out, "\n  (what was just written is taken back)\n")
 	case "error":
 		fmt.Fprintf(t.out, "\n  the run failed: %s", said.ErrorText)

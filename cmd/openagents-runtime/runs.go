@@ -215,6 +215,7 @@ func (t *target) runFrame() *cobra.Command {
 func (t *target) runStream() *cobra.Command {
 	var cursor int64
 	var raw bool
+	var parts string
 	cmd := t.with(&cobra.Command{Use: "stream RUN_ID", Short: "Follow a run until it ends", Args: cobra.ExactArgs(1)},
 		func(cmd *cobra.Command, c *client, args []string) error {
 			out := cmd.OutOrStdout()
@@ -226,7 +227,7 @@ func (t *target) runStream() *cobra.Command {
 					return err
 				}
 			}
-			err := c.follow(cmd.Context(), args[0], cursor, f)
+			err := c.follow(cmd.Context(), args[0], parts, cursor, f)
 			if !raw {
 				fmt.Fprintln(out)
 			}
@@ -234,6 +235,7 @@ func (t *target) runStream() *cobra.Command {
 		})
 	cmd.Flags().Int64Var(&cursor, "cursor", 0, "the seq to go on after")
 	cmd.Flags().BoolVar(&raw, "raw", false, "print the parts as clients get them")
+	cmd.Flags().StringVar(&parts, "parts", "", "which parts to ask for: ai5, ai6 or ai7")
 	return cmd
 }
 
@@ -323,7 +325,7 @@ func (t *target) chat() *cobra.Command {
 				}
 				fmt.Fprint(out, "assistant: ")
 				told := &teller{out: out}
-				if err := c.follow(ctx, runID, 0, told.part); err != nil {
+				if err := c.follow(ctx, runID, "", 0, told.part); err != nil {
 					return err
 				}
 				fmt.Fprintln(out)

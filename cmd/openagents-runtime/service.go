@@ -92,6 +92,7 @@ func (s *service) build(ctx context.Context) error {
 	s.model = observe(m, s.metrics)
 	s.log = runlog.NewAppender(s.logPool, s.watch, s.c.Lanes, s.metrics)
 	s.leases = lease.NewKeeper(s.upkeepPool, s.log, s.c.owner(), s.c.LeaseTTL, s.metrics)
+	s.leases.Takes = s.workPool
 	s.executor = executor.New(s.c.executor(), s.workPool, s.watch, s.leases, predict.NewCaller(s.model, s.metrics), s.metrics)
 	s.streams = stream.New(s.readPool, s.watch, stream.Config{}, s.metrics)
 	s.admission = server.NewAdmission(s.c.admission(), s.upkeepPool, s.pool, s.log, s.metrics)
@@ -112,7 +113,7 @@ func (s *service) openPools(ctx context.Context) error {
 		pool   **pgxpool.Pool
 		config pg.Config
 	}{
-		{&s.pool, s.c.pool(serving, "serve")}, {&s.workPool, s.c.pool(executing, "execute")},
+		{&s.pool, s.c.pool(serving, "serve")}, {&s.workPool, s.c.keyPool(executing, "execute")},
 		{&s.upkeepPool, s.c.pool(upkeep, "upkeep")}, {&s.sweepPool, s.c.pool(sweepConns, "sweeps")},
 		{&s.logPool, s.c.keyPool(s.c.Lanes, "log")}, {&s.readPool, s.c.keyPool(streamConns, "streams")},
 	} {

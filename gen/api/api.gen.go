@@ -336,6 +336,27 @@ func (e StartRunResponseStatus) Valid() bool {
 	}
 }
 
+// Defines values for StreamDialect.
+const (
+	StreamDialectAi5 StreamDialect = "ai5"
+	StreamDialectAi6 StreamDialect = "ai6"
+	StreamDialectAi7 StreamDialect = "ai7"
+)
+
+// Valid indicates whether the value is a known member of the StreamDialect enum.
+func (e StreamDialect) Valid() bool {
+	switch e {
+	case StreamDialectAi5:
+		return true
+	case StreamDialectAi6:
+		return true
+	case StreamDialectAi7:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ThreadMessageRole.
 const (
 	ThreadMessageRoleAssistant ThreadMessageRole = "assistant"
@@ -1116,6 +1137,9 @@ type StoredToolSpec struct {
 	SubmittedAt *time.Time `json:"submittedAt,omitempty"`
 }
 
+// StreamDialect Which parts a client of the AI SDK takes. ai5, and none: what releases 5, 6 and 7 all accept; a step that is taken back is told as `data-discard`. ai6: what release 6 and later accept. ai7: what 7.0.70 and later accept; a step that is taken back is told as `reset-step`, with fromSeq and toSeq, and a further attempt at it has no `start-step`.
+type StreamDialect string
+
 // ThreadID The conversation that a run belongs to.
 type ThreadID = string
 
@@ -1383,6 +1407,9 @@ type SpecVersionParam = int32
 // StreamCursorParam defines model for StreamCursor.
 type StreamCursorParam = int64
 
+// StreamPartsParam Which parts a client of the AI SDK takes. ai5, and none: what releases 5, 6 and 7 all accept; a step that is taken back is told as `data-discard`. ai6: what release 6 and later accept. ai7: what 7.0.70 and later accept; a step that is taken back is told as `reset-step`, with fromSeq and toSeq, and a further attempt at it has no `start-step`.
+type StreamPartsParam = StreamDialect
+
 // ThreadIDParam The conversation that a run belongs to.
 type ThreadIDParam = ThreadID
 
@@ -1645,6 +1672,9 @@ type AppendFrameParams struct {
 type StreamRunParams struct {
 	// StreamCursorParam The seq of the last event that the client has; 0, or none, for everything that is kept.
 	StreamCursorParam *StreamCursorParam `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// StreamPartsParam Which parts the client takes.
+	StreamPartsParam *StreamPartsParam `form:"parts,omitempty" json:"parts,omitempty"`
 
 	// LastEventIDParam What a reconnecting EventSource sends; wins over the query's cursor.
 	LastEventIDParam *LastEventIDParam `json:"Last-Event-ID,omitempty"`
@@ -2159,7 +2189,7 @@ type ClientInterface interface {
 
 	// StreamRun Follow a run as an AI SDK UI message stream
 	//
-	// Server-sent events made from the run's log. Every event gives one block whose `id:` is the event's seq; events that clients do not show give a block with the id alone. The stream starts after the cursor, waits for events that are still to come, and ends after `data: [DONE]`. A connection that must end earlier is aborted, so that a client never takes a part of a message for the whole. `Last-Event-ID` wins over `cursor` when both are sent. Any process serves any run.
+	// Server-sent events made from the run's log. Every event gives one block whose `id:` is the event's seq; events that clients do not show give a block with the id alone. The stream starts after the cursor, waits for events that are still to come, and ends after `data: [DONE]`. A connection that must end earlier is aborted, so that a client never takes a part of a message for the whole. `Last-Event-ID` wins over `cursor` when both are sent. `parts` chooses the parts, never the ids: a stream may be resumed with another choice. Any process serves any run.
 	//
 	// Corresponds with GET /internal/v1/runs/{runId}/stream (the `StreamRun` operationId).
 	StreamRun(ctx context.Context, runIDParam RunIDParam, params *StreamRunParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -2560,7 +2590,7 @@ func (c *Client) AppendFrame(ctx context.Context, runIDParam RunIDParam, params 
 
 // StreamRun Follow a run as an AI SDK UI message stream
 //
-// Server-sent events made from the run's log. Every event gives one block whose `id:` is the event's seq; events that clients do not show give a block with the id alone. The stream starts after the cursor, waits for events that are still to come, and ends after `data: [DONE]`. A connection that must end earlier is aborted, so that a client never takes a part of a message for the whole. `Last-Event-ID` wins over `cursor` when both are sent. Any process serves any run.
+// Server-sent events made from the run's log. Every event gives one block whose `id:` is the event's seq; events that clients do not show give a block with the id alone. The stream starts after the cursor, waits for events that are still to come, and ends after `data: [DONE]`. A connection that must end earlier is aborted, so that a client never takes a part of a message for the whole. `Last-Event-ID` wins over `cursor` when both are sent. `parts` chooses the parts, never the ids: a stream may be resumed with another choice. Any process serves any run.
 //
 // Corresponds with GET /internal/v1/runs/{runId}/stream (the `StreamRun` operationId).
 func (c *Client) StreamRun(ctx context.Context, runIDParam RunIDParam, params *StreamRunParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -4027,6 +4057,18 @@ func NewStreamRunRequest(server string, runIDParam RunIDParam, params *StreamRun
 		if params.StreamCursorParam != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.StreamCursorParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.StreamPartsParam != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "parts", *params.StreamPartsParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {
@@ -5817,7 +5859,7 @@ type ClientWithResponsesInterface interface {
 
 	// StreamRunWithResponse Follow a run as an AI SDK UI message stream
 	//
-	// Server-sent events made from the run's log. Every event gives one block whose `id:` is the event's seq; events that clients do not show give a block with the id alone. The stream starts after the cursor, waits for events that are still to come, and ends after `data: [DONE]`. A connection that must end earlier is aborted, so that a client never takes a part of a message for the whole. `Last-Event-ID` wins over `cursor` when both are sent. Any process serves any run.
+	// Server-sent events made from the run's log. Every event gives one block whose `id:` is the event's seq; events that clients do not show give a block with the id alone. The stream starts after the cursor, waits for events that are still to come, and ends after `data: [DONE]`. A connection that must end earlier is aborted, so that a client never takes a part of a message for the whole. `Last-Event-ID` wins over `cursor` when both are sent. `parts` chooses the parts, never the ids: a stream may be resumed with another choice. Any process serves any run.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -10419,7 +10461,7 @@ func (c *ClientWithResponses) AppendFrameWithResponse(ctx context.Context, runID
 
 // StreamRunWithResponse Follow a run as an AI SDK UI message stream
 //
-// Server-sent events made from the run's log. Every event gives one block whose `id:` is the event's seq; events that clients do not show give a block with the id alone. The stream starts after the cursor, waits for events that are still to come, and ends after `data: [DONE]`. A connection that must end earlier is aborted, so that a client never takes a part of a message for the whole. `Last-Event-ID` wins over `cursor` when both are sent. Any process serves any run.
+// Server-sent events made from the run's log. Every event gives one block whose `id:` is the event's seq; events that clients do not show give a block with the id alone. The stream starts after the cursor, waits for events that are still to come, and ends after `data: [DONE]`. A connection that must end earlier is aborted, so that a client never takes a part of a message for the whole. `Last-Event-ID` wins over `cursor` when both are sent. `parts` chooses the parts, never the ids: a stream may be resumed with another choice. Any process serves any run.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -18345,6 +18387,19 @@ func (siw *ServerInterfaceWrapper) StreamRun(w http.ResponseWriter, r *http.Requ
 			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "cursor"})
 		} else {
 			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "cursor", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "parts" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "parts", r.URL.Query(), &params.StreamPartsParam, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "parts"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "parts", Err: err})
 		}
 		return
 	}

@@ -66,6 +66,8 @@ var arrows = map[string]string{
 	"runtest":      "*",
 	"contracttest": "*",
 	"crashtest":    "*",
+	"bounds":       "*",
+	"rig":          "*",
 }
 
 // tableOwners says which room asks the queries of queries/<table>.sql. Rooms

@@ -3,134 +3,29 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"net/url"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/openagentsinc/openagents-runtime/internal/devdb"
-	"github.com/openagentsinc/openagents-runtime/internal/pg"
-	"github.com/openagentsinc/openagents-runtime/migrations"
+	"github.com/openagentsinc/openagents-runtime/internal/rig"
 )
 
-const databaseName = "postgres"
-
-// database is a private Postgres on durable settings that can be killed.
+// database is one whose disk can be filled.
 type database struct {
-	dir    string
-	server *devdb.Server
-	relay  *relay
-	pool   *pgxpool.Pool // the auditor's, through the relay only
+	*rig.Database
+	dir  string
+	pool *pgxpool.Pool // the auditor's, not behind any process's line
 }
 
-func newDatabase(ctx context.Context, dir string) (_ *database, err error) {
-	d := &database{dir: dir}
-	if d.relay, err = newRelay(); err != nil {
+func newDatabase(ctx context.Context, dir string) (*database, error) {
+	d, err := rig.NewDatabase(ctx, dir, "crashtest")
+	if err != nil {
 		return nil, err
 	}
-	if err := d.start(ctx); err != nil {
-		return nil, err
-	}
-	if err := d.prepare(ctx); err != nil {
-		return nil, errors.Join(err, d.close())
-	}
-	return d, nil
-}
-
-func (d *database) prepare(ctx context.Context) (err error) {
-	if err := d.requireDurable(ctx); err != nil {
-		return err
-	}
-	if err := pg.Migrate(ctx, d.url(d.relay.address()), migrations.FS, func(string) {}); err != nil {
-		return err
-	}
-	d.pool, err = pg.Open(ctx, pg.Config{URL: d.url(d.relay.address()), MaxConns: 4, AppName: "crashtest"})
-	return err
-}
-
-// requireDurable refuses a server that could lose what it has committed: then
-// nothing that follows would prove anything.
-func (d *database) requireDurable(ctx context.Context) error {
-	conn, err := pgx.Connect(ctx, d.url(d.relay.address()))
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close(ctx) }() // it has said all it had to
-	for _, setting := range []string{"fsync", "synchronous_commit", "full_page_writes"} {
-		var value string
-		if err := conn.QueryRow(ctx, "SELECT current_setting($1)", setting).Scan(&value); err != nil {
-			return err
-		}
-		if value != "on" {
-			return fmt.Errorf("the database has %s=%s; the crash gate runs on durable settings only", setting, value)
-		}
-	}
-	return nil
-}
-
-// url reaches the database through an address.
-func (d *database) url(address string) string {
-	return "postgres://postgres@" + address + "/" + databaseName + "?sslmode=disable"
-}
-
-// start starts the server, again when the last one's backends still hold its
-// memory, and points the relay at it.
-func (d *database) start(ctx context.Context) error {
-	ctx, stop := context.WithTimeout(ctx, time.Minute)
-	defer stop()
-	for {
-		s, err := devdb.Start(ctx, devdb.Config{Dir: d.dir, Durable: true})
-		if err == nil {
-			d.server = s
-			break
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-time.After(100 * time.Millisecond):
-		}
-	}
-	return d.aim()
-}
-
-// aim points the relay at the server's socket.
-func (d *database) aim() error {
-	u, err := url.Parse(d.server.URL(databaseName))
-	if err != nil {
-		return err
-	}
-	q := u.Query()
-	d.relay.point(filepath.Join(q.Get("host"), ".s.PGSQL."+q.Get("port")))
-	return nil
-}
-
-// kill ends the postmaster at once, and waits until it is gone.
-func (d *database) kill() error {
-	files, err := filepath.Glob(filepath.Join(d.dir, "postgres-*", "data", "postmaster.pid"))
-	if err != nil || len(files) != 1 {
-		return fmt.Errorf("find the postmaster in %s: %d files, %w", d.dir, len(files), err)
-	}
-	b, err := os.ReadFile(files[0])
-	if err != nil {
-		return err
-	}
-	first, _, _ := strings.Cut(string(b), "\n")
-	pid, err := strconv.Atoi(strings.TrimSpace(first))
-	if err != nil {
-		return err
-	}
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-		return err
-	}
-	<-d.server.Done()
-	return nil
+	return &database{d, dir, d.Pool}, nil
 }
 
 // ballast is the file that fills the disk.
@@ -159,8 +54,8 @@ func (d *database) drain(ctx context.Context) error {
 		return err
 	}
 	select {
-	case <-d.server.Done():
-		return d.start(ctx)
+	case <-d.Done():
+		return d.Start(ctx)
 	case <-time.After(100 * time.Millisecond):
 	}
 	for {
@@ -168,8 +63,8 @@ func (d *database) drain(ctx context.Context) error {
 			return nil
 		}
 		select {
-		case <-d.server.Done():
-			return d.start(ctx)
+		case <-d.Done():
+			return d.Start(ctx)
 		case <-time.After(20 * time.Millisecond):
 		case <-ctx.Done():
 			return ctx.Err()
@@ -192,14 +87,4 @@ func fillUp(path string) error {
 		}
 	}
 	return nil
-}
-
-func (d *database) close() error {
-	if d.pool != nil {
-		d.pool.Close()
-	}
-	ctx, stop := context.WithTimeout(context.Background(), 20*time.Second)
-	defer stop()
-	err := d.server.Stop(ctx)
-	return errors.Join(err, d.relay.listener.Close())
 }

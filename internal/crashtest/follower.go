@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/openagentsinc/openagents-runtime/internal/rig"
 )
 
 // follower reads a run's stream through one process after another, resuming
@@ -18,7 +20,7 @@ type follower struct {
 	fleet  *fleet
 	rng    *rand.Rand
 	steps  chan struct{} // one for each finished step
-	blocks []block
+	blocks []rig.Block
 	wrong  []string
 	done   bool
 }
@@ -27,13 +29,13 @@ func (f *follower) cursor() int64 {
 	if len(f.blocks) == 0 {
 		return 0
 	}
-	return f.blocks[len(f.blocks)-1].seq
+	return f.blocks[len(f.blocks)-1].Seq
 }
 
 func (f *follower) follow(ctx context.Context) {
 	for ctx.Err() == nil {
 		err := f.once(ctx)
-		if errors.Is(err, errDone) {
+		if errors.Is(err, rig.ErrDone) {
 			f.done = true
 			return
 		}
@@ -47,21 +49,21 @@ func (f *follower) follow(ctx context.Context) {
 func (f *follower) once(ctx context.Context) error {
 	ctx, stop := context.WithTimeout(ctx, time.Duration(300+f.rng.IntN(1500))*time.Millisecond)
 	defer stop()
-	req, err := request(ctx, http.MethodGet, f.fleet.pick(f.rng, false), "/runs/"+f.runID+"/stream", f.runID, nil)
+	req, err := rig.Request(ctx, http.MethodGet, f.fleet.pick(f.rng, false), "/runs/"+f.runID+"/stream", f.runID, nil)
 	if err != nil {
 		return err
 	}
 	if f.cursor() > 0 {
 		req.Header.Set("Last-Event-ID", strconv.FormatInt(f.cursor(), 10))
 	}
-	res, err := wire.Do(req)
+	res, err := rig.Wire.Do(req)
 	if err != nil {
 		return err
 	}
 	defer res.Body.Close()
 	switch res.StatusCode {
 	case http.StatusOK:
-		return readBlocks(res.Body, f.take)
+		return rig.ReadBlocks(res.Body, f.take)
 	case http.StatusNoContent, http.StatusBadRequest, http.StatusGone:
 		// Nothing to resume before [DONE] came, or a cursor that we were given
 		// and that is not known now.
@@ -70,19 +72,19 @@ func (f *follower) once(ctx context.Context) error {
 	return fmt.Errorf("status %d", res.StatusCode)
 }
 
-func (f *follower) take(b block) {
-	if b.seq != f.cursor()+1 {
-		f.wrong = append(f.wrong, fmt.Sprintf("after %d comes %d", f.cursor(), b.seq))
+func (f *follower) take(b rig.Block) {
+	if b.Seq != f.cursor()+1 {
+		f.wrong = append(f.wrong, fmt.Sprintf("after %d comes %d", f.cursor(), b.Seq))
 	}
 	f.blocks = append(f.blocks, b)
-	if strings.Contains(b.text, `"type":"finish-step"`) {
+	if strings.Contains(b.Text, `"type":"finish-step"`) {
 		f.steps <- struct{}{}
 	}
 }
 
 // undisturbed is a run's whole stream in one read, from the first process that
 // serves it: one whose clock is wrong refuses.
-func undisturbed(ctx context.Context, f *fleet, runID string) ([]block, error) {
+func undisturbed(ctx context.Context, f *fleet, runID string) ([]rig.Block, error) {
 	var last error
 	for _, p := range f.living() {
 		all, err := readWhole(ctx, p.api, runID)
@@ -94,14 +96,14 @@ func undisturbed(ctx context.Context, f *fleet, runID string) ([]block, error) {
 	return nil, fmt.Errorf("no process gives an undisturbed read: %w", last)
 }
 
-func readWhole(ctx context.Context, base, runID string) ([]block, error) {
+func readWhole(ctx context.Context, base, runID string) ([]rig.Block, error) {
 	ctx, stop := context.WithTimeout(ctx, 10*time.Second)
 	defer stop()
-	req, err := request(ctx, http.MethodGet, base, "/runs/"+runID+"/stream", runID, nil)
+	req, err := rig.Request(ctx, http.MethodGet, base, "/runs/"+runID+"/stream", runID, nil)
 	if err != nil {
 		return nil, err
 	}
-	res, err := wire.Do(req)
+	res, err := rig.Wire.Do(req)
 	if err != nil {
 		return nil, err
 	}
@@ -109,8 +111,8 @@ func readWhole(ctx context.Context, base, runID string) ([]block, error) {
 	if res.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("status %d", res.StatusCode)
 	}
-	var all []block
-	if err := readBlocks(res.Body, func(b block) { all = append(all, b) }); !errors.Is(err, errDone) {
+	var all []rig.Block
+	if err := rig.ReadBlocks(res.Body, func(b rig.Block) { all = append(all, b) }); !errors.Is(err, rig.ErrDone) {
 		return all, err
 	}
 	return all, nil

@@ -13,6 +13,8 @@ import (
 	"regexp"
 	"syscall"
 	"time"
+
+	"github.com/openagentsinc/openagents-runtime/internal/rig"
 )
 
 type options struct {
@@ -66,13 +68,13 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	w := &world{binary: filepath.Join(dir, "openagents-runtime"), ttl: o.ttl, provider: newProvider()}
 	defer w.provider.Close()
-	if err := build(ctx, w.binary); err != nil {
+	if err := rig.Build(ctx, w.binary, "crash"); err != nil {
 		return err
 	}
 	if w.db, err = newDatabase(ctx, filepath.Join(dir, "db")); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, w.db.close()) }()
+	defer func() { err = errors.Join(err, w.db.Close()) }()
 	small, end, err := w.onSmallDisk(ctx, filepath.Join(dir, "disk"))
 	if err != nil {
 		return err
@@ -100,7 +102,7 @@ func (w *world) onSmallDisk(ctx context.Context, dir string) (*world, func() err
 	}
 	small := *w
 	small.db = db
-	return &small, func() error { return errors.Join(db.close(), unmount(dir)) }, nil
+	return &small, func() error { return errors.Join(db.Close(), unmount(dir)) }, nil
 }
 
 func campaign(ctx context.Context, w, small *world, o options) error {

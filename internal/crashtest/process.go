@@ -1,156 +1,47 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"errors"
-	"fmt"
-	"os"
 	"os/exec"
-	"regexp"
-	"strconv"
-	"sync"
 	"syscall"
-	"time"
 
-	"github.com/openagentsinc/openagents-runtime/internal/auth"
+	"github.com/openagentsinc/openagents-runtime/internal/rig"
 )
-
-const secret = "k1:a-secret-of-the-crash-gate-0123456789"
-
-// build makes the program with crash points.
-func build(ctx context.Context, path string) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-tags", "crash", "-o", path, "./cmd/openagents-runtime")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build the program with crash points: %w\n%s", err, out)
-	}
-	return nil
-}
 
 // process is a running server with its own line to the database.
 type process struct {
-	name  string
+	*rig.Process
 	cmd   *exec.Cmd
-	said  *output
+	said  *rig.Output
 	line  *line
 	owner string        // of its leases
 	api   string        // http://host:port
 	done  chan struct{} // closed when it has ended
-	ended time.Time     // valid once done is closed
 }
 
 // launch starts a server and waits until it listens.
 func launch(ctx context.Context, w *world, name string, env ...string) (*process, error) {
-	l, err := newLine(name, w.db.relay.address())
+	l, err := newLine(name, w.db.Address())
 	if err != nil {
 		return nil, err
 	}
-	p := &process{name: name, said: &output{more: make(chan struct{})}, line: l, done: make(chan struct{})}
-	p.cmd = exec.Command(w.binary, "serve")
-	p.cmd.Env = append([]string{
-		"PATH=" + os.Getenv("PATH"), "HOME=" + os.TempDir(),
-		"DATABASE_URL=" + w.db.url(l.address()), "RUNTIME_SIGNATURE_SECRET=" + secret,
-		"RUNTIME_API_ADDR=127.0.0.1:0", "RUNTIME_OPS_ADDR=127.0.0.1:0", "RUNTIME_LEASE_TTL=" + w.ttl.String(),
-		"RUNTIME_LOG_LEVEL=info", "DATABASE_MAX_CONNS=8", "GOMAXPROCS=2",
+	p, err := rig.Launch(ctx, w.binary, name, w.db.URL(l.address()), append([]string{
+		"RUNTIME_LEASE_TTL=" + w.ttl.String(), "RUNTIME_LOG_LEVEL=info", "DATABASE_MAX_CONNS=8", "GOMAXPROCS=2",
 		"MODEL_PROVIDER=openai", "MODEL_BASE_URL=" + w.provider.URL, "MODEL_NAME=scripted",
-	}, env...)
-	p.cmd.Stdout, p.cmd.Stderr = p.said, p.said
-	if err := spawn(p.cmd); err != nil {
-		return nil, fmt.Errorf("start %s: %w", name, err)
-	}
-	go func() {
-		_ = p.cmd.Wait() // how it ended is in ProcessState
-		p.ended = time.Now()
-		close(p.done)
-	}()
-	host, err := os.Hostname()
+	}, env...)...)
 	if err != nil {
+		l.close()
 		return nil, err
 	}
-	p.owner = host + ":" + strconv.Itoa(p.cmd.Process.Pid)
-	found, err := p.until(ctx, regexp.MustCompile(`"msg":"serving","api":"([^"]+)"`))
-	if err != nil {
-		p.end()
-		return nil, fmt.Errorf("start %s: %w; it said:\n%s", name, err, p.said)
-	}
-	p.api = "http://" + found[1]
-	return p, nil
+	return &process{Process: p, cmd: p.Cmd, said: p.Said, line: l, owner: p.Owner, api: p.API, done: p.Done}, nil
 }
 
-// until waits until the process has said something.
-func (p *process) until(ctx context.Context, re *regexp.Regexp) ([]string, error) {
-	late := time.After(30 * time.Second)
-	for {
-		found, more := p.said.find(re)
-		if found != nil {
-			return found, nil
-		}
-		select {
-		case <-more:
-		case <-p.done:
-			return nil, errors.New("it ended")
-		case <-late:
-			return nil, errors.New("it is silent")
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-}
+func (p *process) signal(s syscall.Signal) error { return p.Signal(s) }
 
-func (p *process) signal(s syscall.Signal) error {
-	if err := p.cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return fmt.Errorf("signal %s: %w", p.name, err)
-	}
-	return nil
-}
-
-func (p *process) alive() bool {
-	select {
-	case <-p.done:
-		return false
-	default:
-		return true
-	}
-}
+func (p *process) alive() bool { return p.Alive() }
 
 // end kills the process, stopped or not, and waits.
 func (p *process) end() {
-	_ = p.cmd.Process.Kill() // it may have ended
-	<-p.done
+	p.End()
 	p.line.close()
-}
-
-// output keeps what a process says.
-type output struct {
-	mu   sync.Mutex
-	all  bytes.Buffer
-	more chan struct{} // closed when there is more
-}
-
-func (o *output) Write(b []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	close(o.more)
-	o.more = make(chan struct{})
-	return o.all.Write(b)
-}
-
-func (o *output) find(re *regexp.Regexp) (found []string, more <-chan struct{}) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return re.FindStringSubmatch(o.all.String()), o.more
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.all.String()
-}
-
-func keyring() auth.Keyring {
-	k, err := auth.ParseKeyring(secret)
-	if err != nil {
-		panic(err) // the secret above is a constant
-	}
-	return k
 }

@@ -1,18 +1,16 @@
 package main
 
 import (
-	"errors"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/openagentsinc/openagents-runtime/internal/devdb"
+	"github.com/openagentsinc/openagents-runtime/internal/rig"
 )
 
 // echo listens on a unix socket and sends back what it gets.
@@ -39,11 +37,11 @@ func echo(t *testing.T) string {
 
 func TestALineIsCutAndMendedAndFallsSilent(t *testing.T) {
 	t.Parallel()
-	r, err := newRelay()
+	r, err := rig.NewRelay()
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = r.listener.Close() })
-	r.point(echo(t))
-	l, err := newLine(t.Name(), r.address())
+	t.Cleanup(func() { _ = r.Close() })
+	r.Point(echo(t))
+	l, err := newLine(t.Name(), r.Address())
 	require.NoError(t, err)
 	t.Cleanup(l.close)
 	address := l.address()
@@ -90,41 +88,12 @@ func TestALineIsCutAndMendedAndFallsSilent(t *testing.T) {
 	says(dial())
 }
 
-func TestADatabaseThatMayForgetIsRefused(t *testing.T) {
-	t.Parallel()
-	dir, err := os.MkdirTemp("", "oa-crashtest-")
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
-	require.NoError(t, os.Chmod(dir, 0o711)) // the database's account passes through
-	s, err := devdb.Start(t.Context(), devdb.Config{Dir: filepath.Join(dir, "db")})
-	require.NoError(t, err)
-	d := &database{dir: filepath.Join(dir, "db"), server: s}
-	d.relay, err = newRelay()
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, d.close()) })
-	require.NoError(t, d.aim())
-	require.ErrorContains(t, d.requireDurable(t.Context()), "fsync=off")
-}
-
-func TestAStreamIsReadInBlocksUntilDone(t *testing.T) {
-	t.Parallel()
-	var got []block
-	take := func(b block) { got = append(got, b) }
-	err := readBlocks(strings.NewReader(": hello\nretry: 5\n\ndata: a\nid: 1\n\n: keep-alive\n\nid: 2\n\ndata: [DONE]\nid: 3\n\nid: 4\n\n"), take)
-	require.ErrorIs(t, err, errDone)
-	require.Equal(t, []block{{1, "data: a\nid: 1\n"}, {2, "id: 2\n"}, {3, "data: [DONE]\nid: 3\n"}}, got)
-
-	got = nil
-	err = readBlocks(strings.NewReader("data: a\nid: 1\n\ndata: b\nid: 2\n"), take)
-	require.True(t, errors.Is(err, io.EOF) && len(got) == 1, "half a block is none: %v %v", got, err)
-}
-
 func TestAFollowerNotesAGapAndARepeat(t *testing.T) {
 	t.Parallel()
 	for _, seqs := range [][]int64{{1, 3}, {1, 1}, {2}} {
 		f := &follower{}
 		for _, seq := range seqs {
-			f.take(block{seq: seq})
+			f.take(rig.Block{Seq: seq})
 		}
 		require.Len(t, f.wrong, 1, "%v", seqs)
 	}

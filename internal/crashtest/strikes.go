@@ -74,7 +74,7 @@ func waitForCrash(ctx context.Context, t *trial) error {
 	if !ok || !status.Signaled() || status.Signal() != syscall.SIGKILL {
 		return fmt.Errorf("the victim ended by itself (%s):\n%s", t.victim.cmd.ProcessState, t.victim.said)
 	}
-	if err := t.noteLosses(ctx, t.victim, t.victim.ended); err != nil {
+	if err := t.noteLosses(ctx, t.victim, t.victim.Ended); err != nil {
 		return err
 	}
 	return t.replace(ctx)
@@ -112,7 +112,7 @@ func (t *trial) kill(ctx context.Context, p *process) error {
 		return err
 	}
 	<-p.done
-	if err := t.noteLosses(ctx, p, p.ended); err != nil {
+	if err := t.noteLosses(ctx, p, p.Ended); err != nil {
 		return err
 	}
 	return t.replace(ctx)
@@ -280,13 +280,13 @@ func killPostgres(ctx context.Context, t *trial) error {
 	if err := t.holds(ctx, t.victim); err != nil {
 		return err
 	}
-	if err := t.w.db.kill(); err != nil {
+	if err := t.w.db.Kill(); err != nil {
 		return err
 	}
 	if err := pause(ctx, time.Duration(t.rng.IntN(1500))*time.Millisecond); err != nil {
 		return err
 	}
-	if err := t.w.db.start(ctx); err != nil {
+	if err := t.w.db.Start(ctx); err != nil {
 		return err
 	}
 	t.over = time.Now()

@@ -15,6 +15,7 @@ import (
 
 	"github.com/openagentsinc/openagents-runtime/internal/lease"
 	"github.com/openagentsinc/openagents-runtime/internal/loop"
+	"github.com/openagentsinc/openagents-runtime/internal/pg"
 	"github.com/openagentsinc/openagents-runtime/internal/predict"
 	"github.com/openagentsinc/openagents-runtime/internal/run"
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
@@ -198,14 +199,18 @@ func (e *Executor) begin(ctx context.Context, key uuid.UUID) bool {
 			e.restarts.forget(key)
 		}
 		if err != nil && ctx.Err() == nil {
-			// The tick tries again, later and later: what failed may fail at once.
-			delay := e.restarts.failed(key)
+			// The tick tries again, later and later: what failed may fail at once. What
+			// was handed over after an outage may go on.
+			var delay time.Duration
+			if !s.released {
+				delay = e.restarts.failed(key)
+			}
 			e.failures.WithLabelValues(causeOf(err)).Inc()
-			slog.ErrorContext(ctx, "a session ended early; the run goes on with the next", "run_key", key,
+			slog.ErrorContext(telemetry.WithTrace(ctx, s.trace), "a session ended early; the run goes on with the next", "run_key", key,
 				"cause", causeOf(err), "delay_ms", delay.Milliseconds(), "error", err.Error())
 		}
 		e.end(key)
-		if err == nil && ctx.Err() == nil {
+		if (err == nil || s.released) && ctx.Err() == nil {
 			// A frame that came while the lease was given back rang for nobody.
 			e.Watch.Wake(nil, []uuid.UUID{key})
 		}
@@ -232,10 +237,15 @@ func (e *Executor) drive(ctx context.Context, key uuid.UUID, s *session) (err er
 	if err != nil {
 		return err
 	}
+	s.trace = traceOf(r.Traceparent, r.Tracestate, r.RequestID)
+	ctx = telemetry.WithTrace(ctx, s.trace)
 	err = e.Leases.With(ctx, r, func(ctx context.Context, h *lease.Held) error {
 		s.run, s.held, s.head = r, h, h.Head
 		s.seen.Store(h.Head.FrameCount)
 		err := s.drive(ctx)
+		if !s.released && (pg.Outage(err) || errors.Is(err, runlog.ErrUnknown)) {
+			s.outlast(ctx)
+		}
 		if ctx.Err() != nil && !errors.Is(context.Cause(ctx), lease.ErrLost) && !s.released {
 			if late := s.handOver(ctx); late != nil {
 				slog.WarnContext(ctx, "a run was not handed over; its lease is given back without a word", "run_id", r.RunID, "error", late.Error())

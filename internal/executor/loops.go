@@ -47,7 +47,7 @@ func (s *session) watchLoops(ctx context.Context, frames []db.Frame) (ended bool
 		if found.Level == loop.Critical {
 			return true, s.endLoop(frameContext(ctx, f), told)
 		}
-		slog.WarnContext(ctx, "a run goes round", "run_id", s.run.RunID, "detector", string(found.Detector), "count", found.Count)
+		slog.WarnContext(frameContext(ctx, f), "a run goes round", "run_id", s.run.RunID, "detector", string(found.Detector), "count", found.Count)
 		s.loops.warnings = append(s.loops.warnings, told)
 	}
 	return false, nil

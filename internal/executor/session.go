@@ -3,6 +3,7 @@ package executor
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"sync/atomic"
@@ -34,8 +35,9 @@ type session struct {
 	before time.Duration // work before this session
 	loops  loops
 
-	released bool // a commit has released the lease
-	advanced bool // a step was finished
+	trace    telemetry.Trace // of what is being done: the run's, then each frame's
+	released bool            // a commit has released the lease
+	advanced bool            // a step was finished
 }
 
 func (s *session) ring() {
@@ -96,6 +98,26 @@ func (s *session) handOver(ctx context.Context) error {
 	return err
 }
 
+// outagePause is between two tries to hand a run over while the database does
+// not answer.
+const outagePause = 200 * time.Millisecond
+
+// outlast hands the run over as soon as an outage of the database is over, if
+// that is before the trust window ends: otherwise nobody could go on with it
+// until its lease has expired.
+func (s *session) outlast(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(outagePause):
+		}
+		if err := s.handOver(ctx); err == nil || errors.Is(err, lease.ErrLost) {
+			return
+		}
+	}
+}
+
 // gone notes that a commit has released the lease.
 func (s *session) gone() {
 	s.released = true
@@ -104,7 +126,11 @@ func (s *session) gone() {
 
 // frameContext restores the trace under which a frame came.
 func frameContext(ctx context.Context, f db.Frame) context.Context {
-	return telemetry.WithTrace(ctx, telemetry.Trace{Parent: value(f.Traceparent), State: value(f.Tracestate), RequestID: value(f.RequestID)})
+	return telemetry.WithTrace(ctx, traceOf(f.Traceparent, f.Tracestate, f.RequestID))
+}
+
+func traceOf(parent, state, requestID *string) telemetry.Trace {
+	return telemetry.Trace{Parent: value(parent), State: value(state), RequestID: value(requestID)}
 }
 
 func value(s *string) string {

@@ -15,6 +15,7 @@ import (
 	"github.com/openagentsinc/openagents-runtime/internal/predict"
 	"github.com/openagentsinc/openagents-runtime/internal/run"
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
+	"github.com/openagentsinc/openagents-runtime/internal/telemetry"
 )
 
 var (
@@ -38,6 +39,7 @@ func (s *session) answer(ctx context.Context, frames []db.Frame) error {
 		return err
 	}
 	ctx = frameContext(ctx, frames[len(frames)-1])
+	s.trace = telemetry.TraceFrom(ctx)
 	for ; ; attempt++ {
 		again, err := s.try(ctx, frames, step, attempt)
 		if err != nil || !again {
@@ -324,8 +326,8 @@ func reasonOf(err error) string {
 	return "it failed"
 }
 
-// putDown takes the open step back when the process stops, so that the next
-// executor begins it anew, at once.
+// putDown takes the open step back when the process stops and gives the lease
+// back in the same commit, so that the next executor begins it anew, at once.
 func (s *session) putDown(ctx context.Context, o predict.Outcome) error {
 	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), handBack)
 	defer stop()
@@ -335,12 +337,16 @@ func (s *session) putDown(ctx context.Context, o predict.Outcome) error {
 		return err
 	}
 	err = s.commit(ctx, func(h runlog.Head) (runlog.Change, error) {
-		return s.discard(h, proof, event.StepDiscardedV1ReasonExecutorDrained), nil
+		change := s.discard(h, proof, event.StepDiscardedV1ReasonExecutorDrained)
+		change.Rows = append(change.Rows[:len(change.Rows):len(change.Rows)], s.held.Release())
+		change.Work = run.AtWork(h)
+		return change, nil
 	})
 	if err != nil {
 		return err
 	}
 	s.past.open = nil
+	s.gone()
 	s.e.steps.WithLabelValues("drained").Inc()
 	return nil
 }

@@ -29,6 +29,11 @@ var (
 
 // Keeper holds a process's leases and renews them all with one statement.
 type Keeper struct {
+	// Takes is the pool through which leases are taken; nil for the one that
+	// renews them. With one of its own, taking many at once, as after another
+	// process has gone, does not hold up renewals.
+	Takes *pgxpool.Pool
+
 	pool  *pgxpool.Pool
 	log   *runlog.Appender
 	owner string
@@ -124,7 +129,7 @@ func (k *Keeper) With(ctx context.Context, r db.Run, f func(context.Context, *He
 	k.mu.Unlock()
 	k.gauge.Inc()
 	clean := false
-	defer func() { k.end(h, clean) }()
+	defer func() { k.end(ctx, h, clean) }()
 	err = f(held, h)
 	clean = err == nil || ctx.Err() != nil || pg.Outage(err) || errors.Is(err, runlog.ErrUnknown)
 	return err
@@ -132,7 +137,11 @@ func (k *Keeper) With(ctx context.Context, r db.Run, f func(context.Context, *He
 
 func (k *Keeper) acquire(ctx context.Context, r db.Run) (*Held, error) {
 	h := &Held{RunKey: r.RunKey, RunID: r.RunID, keeper: k}
-	err := pgx.BeginFunc(ctx, k.pool, func(tx pgx.Tx) error {
+	pool := k.pool
+	if k.Takes != nil {
+		pool = k.Takes
+	}
+	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 		head, err := runlog.LockHead(ctx, tx, r.RunKey)
 		if err != nil {
 			return err
@@ -168,7 +177,7 @@ func (k *Keeper) acquire(ctx context.Context, r db.Run) (*Held, error) {
 }
 
 // end gives back what no commit has released.
-func (k *Keeper) end(h *Held, clean bool) {
+func (k *Keeper) end(ctx context.Context, h *Held, clean bool) {
 	k.mu.Lock()
 	if k.held[h.RunKey] == h {
 		delete(k.held, h.RunKey)
@@ -178,7 +187,7 @@ func (k *Keeper) end(h *Held, clean bool) {
 	if h.finish() {
 		return
 	}
-	ctx, stop := context.WithTimeout(context.Background(), k.ttl/3)
+	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), k.ttl/3)
 	defer stop()
 	err := db.New(k.pool).RunLeaseRelease(ctx, db.RunLeaseReleaseParams{RunKey: h.RunKey, LeaseEpoch: h.Epoch, Released: clean})
 	if err != nil {

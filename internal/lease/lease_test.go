@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/openagentsinc/openagents-runtime/internal/lease"
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
 	"github.com/openagentsinc/openagents-runtime/internal/runtest"
+	"github.com/openagentsinc/openagents-runtime/internal/telemetry"
 )
 
 func TestMain(m *testing.M) { dbtest.Main(m) }
@@ -251,4 +253,25 @@ func TestOnlyTheNewestHolderCommits(t *testing.T) {
 			},
 		})
 	})
+}
+
+// Taking does not wait for the connections that renew.
+func TestLeasesAreTakenThroughAPoolOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.New(t)
+	p := runtest.NewProcess(t, pool)
+	r := runtest.Run(t, pool)
+	renewing, err := pgxpool.New(t.Context(), dbtest.URL(t))
+	require.NoError(t, err)
+	renewing.Close()
+	k := lease.NewKeeper(renewing, p.Log, "test", time.Minute, telemetry.NewMetrics())
+	never := func(context.Context, *lease.Held) error { return errors.New("held") }
+	require.Error(t, k.With(t.Context(), r, never))
+	k.Takes = pool
+	taken := false
+	require.NoError(t, k.With(t.Context(), r, func(context.Context, *lease.Held) error {
+		taken = true
+		return nil
+	}))
+	require.True(t, taken)
 }

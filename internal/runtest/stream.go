@@ -36,7 +36,7 @@ func Reply(deltas ...string) []event.Event {
 	)
 }
 
-// Streams serves GET /runs/{run}/stream of every run, without authentication.
+// Streams serves GET /runs/{run}/stream?parts= of every run, without authentication.
 func Streams(pool *pgxpool.Pool, h *stream.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /runs/{run}/stream", func(w http.ResponseWriter, req *http.Request) {
@@ -55,12 +55,17 @@ func Streams(pool *pgxpool.Pool, h *stream.Handler) http.Handler {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
+		dialect, known := stream.DialectNamed(req.URL.Query().Get("parts"))
+		if !known {
+			http.Error(w, "no such parts", http.StatusBadRequest)
+			return
+		}
 		s, err := h.Open(req.Context(), r, head, cursor)
 		if err != nil {
 			http.Error(w, err.Error(), statusOf(err))
 			return
 		}
-		s.Reset = !req.ProtoAtLeast(1, 1)
+		s.Dialect, s.Reset = dialect, !req.ProtoAtLeast(1, 1)
 		if err := s.ServeSSE(req.Context(), w); err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 		}

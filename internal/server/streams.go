@@ -21,11 +21,17 @@ type sse func(http.ResponseWriter) error
 // VisitStreamRunResponse writes the stream.
 func (f sse) VisitStreamRunResponse(w http.ResponseWriter) error { return f(w) }
 
-// StreamRun follows a run from a cursor; Last-Event-ID wins over the query.
+// StreamRun follows a run from a cursor, in the parts that the client takes;
+// Last-Event-ID wins over the query's cursor.
 func (s *Server) StreamRun(ctx context.Context, req api.StreamRunRequestObject) (api.StreamRunResponseObject, error) {
 	cursor := deref(req.Params.StreamCursorParam)
 	if req.Params.LastEventIDParam != nil {
 		cursor = *req.Params.LastEventIDParam
+	}
+	parts := deref(req.Params.StreamPartsParam)
+	dialect, known := stream.DialectNamed(string(parts))
+	if !known {
+		return nil, fmt.Errorf("the contract has parts %q that streams do not know", parts)
 	}
 	r, err := runOf(ctx, s.Pool, req.RunIDParam)
 	if err != nil {
@@ -51,7 +57,7 @@ func (s *Server) StreamRun(ctx context.Context, req api.StreamRunRequestObject) 
 	if err != nil {
 		return nil, err
 	}
-	opened.Reset = admittedOf(ctx).http10
+	opened.Dialect, opened.Reset = dialect, admittedOf(ctx).http10
 	return sse(func(w http.ResponseWriter) error { return opened.ServeSSE(ctx, w) }), nil
 }
 

@@ -26,7 +26,7 @@ func BenchmarkPartOfADelta(b *testing.B) {
 			b.Run(name+"/"+strconv.Itoa(len(text))+"B", func(b *testing.B) {
 				b.ReportAllocs()
 				for b.Loop() {
-					if _, err := stream.Part(row); err != nil {
+					if _, err := stream.Part(row, stream.AI5); err != nil {
 						b.Fatal(err)
 					}
 				}

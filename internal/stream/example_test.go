@@ -14,7 +14,7 @@ func ExamplePart() {
 		{Seq: 9, EventType: event.TypeFrameFinished, EventVersion: 1, Payload: []byte(`{"frame_id":"frame-1","frame_seq":1}`)},
 		{Seq: 10, EventType: event.TypeStreamClosed, EventVersion: 1, Payload: []byte(`{}`)},
 	} {
-		block, err := stream.Part(row)
+		block, err := stream.Part(row, stream.AI5)
 		if err != nil {
 			fmt.Println(err)
 			return

@@ -29,7 +29,12 @@ type fixture struct {
 		Payload      json.RawMessage `json:"payload"`
 	} `json:"events"`
 	SSE string `json:"sse"`
+	// Dialects has the streams that are not as in the dialect before.
+	Dialects map[string]string `json:"dialects,omitempty"`
 }
+
+// dialects are all, in order.
+var dialects = []string{"ai5", "ai6", "ai7"}
 
 func TestALogGivesTheBytesOfItsFixture(t *testing.T) {
 	t.Parallel()
@@ -44,23 +49,40 @@ func TestALogGivesTheBytesOfItsFixture(t *testing.T) {
 			var f fixture
 			require.NoError(t, json.Unmarshal(raw, &f))
 
-			var got strings.Builder
-			for i, e := range f.Events {
-				got.Write(part(t, row(t, int64(i+1), e.EventType, e.EventVersion, e.Payload)))
+			got := f
+			got.SSE, got.Dialects = f.stream(t, "ai5"), nil
+			for i, name := range dialects[1:] {
+				if sse := f.stream(t, name); sse != f.stream(t, dialects[i]) {
+					if got.Dialects == nil {
+						got.Dialects = map[string]string{}
+					}
+					got.Dialects[name] = sse
+				}
 			}
-
-			if *update && got.String() != f.SSE {
-				f.SSE = got.String()
+			if *update {
 				var out bytes.Buffer
 				enc := json.NewEncoder(&out)
 				enc.SetEscapeHTML(false)
 				enc.SetIndent("", "  ")
-				require.NoError(t, enc.Encode(f))
+				require.NoError(t, enc.Encode(got))
 				require.NoError(t, os.WriteFile(file, out.Bytes(), 0o600))
+				return
 			}
-			require.Equal(t, f.SSE, got.String(), "go test ./internal/stream -run Fixture -update writes the fixture anew")
+			require.Equal(t, f, got, "go test ./internal/stream -run Fixture -update writes the fixture anew")
 		})
 	}
+}
+
+func (f fixture) stream(t *testing.T, dialect string) string {
+	d, known := stream.DialectNamed(dialect)
+	require.True(t, known)
+	var out strings.Builder
+	for i, e := range f.Events {
+		b, err := stream.Part(row(t, int64(i+1), e.EventType, e.EventVersion, e.Payload), d)
+		require.NoError(t, err)
+		out.Write(b)
+	}
+	return out.String()
 }
 
 // row is an event as the log holds it. Its payload must be all that its type
@@ -75,7 +97,7 @@ func row(t rapid.TB, seq int64, eventType string, version int32, payload []byte)
 }
 
 func part(t rapid.TB, r db.RunLog) []byte {
-	b, err := stream.Part(r)
+	b, err := stream.Part(r, stream.AI5)
 	require.NoError(t, err)
 	return b
 }
@@ -85,8 +107,11 @@ func TestEveryEventOfTheContractHasItsPart(t *testing.T) {
 	for _, name := range event.Types() {
 		for v := 1; v <= event.Latest(name); v++ {
 			payload := []byte(`{"status":"completed"}`) // the one member without which there is no part
-			b := part(t, db.RunLog{Seq: 7, EventType: name, EventVersion: int32(v), Payload: payload})
-			require.True(t, bytes.HasSuffix(b, []byte("id: 7\n\n")), "%s: %s", name, b)
+			for _, d := range []stream.Dialect{stream.AI5, stream.AI6, stream.AI7} {
+				b, err := stream.Part(db.RunLog{Seq: 7, EventType: name, EventVersion: int32(v), Payload: payload}, d)
+				require.NoError(t, err)
+				require.True(t, bytes.HasSuffix(b, []byte("id: 7\n\n")), "%s: %s", name, b)
+			}
 		}
 	}
 }
@@ -101,7 +126,7 @@ func TestAnUnknownEventIsNotPassedOver(t *testing.T) {
 		{Seq: 1, EventType: event.TypeMessageDelta, EventVersion: 1, Payload: []byte(`{"delta":"a","part_id":"p`)},
 		{Seq: 1, EventType: event.TypeRunFinished, EventVersion: 1, Payload: []byte(`{"status":"exploded"}`)},
 	} {
-		_, err := stream.Part(r)
+		_, err := stream.Part(r, stream.AI5)
 		require.Error(t, err, "%s %s", r.EventType, r.Payload)
 	}
 }

@@ -24,9 +24,14 @@ import (
 // wanted is the stream of a run, computed from its log alone.
 func (g *rig) wanted(t testing.TB, r db.Run) string {
 	t.Helper()
+	return g.wantedIn(t, r, stream.AI5)
+}
+
+func (g *rig) wantedIn(t testing.TB, r db.Run, d stream.Dialect) string {
+	t.Helper()
 	var out strings.Builder
 	require.NoError(t, runlog.Each(t.Context(), g.Pool, r.RunKey, 0, func(row db.RunLog) error {
-		b, err := stream.Part(row)
+		b, err := stream.Part(row, d)
 		out.Write(b)
 		return err
 	}))

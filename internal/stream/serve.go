@@ -26,6 +26,8 @@ type Stream struct {
 	// Reset makes an early end a TCP reset. It is for requests of HTTP/1.0,
 	// where the body ends with the connection and so has no other broken end.
 	Reset bool
+	// Dialect is the parts that the client takes.
+	Dialect Dialect
 
 	h      *Handler
 	run    db.Run
@@ -157,7 +159,7 @@ func (s *Stream) next(ctx context.Context) (found []batch, changed <-chan struct
 		return found, changed, err
 	}
 	b, err := read(ctx, s.h.pool, s.run.RunKey, s.cursor, pageEvents)
-	if err == nil && len(b.ends) == 0 {
+	if err == nil && b.count == 0 {
 		err = fmt.Errorf("%w: nothing follows %d", errGap, s.cursor)
 	}
 	return []batch{b}, nil, err
@@ -183,7 +185,7 @@ func (s *Stream) wait(ctx context.Context, changed <-chan struct{}) error {
 
 // send writes what the reader lacks of a batch.
 func (s *Stream) send(b batch) error {
-	for part := range slices.Chunk(b.from(s.cursor), writeBytes) {
+	for part := range slices.Chunk(b.from(s.cursor, s.Dialect), writeBytes) {
 		if err := s.write(part); err != nil {
 			return err
 		}

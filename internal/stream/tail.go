@@ -84,10 +84,10 @@ func (ts *tails) follow(ctx context.Context, t *tail) {
 			t.fail(err)
 			return
 		}
-		if after = b.last(); len(b.ends) > 0 {
+		if after = b.last(); b.count > 0 {
 			t.add(b, ts.keepBytes)
 		}
-		if len(b.ends) == pageEvents {
+		if b.count == pageEvents {
 			continue
 		}
 		select {
@@ -103,10 +103,10 @@ func (t *tail) add(b batch, keepBytes int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.batches = append(t.batches, b)
-	t.bytes += len(b.data)
+	t.bytes += b.bytes()
 	drop := 0
 	for t.bytes > keepBytes && drop < len(t.batches)-1 {
-		t.bytes -= len(t.batches[drop].data)
+		t.bytes -= t.batches[drop].bytes()
 		drop++
 	}
 	t.batches = t.batches[drop:] // readers may still use what is dropped

@@ -30,6 +30,7 @@ use OpenAgents\Runtime\Model\StartRunRequest;
 use OpenAgents\Runtime\Model\StartRunResponse;
 use OpenAgents\Runtime\Model\StoredSkillSpec;
 use OpenAgents\Runtime\Model\StoredToolSpec;
+use OpenAgents\Runtime\Model\StreamDialect;
 use OpenAgents\Runtime\Model\ThreadState;
 use OpenAgents\Runtime\Model\ToolList;
 use OpenAgents\Runtime\Model\ToolSpecList;
@@ -187,12 +188,13 @@ interface Runtime
     /**
      * Follow a run as an AI SDK UI message stream.
      *
-     * Server-sent events made from the run's log. Every event gives one block whose `id:` is the event's seq; events that clients do not show give a block with the id alone. The stream starts after the cursor, waits for events that are still to come, and ends after `data: [DONE]`. A connection that must end earlier is aborted, so that a client never takes a part of a message for the whole. `Last-Event-ID` wins over `cursor` when both are sent. Any process serves any run.
+     * Server-sent events made from the run's log. Every event gives one block whose `id:` is the event's seq; events that clients do not show give a block with the id alone. The stream starts after the cursor, waits for events that are still to come, and ends after `data: [DONE]`. A connection that must end earlier is aborted, so that a client never takes a part of a message for the whole. `Last-Event-ID` wins over `cursor` when both are sent. `parts` chooses the parts, never the ids: a stream may be resumed with another choice. Any process serves any run.
      *
      * GET /internal/v1/runs/{runId}/stream, scope read, idempotent: tried again when no answer came or the service was not available.
      *
      * @param string $runId The run. (1 to 128 characters, matches `^[A-Za-z0-9][A-Za-z0-9._:-]*$`)
      * @param int|null $cursor The seq of the last event that the client has; 0, or none, for everything that is kept. (at most 9007199254740991)
+     * @param StreamDialect|string|null $parts Which parts the client takes.
      * @param int|null $lastEventId What a reconnecting EventSource sends; wins over the query's cursor. (at most 9007199254740991)
      * @param CallOptions|null $options on whose behalf, trace, timeout
      *
@@ -206,7 +208,7 @@ interface Runtime
      * @throws Exception\UnavailableException|Exception\OverloadedException 503 The service cannot reach what it needs, is draining, or is behind its work; try again.
      * @throws Exception\TransportException no answer came
      */
-    public function streamRun(string $runId, ?int $cursor = null, ?int $lastEventId = null, ?CallOptions $options = null): RunStream;
+    public function streamRun(string $runId, ?int $cursor = null, StreamDialect|string|null $parts = null, ?int $lastEventId = null, ?CallOptions $options = null): RunStream;
 
     /**
      * Tell where a run's stream begins and ends.

@@ -31,6 +31,7 @@ use OpenAgents\Runtime\Model\StartRunRequest;
 use OpenAgents\Runtime\Model\StartRunResponse;
 use OpenAgents\Runtime\Model\StoredSkillSpec;
 use OpenAgents\Runtime\Model\StoredToolSpec;
+use OpenAgents\Runtime\Model\StreamDialect;
 use OpenAgents\Runtime\Model\ThreadState;
 use OpenAgents\Runtime\Model\ToolList;
 use OpenAgents\Runtime\Model\ToolSpecList;
@@ -150,7 +151,7 @@ final class RuntimeClient implements Runtime
         return $this->transport->json($call, $options, CancelRunResponse::fromArray(...));
     }
 
-    public function streamRun(string $runId, ?int $cursor = null, ?int $lastEventId = null, ?CallOptions $options = null): RunStream
+    public function streamRun(string $runId, ?int $cursor = null, StreamDialect|string|null $parts = null, ?int $lastEventId = null, ?CallOptions $options = null): RunStream
     {
         $call = new Call(
             operation: 'streamRun',
@@ -158,13 +159,13 @@ final class RuntimeClient implements Runtime
             path: '/internal/v1/runs/' . Call::segment($runId, 'runId') . '/stream',
             scope: 'read',
             idempotent: true,
-            query: ['cursor' => $cursor],
+            query: ['cursor' => $cursor, 'parts' => Wire::scalar($parts)],
             headers: ['Last-Event-ID' => $lastEventId],
             runId: $runId,
             stream: true,
         );
 
-        return RunStream::open($this->transport, $call, $options, $lastEventId ?? $cursor);
+        return RunStream::open($this->transport, $call, $options, $lastEventId ?? $cursor ?? $parts);
     }
 
     public function probeRunStream(string $runId, ?CallOptions $options = null): ProbeRunStreamAnswer

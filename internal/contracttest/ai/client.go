@@ -26,10 +26,11 @@ const scriptTime = 90 * time.Second
 
 // Target is a run's stream at <API>/<RunID>/stream. Headers go with every
 // request, so a server whose tokens are good for one request needs a proxy
-// that signs.
+// that signs. With Parts the releases that take those parts ask for them.
 type Target struct {
 	API     string            `json:"api"`
 	RunID   string            `json:"runId"`
+	Parts   string            `json:"parts,omitempty"`
 	Headers map[string]string `json:"headers,omitempty"`
 }
 
@@ -90,10 +91,11 @@ func Read(t testing.TB, target Target, cuts ...int) []Reading {
 	return readRuns(t, target, []string{target.RunID}, cuts)
 }
 
-// ReadRuns reads the streams of several runs, each with each release.
-func ReadRuns(t testing.TB, api string, runIDs ...string) []Reading {
+// ReadRuns reads the streams of several runs, each with each release that takes
+// the parts.
+func ReadRuns(t testing.TB, api, parts string, runIDs ...string) []Reading {
 	t.Helper()
-	return readRuns(t, Target{API: api}, runIDs, nil)
+	return readRuns(t, Target{API: api, Parts: parts}, runIDs, nil)
 }
 
 func readRuns(t testing.TB, target Target, runIDs []string, cuts []int) []Reading {

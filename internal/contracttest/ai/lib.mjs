@@ -1,6 +1,7 @@
 // What the scripts share. A script's only argument is JSON:
 //   api      the URL under which /{runId}/stream lies
 //   runId    the run
+//   parts    which parts to ask for; none for what every release takes
 //   headers  of every request
 //   cuts     after how many bytes to cut each connection, in order; the ones
 //            after them are left alone
@@ -9,6 +10,13 @@
 export const input = JSON.parse(process.argv[2]);
 
 export const answer = (value) => process.stdout.write(JSON.stringify(value));
+
+/** The transport options that make reconnectToStream ask for the parts. */
+export const reconnection = input.parts && {
+  prepareReconnectToStreamRequest: ({ id }) => ({
+    api: `${input.api}/${encodeURIComponent(id)}/stream?parts=${input.parts}`,
+  }),
+};
 
 /**
  * A fetch that cuts connections and notes the requests. Where a body breaks, by

@@ -2,7 +2,7 @@
 // cut. After each cut the chat reads the run again from the beginning, as its
 // transport does by default.
 import { AbstractChat, DefaultChatTransport } from 'ai';
-import { answer, CuttingFetch, input } from './lib.mjs';
+import { answer, CuttingFetch, input, reconnection } from './lib.mjs';
 
 class Chat extends AbstractChat {}
 
@@ -22,7 +22,7 @@ const finishes = [];
 const chat = new Chat({
   id: input.runId,
   state,
-  transport: new DefaultChatTransport({ api: input.api, fetch: cutting.fetch }),
+  transport: new DefaultChatTransport({ api: input.api, fetch: cutting.fetch, ...reconnection }),
   onFinish: ({ isDisconnect, isError, finishReason }) => finishes.push({ isDisconnect, isError, finishReason }),
 });
 

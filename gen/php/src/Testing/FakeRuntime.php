@@ -30,6 +30,7 @@ use OpenAgents\Runtime\Model\StartRunRequest;
 use OpenAgents\Runtime\Model\StartRunResponse;
 use OpenAgents\Runtime\Model\StoredSkillSpec;
 use OpenAgents\Runtime\Model\StoredToolSpec;
+use OpenAgents\Runtime\Model\StreamDialect;
 use OpenAgents\Runtime\Model\ThreadState;
 use OpenAgents\Runtime\Model\ToolList;
 use OpenAgents\Runtime\Model\ToolSpecList;
@@ -174,9 +175,9 @@ final class FakeRuntime implements Runtime
         return $this->answer('cancelRun', ['runId' => $runId, 'body' => $body], $options);
     }
 
-    public function streamRun(string $runId, ?int $cursor = null, ?int $lastEventId = null, ?CallOptions $options = null): RunStream
+    public function streamRun(string $runId, ?int $cursor = null, StreamDialect|string|null $parts = null, ?int $lastEventId = null, ?CallOptions $options = null): RunStream
     {
-        return $this->answer('streamRun', ['runId' => $runId, 'cursor' => $cursor, 'lastEventId' => $lastEventId], $options);
+        return $this->answer('streamRun', ['runId' => $runId, 'cursor' => $cursor, 'parts' => $parts, 'lastEventId' => $lastEventId], $options);
     }
 
     public function probeRunStream(string $runId, ?CallOptions $options = null): ProbeRunStreamAnswer
