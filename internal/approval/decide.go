@@ -105,7 +105,7 @@ func decided(a db.Approval, by Decider, d Decision) func(runlog.Head) (runlog.Ch
 					ApprovalID: a.ApprovalID, State: d.State, DecidedBy: &who, Reason: reason, Owner: string(by.Owner), Operator: by.Operator,
 					ArgsHash: nonEmpty(d.ArgsHash), PolicyHash: nonEmpty(d.PolicyHash),
 				})
-			}, run.SetRunnable(a.RunKey)},
+			}, run.SetRunnable(db.Run{RunKey: a.RunKey})},
 		}, nil
 	}
 }

@@ -62,7 +62,7 @@ func expire(ctx context.Context, pool db.DBTX, log *runlog.Appender, a db.Approv
 				Work: true,
 				Rows: []runlog.Row{func(q *db.Queries, _ int64) error {
 					return q.ApprovalExpire(context.Background(), a.ApprovalID)
-				}, run.SetRunnable(a.RunKey)},
+				}, run.SetRunnable(db.Run{RunKey: a.RunKey})},
 			}, nil
 		},
 	})

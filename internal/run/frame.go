@@ -159,13 +159,13 @@ func frameUnit(ctx context.Context, r db.Run, f Frame, hash string) (runlog.Unit
 			}},
 		}
 		if h.FrameCount == h.FramePosition {
-			change.Rows = append(change.Rows, SetRunnable(r.RunKey))
+			change.Rows = append(change.Rows, setRunnable(r))
 		}
 		return change, nil
 	}}, nil
 }
 
-// SetRunnable is the row that lets executors find a run that had nothing to do.
-func SetRunnable(key uuid.UUID) runlog.Row {
-	return func(q *db.Queries, _ int64) error { return q.RunSetRunnable(context.Background(), key) }
+// setRunnable is the row that lets executors find a run that had nothing to do.
+func setRunnable(r db.Run) runlog.Row {
+	return func(q *db.Queries, _ int64) error { return q.RunSetRunnable(context.Background(), r.RunKey) }
 }
