@@ -26,6 +26,7 @@ CREATE TABLE tool_tasks (
     params_hash         text NOT NULL,
     output              json,
     output_hash         text,
+    output_truncated    boolean NOT NULL DEFAULT false,
     error_class         text,
     error_message       text,
     progress_count      integer NOT NULL DEFAULT 0,
@@ -33,7 +34,9 @@ CREATE TABLE tool_tasks (
     provider            text,
     fallback_used       boolean NOT NULL DEFAULT false,
     correlation_id      text,
+    latency_ms          bigint,
     approval_id         text,
+    decision            text,             -- of policy; absent when it was not asked
     reason_code         text,
     evaluation_hash     text,
     receipt             json,

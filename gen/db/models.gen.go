@@ -19,6 +19,14 @@ type Checkpoint struct {
 	InsertedAt   time.Time
 }
 
+type DsPolicyEvaluation struct {
+	EvaluationHash string
+	Document       []byte
+	Decision       string
+	ReasonCode     string
+	InsertedAt     time.Time
+}
+
 type DsPredictReceipt struct {
 	ReceiptID   string
 	RunKey      uuid.UUID
@@ -128,4 +136,51 @@ type RunLogDelta struct {
 	Tracestate   *string
 	RequestID    *string
 	InsertedAt   time.Time
+}
+
+type ToolTask struct {
+	RunKey             uuid.UUID
+	ToolCallID         string
+	RunID              string
+	ToolName           string
+	Kind               string
+	RequestedBy        string
+	SettlementBoundary string
+	State              string
+	Step               *int64
+	CallIndex          int32
+	FrameID            *string
+	ResultFrameID      *string
+	Attempts           int32
+	LeaseEpoch         int64
+	IdempotencyKey     string
+	TimeoutMs          int64
+	Input              []byte
+	ParamsHash         string
+	Output             []byte
+	OutputHash         *string
+	OutputTruncated    bool
+	ErrorClass         *string
+	ErrorMessage       *string
+	ProgressCount      int32
+	CancelRequested    bool
+	Provider           *string
+	FallbackUsed       bool
+	CorrelationID      *string
+	LatencyMs          *int64
+	ApprovalID         *string
+	Decision           *string
+	ReasonCode         *string
+	EvaluationHash     *string
+	Receipt            []byte
+	ReceiptHash        *string
+	Traceparent        *string
+	Tracestate         *string
+	RequestID          *string
+	QueuedAt           time.Time
+	RunningAt          *time.Time
+	StreamingAt        *time.Time
+	DeadlineAt         *time.Time
+	FinishedAt         *time.Time
+	UpdatedAt          time.Time
 }

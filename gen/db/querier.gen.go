@@ -19,6 +19,9 @@ type Querier interface {
 	CheckpointGet(ctx context.Context, runKey uuid.UUID) (Checkpoint, error)
 	// Keeps the newest checkpoint of a run. One of an earlier epoch changes nothing.
 	CheckpointPut(ctx context.Context, arg CheckpointPutParams) error
+	DsPolicyEvaluationGet(ctx context.Context, evaluationHash string) (DsPolicyEvaluation, error)
+	// An evaluation is stored once: the hash is of the document.
+	DsPolicyEvaluationInsert(ctx context.Context, arg DsPolicyEvaluationInsertParams) error
 	DsPredictReceiptInsert(ctx context.Context, arg DsPredictReceiptInsertParams) error
 	DsPredictReceiptListOfRun(ctx context.Context, runKey uuid.UUID) ([]DsPredictReceipt, error)
 	FrameGet(ctx context.Context, arg FrameGetParams) (Frame, error)
@@ -145,6 +148,35 @@ type Querier interface {
 	// Creates a run with its head and its first event in one statement, or returns
 	// no row when the run_id is taken.
 	RunStart(ctx context.Context, arg RunStartParams) (uuid.UUID, error)
+	// How many calls a run has made.
+	ToolTaskCount(ctx context.Context, runKey uuid.UUID) (int64, error)
+	// The one end of a call. Fails as ToolTaskStart does.
+	ToolTaskFinish(ctx context.Context, arg ToolTaskFinishParams) error
+	ToolTaskGet(ctx context.Context, arg ToolTaskGetParams) (ToolTask, error)
+	// A new call, queued. The same call twice breaks the primary key, and with it the
+	// unit that it is part of.
+	ToolTaskInsert(ctx context.Context, arg ToolTaskInsertParams) error
+	// The calls of that id in an owner's runs, newest first.
+	ToolTaskListByCall(ctx context.Context, arg ToolTaskListByCallParams) ([]ToolTask, error)
+	ToolTaskListByIDs(ctx context.Context, arg ToolTaskListByIDsParams) ([]ToolTask, error)
+	// A page of a run's calls, newest first.
+	ToolTaskListByRun(ctx context.Context, arg ToolTaskListByRunParams) ([]ToolTask, error)
+	// The calls of a run that have not ended, in the order in which they were asked for.
+	ToolTaskListOpen(ctx context.Context, runKey uuid.UUID) ([]ToolTask, error)
+	// Open calls of runs that have ended.
+	ToolTaskListOrphans(ctx context.Context, maxTasks int32) ([]ToolTask, error)
+	// Something can be shown before the end. Fails as ToolTaskStart does.
+	ToolTaskProgress(ctx context.Context, arg ToolTaskProgressParams) error
+	// Notes once that an open call is to stop. Fails as ToolTaskStart does.
+	ToolTaskRequestCancel(ctx context.Context, arg ToolTaskRequestCancelParams) error
+	// An attempt begins, the one after those that the caller knows of. Fails with a
+	// division by zero when the task is not as the caller knows it. A client tool has
+	// one deadline, the others one for each attempt.
+	ToolTaskStart(ctx context.Context, arg ToolTaskStartParams) error
+	// Runs that wait for a client tool's result, or for a person, past the deadline
+	// have something to do: their executor ends what is overdue. Rows that somebody
+	// holds are left for the next pass, so that this waits for nobody.
+	ToolTaskWakeOverdue(ctx context.Context, maxRuns int32) (int64, error)
 }
 
 var _ Querier = (*Queries)(nil)

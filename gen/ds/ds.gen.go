@@ -969,14 +969,14 @@ type ToolReceiptV1 struct {
 	// CorrelationID The provider's name for the call.
 	CorrelationID *string `json:"correlation_id,omitempty"`
 
-	// Decision What was decided.
-	Decision ToolReceiptV1Decision `json:"decision"`
+	// Decision What was decided; absent when nothing was.
+	Decision *ToolReceiptV1Decision `json:"decision,omitempty"`
 
 	// ErrorClass Why it did not succeed.
 	ErrorClass *string `json:"error_class,omitempty"`
 
-	// EvaluationHash The decision that let or did not let it be made.
-	EvaluationHash string `json:"evaluation_hash"`
+	// EvaluationHash The decision that let or did not let it be made; absent when the call was refused before policy was asked.
+	EvaluationHash *string `json:"evaluation_hash,omitempty"`
 
 	// FallbackReason Why another did.
 	FallbackReason *string `json:"fallback_reason,omitempty"`
@@ -1036,7 +1036,7 @@ type ToolReceiptV1 struct {
 	Traceparent *string `json:"traceparent,omitempty"`
 }
 
-// ToolReceiptV1Decision What was decided.
+// ToolReceiptV1Decision What was decided; absent when nothing was.
 type ToolReceiptV1Decision string
 
 // ToolReceiptV1Format Names the kind of document.

@@ -23,10 +23,8 @@ final readonly class ToolReceiptV1 implements \JsonSerializable
      * @param ToolReceiptV1SettlementBoundary|string $settlementBoundary What may happen when the outcome is not known.
      * @param int $attempts How often it was begun. (at least 0)
      * @param string $paramsHash The digest of the arguments. (matches `^sha256:[0-9a-f]{64}$`)
-     * @param string $evaluationHash The decision that let or did not let it be made. (matches `^sha256:[0-9a-f]{64}$`)
      * @param string $reasonCode Why. (at most 64 characters)
      * @param string $reasonCodesVersion The taxonomy. (at most 64 characters)
-     * @param ToolReceiptV1Decision|string $decision What was decided.
      * @param int $latencyMs Milliseconds from the start to the end. (at least 0)
      * @param string $format Names the kind of document.
      * @param int $formatVersion The version of this form.
@@ -36,6 +34,8 @@ final readonly class ToolReceiptV1 implements \JsonSerializable
      * @param string|null $idempotencyKey The key that the provider was given. (at most 200 characters)
      * @param string|null $correlationId The provider's name for the call. (at most 200 characters)
      * @param string|null $outputHash The digest of the output. (matches `^sha256:[0-9a-f]{64}$`)
+     * @param string|null $evaluationHash The decision that let or did not let it be made; absent when the call was refused before policy was asked. (matches `^sha256:[0-9a-f]{64}$`)
+     * @param ToolReceiptV1Decision|string|null $decision What was decided; absent when nothing was.
      * @param string|null $approvalId The approval. (at most 64 characters)
      * @param string|null $traceparent The trace. (at most 55 characters)
      * @param string|null $requestId The request. (at most 128 characters)
@@ -50,10 +50,8 @@ final readonly class ToolReceiptV1 implements \JsonSerializable
         public ToolReceiptV1SettlementBoundary|string $settlementBoundary,
         public int $attempts,
         public string $paramsHash,
-        public string $evaluationHash,
         public string $reasonCode,
         public string $reasonCodesVersion,
-        public ToolReceiptV1Decision|string $decision,
         public int $latencyMs,
         public string $format = 'openagents.ds.tool_receipt',
         public int $formatVersion = 1,
@@ -63,6 +61,8 @@ final readonly class ToolReceiptV1 implements \JsonSerializable
         public ?string $idempotencyKey = null,
         public ?string $correlationId = null,
         public ?string $outputHash = null,
+        public ?string $evaluationHash = null,
+        public ToolReceiptV1Decision|string|null $decision = null,
         public ?string $approvalId = null,
         public ?string $traceparent = null,
         public ?string $requestId = null,
@@ -88,10 +88,8 @@ final readonly class ToolReceiptV1 implements \JsonSerializable
             settlementBoundary: Wire::openEnum($data['settlement_boundary'] ?? null, 'ToolReceiptV1.settlement_boundary', ToolReceiptV1SettlementBoundary::class),
             attempts: Wire::int($data['attempts'] ?? null, 'ToolReceiptV1.attempts'),
             paramsHash: Wire::string($data['params_hash'] ?? null, 'ToolReceiptV1.params_hash'),
-            evaluationHash: Wire::string($data['evaluation_hash'] ?? null, 'ToolReceiptV1.evaluation_hash'),
             reasonCode: Wire::string($data['reason_code'] ?? null, 'ToolReceiptV1.reason_code'),
             reasonCodesVersion: Wire::string($data['reason_codes_version'] ?? null, 'ToolReceiptV1.reason_codes_version'),
-            decision: Wire::openEnum($data['decision'] ?? null, 'ToolReceiptV1.decision', ToolReceiptV1Decision::class),
             latencyMs: Wire::int($data['latency_ms'] ?? null, 'ToolReceiptV1.latency_ms'),
             format: Wire::string($data['format'] ?? null, 'ToolReceiptV1.format'),
             formatVersion: Wire::int($data['format_version'] ?? null, 'ToolReceiptV1.format_version'),
@@ -101,6 +99,8 @@ final readonly class ToolReceiptV1 implements \JsonSerializable
             idempotencyKey: isset($data['idempotency_key']) ? Wire::string($data['idempotency_key'], 'ToolReceiptV1.idempotency_key') : null,
             correlationId: isset($data['correlation_id']) ? Wire::string($data['correlation_id'], 'ToolReceiptV1.correlation_id') : null,
             outputHash: isset($data['output_hash']) ? Wire::string($data['output_hash'], 'ToolReceiptV1.output_hash') : null,
+            evaluationHash: isset($data['evaluation_hash']) ? Wire::string($data['evaluation_hash'], 'ToolReceiptV1.evaluation_hash') : null,
+            decision: isset($data['decision']) ? Wire::openEnum($data['decision'], 'ToolReceiptV1.decision', ToolReceiptV1Decision::class) : null,
             approvalId: isset($data['approval_id']) ? Wire::string($data['approval_id'], 'ToolReceiptV1.approval_id') : null,
             traceparent: isset($data['traceparent']) ? Wire::string($data['traceparent'], 'ToolReceiptV1.traceparent') : null,
             requestId: isset($data['request_id']) ? Wire::string($data['request_id'], 'ToolReceiptV1.request_id') : null,
@@ -124,10 +124,8 @@ final readonly class ToolReceiptV1 implements \JsonSerializable
             'settlement_boundary' => Wire::scalar($this->settlementBoundary),
             'attempts' => $this->attempts,
             'params_hash' => $this->paramsHash,
-            'evaluation_hash' => $this->evaluationHash,
             'reason_code' => $this->reasonCode,
             'reason_codes_version' => $this->reasonCodesVersion,
-            'decision' => Wire::scalar($this->decision),
             'latency_ms' => $this->latencyMs,
             'format' => $this->format,
             'format_version' => $this->formatVersion,
@@ -137,6 +135,8 @@ final readonly class ToolReceiptV1 implements \JsonSerializable
             'idempotency_key' => $this->idempotencyKey,
             'correlation_id' => $this->correlationId,
             'output_hash' => $this->outputHash,
+            'evaluation_hash' => $this->evaluationHash,
+            'decision' => $this->decision === null ? null : Wire::scalar($this->decision),
             'approval_id' => $this->approvalId,
             'traceparent' => $this->traceparent,
             'request_id' => $this->requestId,

@@ -7,7 +7,7 @@ declare(strict_types=1);
 namespace OpenAgents\Runtime\DS;
 
 /**
- * What was decided.
+ * What was decided; absent when nothing was.
  *
  * The contract may add values without notice. A property of this type is
  * declared ToolReceiptV1Decision|string: a value that this version does not know stays
