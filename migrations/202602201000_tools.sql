@@ -59,6 +59,7 @@ CREATE TABLE tool_tasks (
 );
 
 CREATE INDEX tool_tasks_by_call ON tool_tasks (tool_call_id);
+CREATE INDEX tool_tasks_by_time ON tool_tasks (run_key, queued_at DESC, tool_call_id DESC);
 CREATE INDEX tool_tasks_open ON tool_tasks (run_key, deadline_at)
     WHERE state IN ('queued', 'running', 'streaming_output');
 

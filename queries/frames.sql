@@ -36,3 +36,11 @@ SELECT EXISTS (SELECT 1 FROM frames WHERE run_key = @run_key AND frame_seq > @af
 -- What the newest frames up to a position say, newest first.
 SELECT frame_seq, frame_id, frame_type, payload FROM frames WHERE run_key = @run_key AND frame_seq <= @position
 ORDER BY frame_seq DESC LIMIT @max_frames;
+
+-- name: FrameListOfTools :many
+-- The frames after a position that bring a tool's result or ask for a tool, in
+-- order.
+SELECT * FROM frames
+WHERE run_key = @run_key AND frame_seq > @after_seq AND frame_type IN ('tool_result', 'tool_request')
+ORDER BY frame_seq
+LIMIT @max_frames;

@@ -68,10 +68,11 @@ type Call struct {
 	request model.Request
 	receipt ds.PredictReceiptV1
 	timeout time.Duration
+	names   names
 }
 
 // Prepare validates the input and renders the prompt. The signature's output is
-// {text}.
+// {text, tool_calls}.
 func Prepare[In any](id ID, sig ds.Signature[In, ds.RespondV1Output], in In) (*Call, error) {
 	input, err := canon.Marshal(in)
 	if err != nil {
@@ -84,11 +85,11 @@ func Prepare[In any](id ID, sig ds.Signature[In, ds.RespondV1Output], in In) (*C
 	if err := json.Unmarshal(sig.Document, &contract); err != nil {
 		return nil, fmt.Errorf("predict %s: %w", sig.ID, err)
 	}
-	messages, err := render(contract.PromptIr, input)
+	shown, err := render(contract.PromptIr, input)
 	if err != nil {
 		return nil, fmt.Errorf("predict %s: %w", sig.ID, err)
 	}
-	rendered, err := promptHash(messages)
+	rendered, err := shown.hash()
 	if err != nil {
 		return nil, fmt.Errorf("predict %s: %w", sig.ID, err)
 	}
@@ -97,9 +98,9 @@ func Prepare[In any](id ID, sig ds.Signature[In, ds.RespondV1Output], in In) (*C
 		return nil, err
 	}
 	return &Call{
-		id: id, sig: sig.Contract, timeout: time.Duration(contract.Defaults.TimeoutMs) * time.Millisecond,
+		id: id, sig: sig.Contract, timeout: time.Duration(contract.Defaults.TimeoutMs) * time.Millisecond, names: shown.names,
 		request: model.Request{
-			Messages: messages, MaxOutputTokens: int(contract.Defaults.MaxOutputTokens), IdempotencyKey: receiptID,
+			Messages: shown.messages, Tools: shown.tools, MaxOutputTokens: int(contract.Defaults.MaxOutputTokens), IdempotencyKey: receiptID,
 		},
 		receipt: ds.PredictReceiptV1{
 			Format: "openagents.ds.predict_receipt", FormatVersion: 1,

@@ -1,8 +1,11 @@
 package predict
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/openagentsinc/openagents-runtime/gen/db"
@@ -16,7 +19,10 @@ import (
 
 // Outcome is how a call ended, with its sealed receipt.
 type Outcome struct {
-	Text         string
+	Text string
+	// ToolCalls are the tools that the model asks for, by their real names, in its
+	// order. Their ids are the model's own.
+	ToolCalls    []ds.MessageV1ToolCall
 	FinishReason string
 	Receipt      ds.PredictReceiptV1
 	// Err is why the call did not succeed, or nil.
@@ -46,17 +52,37 @@ func (call *Call) seal(ctx context.Context, info model.Info, res model.Result, e
 	trace := telemetry.TraceFrom(ctx)
 	r.Traceparent, r.RequestID = optional(trace.Parent), optional(trace.RequestID)
 	r.Status = "succeeded"
+	var calls []ds.MessageV1ToolCall
 	if err != nil {
 		status, class := classify(err)
 		r.Status, r.ErrorClass = ds.PredictReceiptV1Status(status), &class
-	} else if digest, hashErr := canon.HashJSON(ds.RespondV1Output{Text: res.Text}); hashErr == nil {
-		r.Hashes.OutputHash = &digest
 	} else {
-		// Text that is not Unicode has no canonical form, so it cannot be proved.
-		class := string(model.Protocol)
-		r.Status, r.ErrorClass, err = "failed", &class, hashErr
+		var digest string
+		if calls, digest, err = call.output(res); err == nil {
+			r.Hashes.OutputHash = &digest
+		} else {
+			class := string(model.Protocol)
+			r.Status, r.ErrorClass = "failed", &class
+			err = &model.Error{Class: model.Protocol, Retryable: true, MaybeBilled: res.MaybeBilled, Message: "the answer cannot be written down: " + err.Error()}
+		}
 	}
-	return Outcome{Text: res.Text, FinishReason: string(res.FinishReason), Receipt: r, Err: err, id: call.id}
+	return Outcome{Text: res.Text, ToolCalls: calls, FinishReason: string(res.FinishReason), Receipt: r, Err: err, id: call.id}
+}
+
+// output gives the tool calls of a result, and the digest of the signature's
+// output. Text that is not Unicode has no canonical form, so it cannot be proved.
+func (call *Call) output(res model.Result) (calls []ds.MessageV1ToolCall, digest string, err error) {
+	for _, c := range res.ToolCalls {
+		arguments := map[string]any{}
+		d := json.NewDecoder(bytes.NewReader(c.Arguments))
+		d.UseNumber()
+		if err := d.Decode(&arguments); err != nil {
+			return nil, "", fmt.Errorf("the arguments of a call of %s: %w", c.Name, err)
+		}
+		calls = append(calls, ds.MessageV1ToolCall{ToolCallID: c.ID, ToolName: call.names.real(c.Name), Arguments: arguments})
+	}
+	digest, err = canon.HashJSON(ds.RespondV1Output{Text: res.Text, ToolCalls: calls})
+	return calls, digest, err
 }
 
 // classify gives a receipt's status and error class.

@@ -17,6 +17,7 @@ import (
 	"github.com/openagentsinc/openagents-runtime/internal/canon"
 	"github.com/openagentsinc/openagents-runtime/internal/crash"
 	"github.com/openagentsinc/openagents-runtime/internal/fault"
+	"github.com/openagentsinc/openagents-runtime/internal/redact"
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
 	"github.com/openagentsinc/openagents-runtime/internal/telemetry"
 )
@@ -33,6 +34,9 @@ type Frame struct {
 	// Admit, when set, may refuse a new frame by the head of its run. It may run
 	// more than once and must not call out.
 	Admit func(runlog.Head) error `json:"-"`
+	// With, when set, is written in the same commit after the frame. It sees the
+	// head before the frame, may run more than once and must not call out.
+	With func(runlog.Head) (runlog.Change, error) `json:"-"`
 }
 
 // FrameSource says where a frame comes from.
@@ -116,8 +120,11 @@ func known(ctx context.Context, q db.DBTX, key uuid.UUID, f Frame, hash string) 
 
 func frameUnit(ctx context.Context, r db.Run, f Frame, hash string) (runlog.Unit, error) {
 	trace := telemetry.TraceFrom(ctx)
+	// What is stored has no secrets; the hash is of what was sent, so that a repeat
+	// is known.
+	stored := redact.JSON(f.Payload)
 	var payload map[string]any
-	if err := json.Unmarshal(f.Payload, &payload); err != nil {
+	if err := json.Unmarshal(stored, &payload); err != nil {
 		return runlog.Unit{}, fault.New(api.InvalidRequest, "payload: must be an object")
 	}
 	appended := event.FrameAppendedV1{FrameID: f.FrameID, FrameType: f.Type, Payload: payload, PayloadHash: hash}
@@ -152,20 +159,28 @@ func frameUnit(ctx context.Context, r db.Run, f Frame, hash string) (runlog.Unit
 			Events: []event.Event{appended}, FrameCount: 1,
 			Rows: []runlog.Row{func(q *db.Queries, firstSeq int64) error {
 				return q.FrameInsert(context.Background(), db.FrameInsertParams{
-					RunKey: r.RunKey, FrameSeq: appended.FrameSeq, FrameID: f.FrameID, FrameType: f.Type, Payload: f.Payload,
+					RunKey: r.RunKey, FrameSeq: appended.FrameSeq, FrameID: f.FrameID, FrameType: f.Type, Payload: stored,
 					PayloadHash: hash, Source: source, Mode: string(mode), EventSeq: firstSeq, Traceparent: nonEmpty(trace.Parent),
 					Tracestate: nonEmpty(trace.State), RequestID: nonEmpty(trace.RequestID),
 				})
 			}},
 		}
-		if h.FrameCount == h.FramePosition {
-			change.Rows = append(change.Rows, setRunnable(r))
+		if h.FrameCount == h.FramePosition || h.Status == "waiting" {
+			change.Rows = append(change.Rows, SetRunnable(r))
 		}
-		return change, nil
+		if f.With == nil {
+			return change, nil
+		}
+		with, err := f.With(h)
+		change.Events = append(change.Events, with.Events...)
+		change.Rows = append(change.Rows, with.Rows...)
+		return change, err
 	}}, nil
 }
 
-// setRunnable is the row that lets executors find a run that had nothing to do.
-func setRunnable(r db.Run) runlog.Row {
+// SetRunnable is the row that lets executors find a run that had nothing to do,
+// in the commit of what it can go on with. Set Change.Work beside it, unless the
+// change has a frame.
+func SetRunnable(r db.Run) runlog.Row {
 	return func(q *db.Queries, _ int64) error { return q.RunSetRunnable(context.Background(), r.RunKey) }
 }

@@ -25,6 +25,9 @@ type Limits struct {
 	MaxWallClockMs int64 `json:"maxWallClockMs,omitempty"`
 	MaxTokens      int64 `json:"maxTokens,omitempty"`
 	MaxModelCalls  int32 `json:"maxModelCalls,omitempty"`
+	// MaxToolCalls are calls that the model asks for.
+	MaxToolCalls     int32 `json:"maxToolCalls,omitempty"`
+	MaxParallelTools int32 `json:"maxParallelTools,omitempty"`
 }
 
 // Envelope is what a run is started with. Its canonical form is what a repeat
@@ -37,6 +40,7 @@ type Envelope struct {
 	AutopilotID          *string         `json:"autopilotId,omitempty"`
 	AuthenticatedSession bool            `json:"authenticatedSession"`
 	ToolPolicy           json.RawMessage `json:"toolPolicy,omitempty"`
+	ClientTools          json.RawMessage `json:"clientTools,omitempty"`
 	KeepOpen             bool            `json:"keepOpen"`
 	Limits               *Limits         `json:"limits,omitempty"`
 }
@@ -96,7 +100,7 @@ func startParams(ctx context.Context, e Envelope, requestHash string) (db.RunSta
 	}
 	return db.RunStartParams{
 		RunKey: canon.NewKey(), RunID: e.RunID, ThreadID: e.ThreadID, UserID: e.UserID, GuestScope: e.GuestScope,
-		AutopilotID: e.AutopilotID, AuthenticatedSession: e.AuthenticatedSession, ToolPolicy: e.ToolPolicy,
+		AutopilotID: e.AutopilotID, AuthenticatedSession: e.AuthenticatedSession, ToolPolicy: e.ToolPolicy, ClientTools: e.ClientTools,
 		Limits: limits, KeepOpen: e.KeepOpen, RequestHash: requestHash,
 		Traceparent: nonEmpty(trace.Parent), Tracestate: nonEmpty(trace.State), RequestID: nonEmpty(trace.RequestID),
 		EventHash: hash, EventType: accepted.EventType(), EventVersion: int32(accepted.EventVersion()),
