@@ -38,7 +38,7 @@ func toolLists(q question) verdict {
 		// Guests have what a list gives them, so without one they have nothing.
 		return deny(ds.ReasonCodePolicyDeniedGuestMode)
 	}
-	if name == "" || !plain {
+	if name == "" || !plain || strings.Contains(name, "*") || strings.HasPrefix(name, groupPrefix) {
 		return deny(ds.ReasonCodePolicyDeniedToolNotAllowed)
 	}
 	return verdict{}
