@@ -1,7 +1,7 @@
 -- name: ApprovalInsert :exec
-INSERT INTO approvals (approval_id, run_key, run_id, thread_id, owner, kind, tool_call_id, title, decider, request,
+INSERT INTO approvals (approval_id, run_key, run_id, thread_id, owner, kind, tool_call_id, requested_by, title, decider, request,
                        args_hash, policy_hash, reason_code, expires_at)
-VALUES (@approval_id, @run_key, @run_id, @thread_id, @owner, @kind, sqlc.narg('tool_call_id'), @title, @decider, @request,
+VALUES (@approval_id, @run_key, @run_id, @thread_id, @owner, @kind, sqlc.narg('tool_call_id'), sqlc.narg('requested_by'), @title, @decider, @request,
         @args_hash, @policy_hash, sqlc.narg('reason_code'), @expires_at);
 
 -- name: ApprovalGet :one

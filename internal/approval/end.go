@@ -56,10 +56,8 @@ func expire(ctx context.Context, pool db.DBTX, log *runlog.Appender, a db.Approv
 		RunKey: a.RunKey, RunID: a.RunID,
 		Decide: func(runlog.Head) (runlog.Change, error) {
 			return runlog.Change{
-				Events: []event.Event{event.ApprovalDecidedV1{
-					ApprovalID: a.ApprovalID, ToolCallID: a.ToolCallID, State: event.ApprovalDecidedV1State(Expired),
-				}},
-				Work: true,
+				Events: []event.Event{ended(a, Expired, nil, nil)},
+				Work:   true,
 				Rows: []runlog.Row{func(q *db.Queries, _ int64) error {
 					return q.ApprovalExpire(context.Background(), a.ApprovalID)
 				}, run.SetRunnable(db.Run{RunKey: a.RunKey})},
@@ -87,9 +85,7 @@ func CancelOf(r db.Run, pending []db.Approval, reason string) runlog.Change {
 	)
 	for _, a := range pending {
 		ids = append(ids, a.ApprovalID)
-		change.Events = append(change.Events, event.ApprovalDecidedV1{
-			ApprovalID: a.ApprovalID, ToolCallID: a.ToolCallID, State: event.ApprovalDecidedV1State(Canceled), Reason: nonEmpty(reason),
-		})
+		change.Events = append(change.Events, ended(a, Canceled, nil, nonEmpty(reason)))
 	}
 	change.Rows = []runlog.Row{func(q *db.Queries, _ int64) error {
 		return q.ApprovalCancelOf(context.Background(), db.ApprovalCancelOfParams{
@@ -97,6 +93,13 @@ func CancelOf(r db.Run, pending []db.Approval, reason string) runlog.Change {
 		})
 	}}
 	return change
+}
+
+func ended(a db.Approval, state string, by, reason *string) event.Event {
+	return event.ApprovalDecidedV1{
+		ApprovalID: a.ApprovalID, ToolCallID: a.ToolCallID, RequestedBy: (*event.ApprovalDecidedV1RequestedBy)(a.RequestedBy),
+		State: event.ApprovalDecidedV1State(state), DecidedBy: by, Reason: reason,
+	}
 }
 
 func cancelEnded(ctx context.Context, q db.DBTX, approvalID *string) error {
