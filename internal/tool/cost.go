@@ -14,7 +14,10 @@ import (
 // one place of a value can be looked at: schemas that apply to the same value add
 // up, and so do those that apply to the same child; the deepest value is as deep
 // as canonical JSON may be.
-const maxCost = 20_000
+const (
+	maxCost  = 20_000
+	maxParts = 4096
+)
 
 type coster struct {
 	root  any
@@ -43,6 +46,9 @@ func (c *coster) cost(at string, schema any, depth int) (int, error) {
 	}
 	if known := c.memo[at]; known != nil && known[depth] > 0 {
 		return known[depth], nil
+	}
+	if len(c.memo) > maxParts {
+		return 0, fmt.Errorf("the schema has more than %d parts", maxParts)
 	}
 	key := at + "@" + strconv.Itoa(depth)
 	if c.doing[key] {

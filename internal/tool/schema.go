@@ -73,7 +73,7 @@ func check(s *jsonschema.Schema, raw json.RawMessage) string {
 	var gather func(*jsonschema.ValidationError)
 	gather = func(e *jsonschema.ValidationError) {
 		if len(e.Causes) == 0 {
-			places = append(places, place(e))
+			places = append(places, misfit(e))
 		}
 		for _, cause := range e.Causes {
 			gather(cause)
@@ -86,7 +86,7 @@ func check(s *jsonschema.Schema, raw json.RawMessage) string {
 	return clip(strings.Join(places[:min(told, len(places))], "; "), 600)
 }
 
-func place(e *jsonschema.ValidationError) string {
+func misfit(e *jsonschema.ValidationError) string {
 	var what string
 	switch k := e.ErrorKind.(type) {
 	case *kind.Type:

@@ -3,6 +3,7 @@ package tool
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"time"
 
 	"github.com/openagentsinc/openagents-runtime/gen/db"
@@ -97,14 +98,15 @@ func Cause(class, message string) error { return &Error{Class: class, Message: m
 // ended says why a context has ended, as the state and the error of a call.
 func ended(ctx context.Context) (string, *Error) {
 	cause := context.Cause(ctx)
-	if told, ok := cause.(*Error); ok {
+	var told *Error
+	if errors.As(cause, &told) {
 		e := *told
 		if e.Class == ClassTimeout {
 			return TimedOut, &e
 		}
 		return Canceled, &e
 	}
-	if cause == context.DeadlineExceeded {
+	if errors.Is(cause, context.DeadlineExceeded) {
 		return TimedOut, &Error{Class: ClassTimeout, Message: "The call was not over at its deadline."}
 	}
 	return Canceled, &Error{Class: ClassCanceled, Message: "The call was canceled."}

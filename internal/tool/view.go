@@ -34,9 +34,10 @@ func newView(entries map[string]*entry) View {
 		if same {
 			continue
 		}
-		if len(told) > maxToldName || v.meant[told] != "" {
-			mark := "_" + short(canon.Hash([]byte(name)))[:8]
-			told = told[:min(len(told), maxToldName-len(mark))] + mark
+		plain, digest := told, short(canon.Hash([]byte(name)))
+		for n := 8; len(told) > maxToldName || v.meant[told] != ""; n += 8 {
+			mark := "_" + digest[:n]
+			told = plain[:min(len(plain), maxToldName-len(mark))] + mark
 		}
 		v.told[name], v.meant[told] = told, name
 	}
