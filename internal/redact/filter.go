@@ -1,6 +1,9 @@
 package redact
 
-import "strings"
+import (
+	"strings"
+	"unicode/utf8"
+)
 
 // Filter takes secrets out of a text that comes in pieces. It holds back what
 // could still become part of a secret: the last word, what names it, an open
@@ -47,50 +50,80 @@ func (f *Filter) cut() int {
 	s := f.held
 	if len(s) > maxHeld {
 		// No secret that is looked for is as long; the last part of it waits.
-		return len(s) - maxHeld/2
+		return f.outside(len(s) - maxHeld/2)
 	}
-	cut := wordStart(s, len(s))
-	// A name with its sign, and the words that name what follows, wait with it.
-	for _, name := range []string{"bearer", "basic", "l402", "lsat", "preimage"} {
-		if from := max(0, cut-40); strings.Contains(strings.ToLower(s[from:]), name) {
-			cut = min(cut, from+strings.Index(strings.ToLower(s[from:]), name))
+	cut := len(s)
+	for _, k := range []*Known{&process, f.Known} {
+		if k != nil {
+			cut = min(cut, len(s)-k.index.Load().begun(s))
+		}
+	}
+	cut = wordStart(s, cut)
+	// What names the value that follows waits with it.
+	for _, name := range namesBefore {
+		from := max(0, cut-maxBefore)
+		if i := find(s[from:], name).from(0); i >= 0 {
+			cut = min(cut, from+i)
 		}
 	}
 	for range 3 {
 		before := strings.TrimRight(s[:cut], " \t")
-		if n := len(before); n > 0 && (before[n-1] == ':' || before[n-1] == '=' || n < cut && cut == len(s)) {
+		if n := len(before); n > 0 && (before[n-1] == ':' || before[n-1] == '=') {
 			cut = wordStart(s, n)
+		} else if n > 0 && n < cut && strings.HasPrefix(strings.TrimLeft(s[cut:]+"=", " "), "=") {
+			cut = wordStart(s, n) // the sign may come yet
 		}
 	}
-	line := s[strings.LastIndexByte(s, '\n')+1:]
-	if i := indexFold(line, "authorization"); i >= 0 {
-		cut = min(cut, len(s)-len(line)+wordStart(line, i))
+	start := strings.LastIndexByte(s, '\n') + 1
+	for _, name := range []string{"authorization", "cookie"} {
+		if i := find(s[start:], name).from(0); i >= 0 {
+			cut = min(cut, wordStart(s, start+i))
+		}
 	}
-	if i := indexFold(line, "cookie"); i >= 0 {
-		cut = min(cut, len(s)-len(line)+wordStart(line, i))
-	}
-	if i := strings.LastIndex(s, "-----BEGIN "); i >= 0 && !strings.Contains(s[i:], "-----END ") {
-		cut = min(cut, i)
-	} else if i >= 0 {
-		if j := strings.LastIndex(s, "-----END "); strings.Count(s[j:], "-----") < 2 {
+	if i := strings.LastIndex(s, pemBegin); i >= 0 {
+		if j := strings.Index(s[i:], pemEnd); j < 0 || strings.Count(s[i+j:], "-----") < 2 {
 			cut = min(cut, i)
 		}
 	}
+	return f.outside(cut)
+}
+
+const maxBefore = 40
+
+// namesBefore are words that make a secret of what follows them.
+var namesBefore = []string{"bearer", "basic", "l402", "lsat", "preimage"}
+
+// outside moves a cut before the secret that it would divide.
+func (f *Filter) outside(cut int) int {
 	for _, k := range []*Known{&process, f.Known} {
 		if k == nil {
 			continue
 		}
-		if x := k.index.Load(); x != nil && x.longest > 0 {
-			cut = min(cut, wordStart(s, max(0, len(s)-x.longest)))
+		for _, sp := range scan(f.held, k.index.Load(), 0) {
+			if sp.from < cut && cut < sp.to {
+				cut = sp.from
+			}
 		}
 	}
 	return cut
 }
 
-// wordStart is where the unbroken text before end begins.
+// wordStart is where the unbroken text before end begins. A letter beyond ASCII
+// breaks it, unless a reader takes it for one of ASCII or does not see it.
 func wordStart(s string, end int) int {
-	for end > 0 && s[end-1] > ' ' && s[end-1] < 0x80 {
-		end--
+	for end > 0 {
+		if s[end-1] < utf8.RuneSelf {
+			if s[end-1] <= ' ' {
+				return end
+			}
+			end--
+			continue
+		}
+		r, n := utf8.DecodeLastRuneInString(s[:end])
+		if text := seen(r, s[end-n:end]); r != utf8.RuneError && len(text) > 1 {
+			return end
+		}
+		end -= n
 	}
-	return end
+	return 0
 }

@@ -49,7 +49,7 @@ func (k *Known) Add(secret string) bool {
 type index struct {
 	first   [1 << 16]bool // by two bytes
 	byStart map[[MinKnown]byte][]string
-	longest int // of what holds a space, bytes
+	broken  []string // those that hold a space or a letter beyond ASCII
 }
 
 func newIndex(secrets []string) *index {
@@ -60,7 +60,7 @@ func newIndex(secrets []string) *index {
 			x.byStart[start] = append(x.byStart[start], form)
 			x.first[uint16(form[0])<<8|uint16(form[1])] = true
 			if strings.ContainsAny(form, " \t\r\n") || !ascii(form) {
-				x.longest = max(x.longest, len(form))
+				x.broken = append(x.broken, form)
 			}
 		}
 	}
@@ -69,7 +69,7 @@ func newIndex(secrets []string) *index {
 
 // forms are the spellings of a secret that no undoing of escapes reaches.
 func forms(s string) []string {
-	all := []string{s, hex.EncodeToString([]byte(s)), strings.ToUpper(hex.EncodeToString([]byte(s)))}
+	all := []string{s, strings.ReplaceAll(s, " ", "+"), hex.EncodeToString([]byte(s)), strings.ToUpper(hex.EncodeToString([]byte(s)))}
 	for _, enc := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
 		for shift := range 3 {
 			// Letters that other bytes share with the secret are left out.
@@ -84,6 +84,23 @@ func forms(s string) []string {
 		}
 	}
 	return all
+}
+
+// begun is how many bytes at the end of s may be the beginning of a secret that
+// does not stand in one word.
+func (x *index) begun(s string) int {
+	if x == nil {
+		return 0
+	}
+	most := 0
+	for _, form := range x.broken {
+		for n := min(len(form)-1, len(s)); n > most; n-- {
+			if strings.HasSuffix(s, form[:n]) {
+				most = n
+			}
+		}
+	}
+	return most
 }
 
 func (x *index) find(s string, emit func(from, to int)) {

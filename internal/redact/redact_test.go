@@ -113,7 +113,7 @@ func TestSecretsOfAKnownShapeAreFoundHoweverTheyAreWrapped(t *testing.T) {
 			out := redact.JSON(doc)
 			require.True(t, json.Valid(out))
 			require.NotContains(t, string(out), s, "%s %s", name, how)
-			require.Equal(t, 2, strings.Count(string(out), redact.Redacted)/max(1, strings.Count(got, redact.Redacted)), "%s, %s: %s", name, how, out)
+			require.NotContains(t, string(out), wrap(s[len(s)/2:]), "%s, %s", name, how)
 		}
 	}
 }
@@ -175,7 +175,7 @@ func TestIdsHashesMomentsAndAmountsStayAsTheyAre(t *testing.T) {
 		return string(b)
 	}
 	const base62 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-	const hexes, bech32 = base62[:16], "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
+	const hexes, bech32 = "0123456789abcdef", "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 	moment := func() time.Time { return time.UnixMicro(r.Int64N(4e15)).UTC() }
 	kinds := map[string]func() string{
 		"hash": func() string { return "sha256:" + random(64, hexes) }, "hex": func() string { return random(64, hexes) }, "hex20": func() string { return random(20, hexes) },
@@ -192,7 +192,7 @@ func TestIdsHashesMomentsAndAmountsStayAsTheyAre(t *testing.T) {
 	for name, kind := range kinds {
 		for range 10_000 {
 			v := kind()
-			for _, text := range []string{v, "at " + v + ", then", `{"run_id":"` + v + `","hash":"` + v + `","key":"` + v + `x"}`[:0] + `{"run_id":"` + v + `","payment_hash":"` + v + `"}`} {
+			for _, text := range []string{v, "at " + v + ", then", `{"run_id":"` + v + `","payment_hash":"` + v + `"}`} {
 				require.Equal(t, text, redact.Text(text), name)
 			}
 			doc := json.RawMessage(`{"id" : "` + v + `", "at":["` + v + `"],"amount_sats":123456789012}`)
@@ -253,8 +253,8 @@ func TestWhatTheProcessKnowsIsFoundInEveryForm(t *testing.T) {
 	var k redact.Known
 	require.False(t, k.Add("short"))
 	require.Equal(t, "short", k.Text("short"))
-	require.True(t, redact.Know("a secret that this process has fetched"))
-	require.Equal(t, "it is [REDACTED]!", redact.Text("it is a secret that this process has fetched!"))
+	require.True(t, redact.Know("fetched-by-this-process"))
+	require.Equal(t, "it is [REDACTED]!", redact.Text("it is fetched-by-this-process!"))
 }
 
 // A secret does not pass in parts: whatever the pieces, none of it is shown.
@@ -269,6 +269,9 @@ func TestAFilterFindsWhatIsSplitOverPieces(t *testing.T) {
 	var all []string
 	for _, s := range secrets {
 		all = append(all, s)
+	}
+	for _, wrap := range wrappings {
+		all = append(all, wrap(secrets["github"]), wrap(secrets["jwt"]))
 	}
 	all = append(all, "correct horse battery")
 	rapid.Check(t, func(t *rapid.T) {

@@ -127,10 +127,12 @@ func decode64(s string) (string, bool) {
 	return string(raw), err == nil
 }
 
+const pemBegin, pemEnd = "-----BEGIN", "-----END"
+
 // privateKeys finds PEM blocks of private keys; one without an end goes to the
 // end of the text.
 func privateKeys(s string, emit func(from, to int)) {
-	const begin, end, dashes = "-----BEGIN ", "-----END ", "-----"
+	const begin, end, dashes = pemBegin, pemEnd, "-----"
 	for at := 0; ; {
 		i := strings.Index(s[at:], begin)
 		if i < 0 {
@@ -139,7 +141,7 @@ func privateKeys(s string, emit func(from, to int)) {
 		from := at + i
 		label, _, closed := strings.Cut(s[from+len(begin):min(len(s), from+len(begin)+64)], dashes)
 		at = from + len(begin)
-		if !closed || !strings.Contains(label, "PRIVATE KEY") {
+		if !closed || !strings.Contains(label, "PRIVATE") || !strings.Contains(label, "KEY") {
 			continue
 		}
 		to := len(s)
@@ -165,12 +167,11 @@ func schemes(s string, emit func(from, to int)) {
 		{"l402", func(c string) bool { return len(c) >= 20 }},
 		{"lsat", func(c string) bool { return len(c) >= 20 }},
 	} {
-		for at := 0; ; {
-			i := indexFold(s[at:], scheme.name)
-			if i < 0 {
+		for at, f := 0, find(s, scheme.name); ; {
+			start := f.from(at)
+			if start < 0 {
 				break
 			}
-			start := at + i
 			end := start + len(scheme.name)
 			at = end
 			from := end
@@ -221,12 +222,11 @@ func userInfo(s string, emit func(from, to int)) {
 // preimages finds 64 hex digits near behind the word.
 func preimages(s string, emit func(from, to int)) {
 	const name, near, digits = "preimage", 24, 64
-	for at := 0; ; {
-		i := indexFold(s[at:], name)
-		if i < 0 {
+	for at, f := 0, find(s, name); ; {
+		if at = f.from(at); at < 0 {
 			return
 		}
-		at += i + len(name)
+		at += len(name)
 		for j := at; j < len(s) && j <= at+near; j++ {
 			if !hexish(s[j]) || word(s[j-1]) {
 				continue
@@ -272,25 +272,28 @@ func printable(s string) bool {
 	return len(s) > 0
 }
 
-// indexFold finds an ASCII word, which is given in small letters, in any case.
-func indexFold(s, small string) int {
-	lo, up := small[0], small[0]
-	if lowerCase(lo) {
-		up -= 'a' - 'A'
-	}
-	nextLo, nextUp := 0, 0
-	for at := 0; at+len(small) <= len(s); {
-		if nextLo < at || nextLo == at && s[at] != lo {
-			nextLo = next(s, at, lo)
+// finder finds an ASCII word, which is given in small letters, in any case. Asked
+// for ever later places, it reads the text once.
+type finder struct {
+	s, small string
+	lo, up   int // where the first letter comes next, small and capital
+}
+
+func find(s, small string) *finder { return &finder{s: s, small: small, lo: -1, up: -1} }
+
+// from is where the word comes first from at on, or -1.
+func (f *finder) from(at int) int {
+	for at+len(f.small) <= len(f.s) {
+		if f.lo < at {
+			f.lo = next(f.s, at, f.small[0])
 		}
-		if nextUp < at || nextUp == at && s[at] != up {
-			nextUp = next(s, at, up)
+		if f.up < at {
+			f.up = next(f.s, at, f.small[0]-('a'-'A'))
 		}
-		at = min(nextLo, nextUp)
-		if at+len(small) > len(s) {
+		if at = min(f.lo, f.up); at+len(f.small) > len(f.s) {
 			return -1
 		}
-		if strings.EqualFold(s[at:at+len(small)], small) {
+		if strings.EqualFold(f.s[at:at+len(f.small)], f.small) {
 			return at
 		}
 		at++
