@@ -37,12 +37,14 @@ func (f *Filter) Flush() string {
 	return safe
 }
 
-func (f *Filter) text(s string) string {
-	s = Text(s)
+func (f *Filter) text(s string) string { return text(s, f.known(), 0) }
+
+func (f *Filter) known() indexes {
+	all := indexes{process.index.Load()}
 	if f.Known != nil {
-		s = f.Known.Text(s)
+		all = append(all, f.Known.index.Load())
 	}
-	return s
+	return all
 }
 
 // cut is how much of what is held cannot be part of a secret that goes on.
@@ -53,10 +55,8 @@ func (f *Filter) cut() int {
 		return f.outside(len(s) - maxHeld/2)
 	}
 	cut := len(s)
-	for _, k := range []*Known{&process, f.Known} {
-		if k != nil {
-			cut = min(cut, len(s)-k.index.Load().begun(s))
-		}
+	for _, x := range f.known() {
+		cut = min(cut, len(s)-x.begun(s))
 	}
 	cut = wordStart(s, cut)
 	// What names the value that follows waits with it.
@@ -74,15 +74,16 @@ func (f *Filter) cut() int {
 			cut = wordStart(s, n) // the sign may come yet
 		}
 	}
-	start := strings.LastIndexByte(s, '\n') + 1
-	for _, name := range []string{"authorization", "cookie"} {
-		if i := find(s[start:], name).from(0); i >= 0 {
-			cut = min(cut, wordStart(s, start+i))
-		}
-	}
 	if i := strings.LastIndex(s, pemBegin); i >= 0 {
 		if j := strings.Index(s[i:], pemEnd); j < 0 || strings.Count(s[i+j:], "-----") < 2 {
 			cut = min(cut, i)
+		}
+	}
+	// The value of a header is its line.
+	start := strings.LastIndexByte(s[:cut], '\n') + 1
+	for _, name := range []string{"authorization", "cookie"} {
+		if i := find(s[start:], name).from(0); i >= 0 && start+i <= cut {
+			cut = min(cut, wordStart(s, start+i))
 		}
 	}
 	return f.outside(cut)
@@ -95,14 +96,9 @@ var namesBefore = []string{"bearer", "basic", "l402", "lsat", "preimage"}
 
 // outside moves a cut before the secret that it would divide.
 func (f *Filter) outside(cut int) int {
-	for _, k := range []*Known{&process, f.Known} {
-		if k == nil {
-			continue
-		}
-		for _, sp := range scan(f.held, k.index.Load(), 0) {
-			if sp.from < cut && cut < sp.to {
-				cut = sp.from
-			}
+	for _, sp := range scan(f.held, f.known(), 0) {
+		if sp.from < cut && cut < sp.to {
+			return sp.from
 		}
 	}
 	return cut

@@ -103,6 +103,15 @@ func (x *index) begun(s string) int {
 	return most
 }
 
+// indexes are the sets of secrets that one text is asked for.
+type indexes []*index
+
+func (all indexes) find(s string, emit func(from, to int)) {
+	for _, x := range all {
+		x.find(s, emit)
+	}
+}
+
 func (x *index) find(s string, emit func(from, to int)) {
 	if x == nil {
 		return

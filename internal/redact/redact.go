@@ -48,20 +48,23 @@ func (k *Known) Text(s string) string {
 	return k.text(s, 0)
 }
 
+func (k *Known) text(s string, depth int) string {
+	return text(s, indexes{k.index.Load()}, depth)
+}
+
 // maxPasses bounds how often a text is read again after a replacement: a
 // replacement can bring two halves together.
 const maxPasses = 4
 
-func (k *Known) text(s string, depth int) string {
-	index := k.index.Load()
+func text(s string, known indexes, depth int) string {
 	for range maxPasses {
-		found := scan(s, index, depth)
+		found := scan(s, known, depth)
 		if len(found) == 0 {
 			return s
 		}
 		s = replace(s, found)
 	}
-	if len(scan(s, index, depth)) > 0 {
+	if len(scan(s, known, depth)) > 0 {
 		return Redacted
 	}
 	return s

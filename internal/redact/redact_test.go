@@ -285,7 +285,7 @@ func TestAFilterFindsWhatIsSplitOverPieces(t *testing.T) {
 			rest = rest[n:]
 		}
 		shown.WriteString(f.Flush())
-		require.Equal(t, k.Text(redact.Text(whole)), shown.String())
+		require.Equal(t, k.Text(whole), shown.String())
 	})
 }
 

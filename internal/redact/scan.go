@@ -8,7 +8,7 @@ import (
 // scan finds the secrets of a text, sorted and joined where they touch. It
 // reads the text as it is and, where it has any, with its percent escapes, JSON
 // escapes, invisible and look-alike characters undone.
-func scan(s string, known *index, depth int) []span {
+func scan(s string, known indexes, depth int) []span {
 	if len(s) < minSecret {
 		return nil
 	}
@@ -33,7 +33,7 @@ const (
 	maxDepth  = 3 // base64 inside base64, JSON inside JSON
 )
 
-func detect(s string, known *index, depth int, emit func(from, to int)) {
+func detect(s string, known indexes, depth int, emit func(from, to int)) {
 	tokens(s, emit)
 	privateKeys(s, emit)
 	schemes(s, emit)

@@ -35,32 +35,40 @@ var shapes = []shape{
 	{"lndconnect://", 8, unspaced, nil}, {"lnc://", 8, unspaced, nil},
 }
 
-// tokens finds every shape. After a token the search goes on behind it, so the
-// time is linear.
+// byFirst lists the shapes by their first byte.
+var byFirst [256][]int
+
+func init() {
+	for i, sh := range shapes {
+		byFirst[sh.prefix[0]] = append(byFirst[sh.prefix[0]], i)
+	}
+}
+
+// tokens finds every shape. After a token the search for its shape goes on
+// behind it, so the time is linear.
 func tokens(s string, emit func(from, to int)) {
-	for _, sh := range shapes {
-		for at := 0; ; {
-			i := strings.Index(s[at:], sh.prefix)
-			if i < 0 {
-				break
-			}
-			from := at + i
-			rest := from + len(sh.prefix)
-			to := rest
-			if from > 0 && word(s[from-1]) {
-				at = rest
+	var behind [64]int
+	for i := 0; i < len(s); i++ {
+		if len(byFirst[s[i]]) == 0 || i > 0 && word(s[i-1]) {
+			continue
+		}
+		for _, n := range byFirst[s[i]] {
+			sh := &shapes[n]
+			if i < behind[n] || !strings.HasPrefix(s[i:], sh.prefix) {
 				continue
 			}
+			rest := i + len(sh.prefix)
+			to := rest
 			for to < len(s) && sh.in(s[to]) {
 				to++
 			}
+			behind[n] = to
 			for to > rest && s[to-1] == '.' {
 				to-- // the end of a sentence
 			}
-			if to-rest >= sh.min && (sh.check == nil || sh.check(s[from:to])) {
-				emit(from, to)
+			if to-rest >= sh.min && (sh.check == nil || sh.check(s[i:to])) {
+				emit(i, to)
 			}
-			at = max(to, rest)
 		}
 	}
 }
@@ -243,7 +251,7 @@ func preimages(s string, emit func(from, to int)) {
 }
 
 // wrapped finds base64 of text in which there is a secret.
-func wrapped(s string, known *index, depth int, emit func(from, to int)) {
+func wrapped(s string, known indexes, depth int, emit func(from, to int)) {
 	const least = 20
 	for i := 0; i < len(s); {
 		if !base64ish(s[i]) {
