@@ -12,6 +12,26 @@ import (
 	"github.com/google/uuid"
 )
 
+const approvalCancel = `-- name: ApprovalCancel :exec
+WITH canceled AS (
+    UPDATE approvals SET state = 'canceled', decided_at = clock_timestamp(), decision_reason = $1
+    WHERE approval_id = $2 AND state = 'pending'
+    RETURNING 1
+)
+SELECT 1 / (CASE WHEN count(*) = 1 THEN 1 ELSE 0 END) FROM canceled
+`
+
+type ApprovalCancelParams struct {
+	Reason     *string
+	ApprovalID string
+}
+
+// Cancels a pending approval. Fails with a division by zero when it is not so.
+func (q *Queries) ApprovalCancel(ctx context.Context, arg ApprovalCancelParams) error {
+	_, err := q.db.Exec(ctx, approvalCancel, arg.Reason, arg.ApprovalID)
+	return err
+}
+
 const approvalCancelEnded = `-- name: ApprovalCancelEnded :execrows
 UPDATE approvals a
 SET state = 'canceled', decided_at = clock_timestamp(), decision_reason = $1
@@ -55,6 +75,17 @@ type ApprovalCancelOfParams struct {
 func (q *Queries) ApprovalCancelOf(ctx context.Context, arg ApprovalCancelOfParams) error {
 	_, err := q.db.Exec(ctx, approvalCancelOf, arg.ApprovalIds, arg.Reason, arg.RunKey)
 	return err
+}
+
+const approvalCountPending = `-- name: ApprovalCountPending :one
+SELECT count(*) FROM approvals WHERE owner = $1 AND state = 'pending'
+`
+
+func (q *Queries) ApprovalCountPending(ctx context.Context, owner string) (int64, error) {
+	row := q.db.QueryRow(ctx, approvalCountPending, owner)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
 }
 
 const approvalDecide = `-- name: ApprovalDecide :exec

@@ -310,6 +310,28 @@ func TestARunsEndCancelsWhatItAsks(t *testing.T) {
 	require.NoError(t, cancel(nil), "nothing is pending")
 }
 
+func TestAQuestionIsTakenBackOnce(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.New(t)
+	p := runtest.NewProcess(t, pool)
+	r := runtest.Run(t, pool)
+	a := request(t, p, r, ask("call_1", time.Hour))
+	request(t, p, r, ask("call_2", time.Hour))
+	cancel := func() error {
+		_, err := p.Log.Commit(t.Context(), runlog.Unit{RunKey: r.RunKey, RunID: r.RunID,
+			Decide: func(runlog.Head) (runlog.Change, error) { return approval.Cancel(a, "the call was canceled"), nil }})
+		return err
+	}
+	require.NoError(t, cancel())
+	require.True(t, approval.Moved(cancel()))
+	_, _, err := approval.Decide(t.Context(), pool, p.Log, a.ApprovalID, owner(r), yes)
+	requireClosed(t, err, approval.Canceled)
+	n, err := approval.CountPending(t.Context(), pool, run.Owner(r.Owner))
+	require.NoError(t, err)
+	require.EqualValues(t, 1, n, "the other waits on")
+	require.Len(t, decidedEvents(t, pool, r.RunKey), 1)
+}
+
 func TestASecretInAReasonIsNotStored(t *testing.T) {
 	t.Parallel()
 	const secret = "ghp_abcdefghijklmnopqrstuvwxyz0123456789"

@@ -75,6 +75,17 @@ func expire(ctx context.Context, pool db.DBTX, log *runlog.Appender, a db.Approv
 	return false, fmt.Errorf("expire approval: %w", err)
 }
 
+// Cancel is the change that takes a question back, such as in the commit that
+// ends its call. The unit is refused, and Moved says so, when it is not pending.
+func Cancel(a db.Approval, reason string) runlog.Change {
+	return runlog.Change{
+		Events: []event.Event{ended(a, Canceled, nil, nonEmpty(reason))},
+		Rows: []runlog.Row{func(q *db.Queries, _ int64) error {
+			return q.ApprovalCancel(context.Background(), db.ApprovalCancelParams{ApprovalID: a.ApprovalID, Reason: nonEmpty(reason)})
+		}},
+	}
+}
+
 // CancelOf is the change that cancels a run's pending approvals, such as in the
 // commit that ends the run. pending are those that were read; the unit is
 // refused, and Moved says so, when others are pending by then.
