@@ -79,7 +79,9 @@ func New(t testing.TB, pool *pgxpool.Pool, o Options) *Rig {
 	r.streams = stream.New(pool, p.Watch, o.Stream, p.Metrics)
 	require.NoError(t, o.Admission.Validate())
 	r.Admission = server.NewAdmission(o.Admission, pool, pool, p.Log, p.Metrics)
-	answers := &server.Server{Pool: pool, Log: p.Log, Streams: r.streams, Admission: r.Admission, Version: Version}
+	answers := &server.Server{
+		Pool: pool, Log: p.Log, Watch: p.Watch, Streams: r.streams, Tools: tools(t), Admission: r.Admission, Version: Version,
+	}
 	var answering api.StrictServerInterface = answers
 	if o.Answers != nil {
 		answering = o.Answers(answers)
