@@ -94,9 +94,9 @@ func (s *service) build(ctx context.Context) error {
 		return err
 	}
 	verifier.Nonces = auth.PostgresNonces{Pool: s.pool}
-	s.janitor = janitor.New(s.metrics, sweeps(s.c, s.sweepPool)...)
 	s.model = observe(m, s.metrics)
 	s.log = runlog.NewAppender(s.logPool, s.watch, s.c.Lanes, s.metrics)
+	s.janitor = janitor.New(s.metrics, sweeps(s.c, s.sweepPool, s.log)...)
 	s.leases = lease.NewKeeper(s.upkeepPool, s.log, s.c.owner(), s.c.LeaseTTL, s.metrics)
 	s.leases.Takes = s.workPool
 	s.executor = executor.New(s.c.executor(), s.workPool, s.watch, s.leases, predict.NewCaller(s.model, s.metrics), s.metrics)

@@ -155,6 +155,9 @@ func (r *Rig) Happen(t testing.TB, of db.Run, events ...event.Event) {
 		case event.RunStartedV1:
 			change.Status = "running"
 			change.Rows = append(change.Rows, run.SetStatus(of, "running"))
+		case event.RunWaitingV1:
+			change.Status = "waiting"
+			change.Rows = append(change.Rows, run.SetStatus(of, "waiting"))
 		case event.FrameFinishedV1:
 			change.FramePosition++
 		case event.RunFinishedV1:
@@ -166,6 +169,12 @@ func (r *Rig) Happen(t testing.TB, of db.Run, events ...event.Event) {
 			})
 		}
 	}
+	r.Commit(t, of, change)
+}
+
+// Commit writes a change of a run.
+func (r *Rig) Commit(t testing.TB, of db.Run, change runlog.Change) {
+	t.Helper()
 	_, err := r.Process.Log.Commit(t.Context(), runlog.Unit{
 		RunKey: of.RunKey, RunID: of.RunID, Decide: func(runlog.Head) (runlog.Change, error) { return change, nil },
 	})
