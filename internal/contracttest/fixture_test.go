@@ -265,11 +265,22 @@ func TestTheContractsOwnExamplesAreAccepted(t *testing.T) {
 		examples, _ := doc.At(at + "/requestBody/content/application~1json/examples")
 		for _, name := range slices.Sorted(maps.Keys(examples)) {
 			example, _ := doc.At(at + "/requestBody/content/application~1json/examples/" + name)
-			q := contracttest.Request{Method: op.Method, Target: strings.ReplaceAll(op.Path, "{runId}", w.live), Body: example["value"]}
-			if body, ok := example["value"].(map[string]any); ok && op.ID == "startRun" {
+			target := strings.NewReplacer("{runId}", w.live, "{toolCallId}", w.calls[0], "{approvalId}", w.approvals[1]).Replace(op.Path)
+			q := contracttest.Request{Method: op.Method, Target: target, Body: example["value"]}
+			body, _ := example["value"].(map[string]any)
+			want := http.StatusAccepted
+			switch op.ID {
+			case "startRun":
 				q.User, q.Guest = mustInt(t, body["userId"]), asText(body["guestScope"])
+			case "executeTool":
+				body["runId"] = w.tools
+			case "cancelToolTask":
+				q.Target += "?runId=" + w.tools
+			case "decideApproval":
+				delete(body, "argsHash") // of the example's call
+				want = http.StatusOK
 			}
-			require.Equal(t, http.StatusAccepted, w.Do(t, q).Status, "%s, example %s", op.ID, name)
+			require.Equal(t, want, w.Do(t, q).Status, "%s, example %s", op.ID, name)
 			sent++
 		}
 	}
