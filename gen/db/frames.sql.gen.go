@@ -153,6 +153,55 @@ func (q *Queries) FrameListNewest(ctx context.Context, arg FrameListNewestParams
 	return items, nil
 }
 
+const frameListOfTools = `-- name: FrameListOfTools :many
+SELECT run_key, frame_seq, frame_id, frame_type, payload, payload_hash, source, event_seq, traceparent, tracestate, request_id, inserted_at, mode FROM frames
+WHERE run_key = $1 AND frame_seq > $2 AND frame_type IN ('tool_result', 'tool_request')
+ORDER BY frame_seq
+LIMIT $3
+`
+
+type FrameListOfToolsParams struct {
+	RunKey    uuid.UUID
+	AfterSeq  int64
+	MaxFrames int32
+}
+
+// The frames after a position that bring a tool's result or ask for a tool, in
+// order.
+func (q *Queries) FrameListOfTools(ctx context.Context, arg FrameListOfToolsParams) ([]Frame, error) {
+	rows, err := q.db.Query(ctx, frameListOfTools, arg.RunKey, arg.AfterSeq, arg.MaxFrames)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []Frame{}
+	for rows.Next() {
+		var i Frame
+		if err := rows.Scan(
+			&i.RunKey,
+			&i.FrameSeq,
+			&i.FrameID,
+			&i.FrameType,
+			&i.Payload,
+			&i.PayloadHash,
+			&i.Source,
+			&i.EventSeq,
+			&i.Traceparent,
+			&i.Tracestate,
+			&i.RequestID,
+			&i.InsertedAt,
+			&i.Mode,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const frameListRecent = `-- name: FrameListRecent :many
 SELECT frame_seq, frame_id, frame_type, payload FROM frames WHERE run_key = $1 AND frame_seq <= $2
 ORDER BY frame_seq DESC LIMIT $3

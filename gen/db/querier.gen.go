@@ -31,6 +31,9 @@ type Querier interface {
 	// The newest frames before a frame_seq of each of some runs, a few of each run,
 	// newest first. It reads no further back than that.
 	FrameListNewest(ctx context.Context, arg FrameListNewestParams) ([]FrameListNewestRow, error)
+	// The frames after a position that bring a tool's result or ask for a tool, in
+	// order.
+	FrameListOfTools(ctx context.Context, arg FrameListOfToolsParams) ([]Frame, error)
 	// What the newest frames up to a position say, newest first.
 	FrameListRecent(ctx context.Context, arg FrameListRecentParams) ([]FrameListRecentRow, error)
 	// What the next step answers, in order: the first frame after a position, and

@@ -374,20 +374,20 @@ func (q *Queries) RunSetStatus(ctx context.Context, arg RunSetStatusParams) erro
 const runStart = `-- name: RunStart :one
 WITH started AS (
     INSERT INTO runs (run_key, run_id, thread_id, user_id, guest_scope, autopilot_id,
-                      authenticated_session, tool_policy, limits, keep_open, request_hash,
+                      authenticated_session, tool_policy, client_tools, limits, keep_open, request_hash,
                       traceparent, tracestate, request_id)
     VALUES ($1, $2, $3, $4, $5, $6,
-            $7, $8, $9, $10, $11,
-            $12, $13, $14)
+            $7, $8, $9, $10, $11, $12,
+            $13, $14, $15)
     ON CONFLICT (run_id) DO NOTHING
     RETURNING run_key
 ), head AS (
     INSERT INTO run_heads (run_key, latest_seq, latest_hash)
-    SELECT run_key, 1, $15 FROM started
+    SELECT run_key, 1, $16 FROM started
 ), first_event AS (
     INSERT INTO run_log (run_key, seq, event_type, event_version, payload, content_hash, event_hash, traceparent, tracestate, request_id)
-    SELECT run_key, 1, $16, $17, $18, $19, $15,
-           $12, $13, $14
+    SELECT run_key, 1, $17, $18, $19, $20, $16,
+           $13, $14, $15
     FROM started
 )
 SELECT run_key FROM started
@@ -402,6 +402,7 @@ type RunStartParams struct {
 	AutopilotID          *string
 	AuthenticatedSession bool
 	ToolPolicy           []byte
+	ClientTools          []byte
 	Limits               []byte
 	KeepOpen             bool
 	RequestHash          string
@@ -427,6 +428,7 @@ func (q *Queries) RunStart(ctx context.Context, arg RunStartParams) (uuid.UUID, 
 		arg.AutopilotID,
 		arg.AuthenticatedSession,
 		arg.ToolPolicy,
+		arg.ClientTools,
 		arg.Limits,
 		arg.KeepOpen,
 		arg.RequestHash,

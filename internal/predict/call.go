@@ -68,7 +68,6 @@ type Call struct {
 	request model.Request
 	receipt ds.PredictReceiptV1
 	timeout time.Duration
-	names   names
 }
 
 // Prepare validates the input and renders the prompt. The signature's output is
@@ -98,7 +97,7 @@ func Prepare[In any](id ID, sig ds.Signature[In, ds.RespondV1Output], in In) (*C
 		return nil, err
 	}
 	return &Call{
-		id: id, sig: sig.Contract, timeout: time.Duration(contract.Defaults.TimeoutMs) * time.Millisecond, names: shown.names,
+		id: id, sig: sig.Contract, timeout: time.Duration(contract.Defaults.TimeoutMs) * time.Millisecond,
 		request: model.Request{
 			Messages: shown.messages, Tools: shown.tools, MaxOutputTokens: int(contract.Defaults.MaxOutputTokens), IdempotencyKey: receiptID,
 		},
