@@ -10,6 +10,28 @@ import (
 	"github.com/google/uuid"
 )
 
+type Approval struct {
+	ApprovalID     string
+	RunKey         uuid.UUID
+	RunID          string
+	ThreadID       string
+	Owner          string
+	Kind           string
+	ToolCallID     *string
+	Title          string
+	Decider        string
+	Request        []byte
+	ArgsHash       string
+	PolicyHash     string
+	ReasonCode     *string
+	State          string
+	RequestedAt    time.Time
+	ExpiresAt      time.Time
+	DecidedAt      *time.Time
+	DecidedBy      *string
+	DecisionReason *string
+}
+
 type Checkpoint struct {
 	RunKey       uuid.UUID
 	StateVersion int32

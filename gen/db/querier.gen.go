@@ -11,6 +11,24 @@ import (
 )
 
 type Querier interface {
+	// Cancels what is still pending of runs that have ended: their logs take no event.
+	ApprovalCancelEnded(ctx context.Context, arg ApprovalCancelEndedParams) (int64, error)
+	// Cancels the pending approvals of a run. Fails with a division by zero unless
+	// they are the ones that the caller tells of.
+	ApprovalCancelOf(ctx context.Context, arg ApprovalCancelOfParams) error
+	// Decides a pending approval before it expires, for somebody who may, under the
+	// hashes that it binds. Fails with a division by zero when it decides nothing.
+	ApprovalDecide(ctx context.Context, arg ApprovalDecideParams) error
+	// Ends a pending approval whose time is over. Fails with a division by zero when
+	// it is not so.
+	ApprovalExpire(ctx context.Context, approvalID string) error
+	ApprovalGet(ctx context.Context, approvalID string) (Approval, error)
+	ApprovalInsert(ctx context.Context, arg ApprovalInsertParams) error
+	// Newest first, after the last one of the page before.
+	ApprovalListByOwner(ctx context.Context, arg ApprovalListByOwnerParams) ([]Approval, error)
+	// Pending approvals whose time is over, the longest over first.
+	ApprovalListDue(ctx context.Context, maxApprovals int32) ([]Approval, error)
+	ApprovalListOfRun(ctx context.Context, runKey uuid.UUID) ([]Approval, error)
 	// One row when the nonce is new, none when it was used before or when
 	// AuthNonceSweep may already have forgotten it. Its commit does not wait for the
 	// disk; the setting ends with the statement.

@@ -160,6 +160,201 @@ func (e PredictReceiptV1Status) Valid() bool {
 	}
 }
 
+// Defines values for ReasonCode.
+const (
+	ReasonCodeCodingFailedProviderCircuitOpen      ReasonCode = "coding_failed.provider_circuit_open"
+	ReasonCodeCodingFailedProviderError            ReasonCode = "coding_failed.provider_error"
+	ReasonCodeCommsFailedFallbackExhausted         ReasonCode = "comms_failed.fallback_exhausted"
+	ReasonCodeCommsFailedProviderCircuitOpen       ReasonCode = "comms_failed.provider_circuit_open"
+	ReasonCodeCommsFailedProviderError             ReasonCode = "comms_failed.provider_error"
+	ReasonCodeDsArtifactIncompatible               ReasonCode = "ds.artifact_incompatible"
+	ReasonCodeDsComputeBudgetExceeded              ReasonCode = "ds.compute_budget_exceeded"
+	ReasonCodeDsOutputSchema                       ReasonCode = "ds.output_schema"
+	ReasonCodeLoopDetectedNoProgress               ReasonCode = "loop_detected.no_progress"
+	ReasonCodeLoopDetectedOscillation              ReasonCode = "loop_detected.oscillation"
+	ReasonCodeLoopDetectedRepeatedCall             ReasonCode = "loop_detected.repeated_call"
+	ReasonCodeManifestValidationInvalidSchema      ReasonCode = "manifest_validation.invalid_schema"
+	ReasonCodePolicyAllowedApprovedInteractively   ReasonCode = "policy_allowed.approved_interactively"
+	ReasonCodePolicyAllowedDefault                 ReasonCode = "policy_allowed.default"
+	ReasonCodePolicyAllowedSystem                  ReasonCode = "policy_allowed.system"
+	ReasonCodePolicyDeniedAlreadyFinalized         ReasonCode = "policy_denied.already_finalized"
+	ReasonCodePolicyDeniedApprovalExpired          ReasonCode = "policy_denied.approval_expired"
+	ReasonCodePolicyDeniedApprovalRejected         ReasonCode = "policy_denied.approval_rejected"
+	ReasonCodePolicyDeniedApprovalRequired         ReasonCode = "policy_denied.approval_required"
+	ReasonCodePolicyDeniedAuthorizationExpired     ReasonCode = "policy_denied.authorization_expired"
+	ReasonCodePolicyDeniedAuthorizationMissing     ReasonCode = "policy_denied.authorization_missing"
+	ReasonCodePolicyDeniedAuthorizationNotStarted  ReasonCode = "policy_denied.authorization_not_started"
+	ReasonCodePolicyDeniedAuthorizationRevoked     ReasonCode = "policy_denied.authorization_revoked"
+	ReasonCodePolicyDeniedBudgetExhausted          ReasonCode = "policy_denied.budget_exhausted"
+	ReasonCodePolicyDeniedComputeBudgetExhausted   ReasonCode = "policy_denied.compute_budget_exhausted"
+	ReasonCodePolicyDeniedConsentRequired          ReasonCode = "policy_denied.consent_required"
+	ReasonCodePolicyDeniedDelegationInvalid        ReasonCode = "policy_denied.delegation_invalid"
+	ReasonCodePolicyDeniedDomainNotAllowed         ReasonCode = "policy_denied.domain_not_allowed"
+	ReasonCodePolicyDeniedExplicitDeny             ReasonCode = "policy_denied.explicit_deny"
+	ReasonCodePolicyDeniedGuestMode                ReasonCode = "policy_denied.guest_mode"
+	ReasonCodePolicyDeniedIdempotencyConflict      ReasonCode = "policy_denied.idempotency_conflict"
+	ReasonCodePolicyDeniedInvalidAuthorizationMode ReasonCode = "policy_denied.invalid_authorization_mode"
+	ReasonCodePolicyDeniedModelNotAllowed          ReasonCode = "policy_denied.model_not_allowed"
+	ReasonCodePolicyDeniedOutsideTimeWindow        ReasonCode = "policy_denied.outside_time_window"
+	ReasonCodePolicyDeniedPerCallLimitExceeded     ReasonCode = "policy_denied.per_call_limit_exceeded"
+	ReasonCodePolicyDeniedPerDayLimitExceeded      ReasonCode = "policy_denied.per_day_limit_exceeded"
+	ReasonCodePolicyDeniedProviderNotAllowed       ReasonCode = "policy_denied.provider_not_allowed"
+	ReasonCodePolicyDeniedReconcileRequired        ReasonCode = "policy_denied.reconcile_required"
+	ReasonCodePolicyDeniedScopeMismatch            ReasonCode = "policy_denied.scope_mismatch"
+	ReasonCodePolicyDeniedSuppressedRecipient      ReasonCode = "policy_denied.suppressed_recipient"
+	ReasonCodePolicyDeniedToolNotAllowed           ReasonCode = "policy_denied.tool_not_allowed"
+	ReasonCodeSettlementAmountMismatch             ReasonCode = "settlement.amount_mismatch"
+	ReasonCodeSettlementCorrelationMissing         ReasonCode = "settlement.correlation_missing"
+	ReasonCodeSettlementProviderRejected           ReasonCode = "settlement.provider_rejected"
+	ReasonCodeSettlementUnknownOutcome             ReasonCode = "settlement.unknown_outcome"
+	ReasonCodeSsrfBlockDNSPinMismatch              ReasonCode = "ssrf_block.dns_pin_mismatch"
+	ReasonCodeSsrfBlockDNSResolutionFailed         ReasonCode = "ssrf_block.dns_resolution_failed"
+	ReasonCodeSsrfBlockHostNotAllowed              ReasonCode = "ssrf_block.host_not_allowed"
+	ReasonCodeSsrfBlockInvalidURL                  ReasonCode = "ssrf_block.invalid_url"
+	ReasonCodeSsrfBlockMetadataEndpoint            ReasonCode = "ssrf_block.metadata_endpoint"
+	ReasonCodeSsrfBlockPrivateAddress              ReasonCode = "ssrf_block.private_address"
+	ReasonCodeSsrfBlockRedirectInvalidLocation     ReasonCode = "ssrf_block.redirect_invalid_location"
+	ReasonCodeSsrfBlockRedirectLimitExceeded       ReasonCode = "ssrf_block.redirect_limit_exceeded"
+	ReasonCodeSsrfBlockRedirectMissingLocation     ReasonCode = "ssrf_block.redirect_missing_location"
+	ReasonCodeToolFailedProviderCircuitOpen        ReasonCode = "tool_failed.provider_circuit_open"
+	ReasonCodeToolFailedProviderError              ReasonCode = "tool_failed.provider_error"
+	ReasonCodeWorkflowFailed                       ReasonCode = "workflow.failed"
+	ReasonCodeWorkflowSignatureNotFound            ReasonCode = "workflow.signature_not_found"
+	ReasonCodeWorkflowStepFailed                   ReasonCode = "workflow.step_failed"
+	ReasonCodeWorkflowUnsupported                  ReasonCode = "workflow.unsupported"
+	ReasonCodeWorkflowUnsupportedStrategy          ReasonCode = "workflow.unsupported_strategy"
+)
+
+// Valid indicates whether the value is a known member of the ReasonCode enum.
+func (e ReasonCode) Valid() bool {
+	switch e {
+	case ReasonCodeCodingFailedProviderCircuitOpen:
+		return true
+	case ReasonCodeCodingFailedProviderError:
+		return true
+	case ReasonCodeCommsFailedFallbackExhausted:
+		return true
+	case ReasonCodeCommsFailedProviderCircuitOpen:
+		return true
+	case ReasonCodeCommsFailedProviderError:
+		return true
+	case ReasonCodeDsArtifactIncompatible:
+		return true
+	case ReasonCodeDsComputeBudgetExceeded:
+		return true
+	case ReasonCodeDsOutputSchema:
+		return true
+	case ReasonCodeLoopDetectedNoProgress:
+		return true
+	case ReasonCodeLoopDetectedOscillation:
+		return true
+	case ReasonCodeLoopDetectedRepeatedCall:
+		return true
+	case ReasonCodeManifestValidationInvalidSchema:
+		return true
+	case ReasonCodePolicyAllowedApprovedInteractively:
+		return true
+	case ReasonCodePolicyAllowedDefault:
+		return true
+	case ReasonCodePolicyAllowedSystem:
+		return true
+	case ReasonCodePolicyDeniedAlreadyFinalized:
+		return true
+	case ReasonCodePolicyDeniedApprovalExpired:
+		return true
+	case ReasonCodePolicyDeniedApprovalRejected:
+		return true
+	case ReasonCodePolicyDeniedApprovalRequired:
+		return true
+	case ReasonCodePolicyDeniedAuthorizationExpired:
+		return true
+	case ReasonCodePolicyDeniedAuthorizationMissing:
+		return true
+	case ReasonCodePolicyDeniedAuthorizationNotStarted:
+		return true
+	case ReasonCodePolicyDeniedAuthorizationRevoked:
+		return true
+	case ReasonCodePolicyDeniedBudgetExhausted:
+		return true
+	case ReasonCodePolicyDeniedComputeBudgetExhausted:
+		return true
+	case ReasonCodePolicyDeniedConsentRequired:
+		return true
+	case ReasonCodePolicyDeniedDelegationInvalid:
+		return true
+	case ReasonCodePolicyDeniedDomainNotAllowed:
+		return true
+	case ReasonCodePolicyDeniedExplicitDeny:
+		return true
+	case ReasonCodePolicyDeniedGuestMode:
+		return true
+	case ReasonCodePolicyDeniedIdempotencyConflict:
+		return true
+	case ReasonCodePolicyDeniedInvalidAuthorizationMode:
+		return true
+	case ReasonCodePolicyDeniedModelNotAllowed:
+		return true
+	case ReasonCodePolicyDeniedOutsideTimeWindow:
+		return true
+	case ReasonCodePolicyDeniedPerCallLimitExceeded:
+		return true
+	case ReasonCodePolicyDeniedPerDayLimitExceeded:
+		return true
+	case ReasonCodePolicyDeniedProviderNotAllowed:
+		return true
+	case ReasonCodePolicyDeniedReconcileRequired:
+		return true
+	case ReasonCodePolicyDeniedScopeMismatch:
+		return true
+	case ReasonCodePolicyDeniedSuppressedRecipient:
+		return true
+	case ReasonCodePolicyDeniedToolNotAllowed:
+		return true
+	case ReasonCodeSettlementAmountMismatch:
+		return true
+	case ReasonCodeSettlementCorrelationMissing:
+		return true
+	case ReasonCodeSettlementProviderRejected:
+		return true
+	case ReasonCodeSettlementUnknownOutcome:
+		return true
+	case ReasonCodeSsrfBlockDNSPinMismatch:
+		return true
+	case ReasonCodeSsrfBlockDNSResolutionFailed:
+		return true
+	case ReasonCodeSsrfBlockHostNotAllowed:
+		return true
+	case ReasonCodeSsrfBlockInvalidURL:
+		return true
+	case ReasonCodeSsrfBlockMetadataEndpoint:
+		return true
+	case ReasonCodeSsrfBlockPrivateAddress:
+		return true
+	case ReasonCodeSsrfBlockRedirectInvalidLocation:
+		return true
+	case ReasonCodeSsrfBlockRedirectLimitExceeded:
+		return true
+	case ReasonCodeSsrfBlockRedirectMissingLocation:
+		return true
+	case ReasonCodeToolFailedProviderCircuitOpen:
+		return true
+	case ReasonCodeToolFailedProviderError:
+		return true
+	case ReasonCodeWorkflowFailed:
+		return true
+	case ReasonCodeWorkflowSignatureNotFound:
+		return true
+	case ReasonCodeWorkflowStepFailed:
+		return true
+	case ReasonCodeWorkflowUnsupported:
+		return true
+	case ReasonCodeWorkflowUnsupportedStrategy:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for SignatureContractV1Format.
 const (
 	SignatureContractV1FormatOpenagentsDsSignatureContract SignatureContractV1Format = "openagents.ds.signature_contract"
@@ -789,6 +984,9 @@ type PredictReceiptV1Timing struct {
 	// StartedAt When the call began.
 	StartedAt time.Time `json:"started_at"`
 }
+
+// ReasonCode Every reason code of policy, with its number. A number is never used again.
+type ReasonCode string
 
 // RespondV1Input defines model for RespondV1Input.
 type RespondV1Input struct {

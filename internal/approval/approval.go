@@ -2,28 +2,93 @@
 package approval
 
 import (
+	"context"
 	"encoding/json"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/openagentsinc/openagents-runtime/gen/db"
+	"github.com/openagentsinc/openagents-runtime/gen/event"
+	"github.com/openagentsinc/openagents-runtime/internal/canon"
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
+)
+
+// The states of an approval. All but Pending are final.
+const (
+	Pending  = "pending"
+	Approved = "approved"
+	Rejected = "rejected"
+	// Expired is not Rejected: nobody decided in time.
+	Expired = "expired"
+	// Canceled says that the question is no longer asked.
+	Canceled = "canceled"
+)
+
+// The kinds of a question.
+const (
+	ToolCall                 = "tool_call"
+	RaiseBudget              = "raise_budget"
+	ResolveUnknownSettlement = "resolve_unknown_settlement"
+)
+
+// Who may decide.
+const (
+	ByOwner    = "owner"
+	ByOperator = "operator"
 )
 
 // Ask is a question.
 type Ask struct {
-	Kind       string // tool_call, raise_budget or resolve_unknown_settlement
+	Kind       string // ToolCall, RaiseBudget or ResolveUnknownSettlement
 	ToolCallID string
-	Title      string
-	Decider    string          // owner or operator
-	Request    json.RawMessage // redacted
-	ArgsHash   string
-	PolicyHash string
+	Title      string          // for people, at most 300 characters
+	Decider    string          // ByOwner or ByOperator
+	Request    json.RawMessage // an object, redacted
+	ArgsHash   string          // of what is approved, whole
+	PolicyHash string          // of the evaluation that wants a person
 	ReasonCode string
 	For        time.Duration // until it expires
 }
 
 // ID names an approval: the same question of the same run has the same id.
-func ID(runID string, a Ask) (string, error) { panic("not yet written") }
+func ID(runID string, a Ask) (string, error) {
+	hash, err := canon.HashJSON(map[string]string{
+		"run_id": runID, "kind": a.Kind, "tool_call_id": a.ToolCallID, "args_hash": a.ArgsHash,
+	})
+	if err != nil {
+		return "", fmt.Errorf("name an approval: %w", err)
+	}
+	return "appr_" + strings.TrimPrefix(hash, "sha256:")[:24], nil
+}
 
-// Request is the change that asks: the row and approval.requested.
-func Request(r db.Run, a Ask) (runlog.Change, error) { panic("not yet written") }
+// Request is the change that asks: the row and approval.requested. The moment at
+// which it expires is told by this process's clock; whether it has come, by the
+// database's.
+func Request(r db.Run, a Ask) (runlog.Change, error) {
+	id, err := ID(r.RunID, a)
+	if err != nil {
+		return runlog.Change{}, err
+	}
+	expires := time.Now().Add(a.For).UTC().Truncate(time.Microsecond)
+	return runlog.Change{
+		Events: []event.Event{event.ApprovalRequestedV1{
+			ApprovalID: id, Kind: event.ApprovalRequestedV1Kind(a.Kind), ToolCallID: nonEmpty(a.ToolCallID), Title: a.Title,
+			Decider: event.ApprovalRequestedV1Decider(a.Decider), ArgsHash: a.ArgsHash, PolicyHash: a.PolicyHash, ExpiresAt: expires,
+		}},
+		Rows: []runlog.Row{func(q *db.Queries, _ int64) error {
+			return q.ApprovalInsert(context.Background(), db.ApprovalInsertParams{
+				ApprovalID: id, RunKey: r.RunKey, RunID: r.RunID, ThreadID: r.ThreadID, Owner: r.Owner, Kind: a.Kind,
+				ToolCallID: nonEmpty(a.ToolCallID), Title: a.Title, Decider: a.Decider, Request: a.Request,
+				ArgsHash: a.ArgsHash, PolicyHash: a.PolicyHash, ReasonCode: nonEmpty(a.ReasonCode), ExpiresAt: expires,
+			})
+		}},
+	}, nil
+}
+
+func nonEmpty(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}

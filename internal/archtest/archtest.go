@@ -33,7 +33,7 @@ var arrows = map[string]string{
 	"lease":      "runlog pg fault telemetry",
 	"spend":      "policy fault",
 	"artifact":   "canon fault",
-	"approval":   "runlog policy fault",
+	"approval":   "runlog run canon redact policy fault telemetry",
 	"agent":      "runlog fault",
 	"registry":   "canon fault",
 	"projection": "runlog",
@@ -73,6 +73,7 @@ var arrows = map[string]string{
 // tableOwners says which room asks the queries of queries/<table>.sql. Rooms
 // for tests may ask them all.
 var tableOwners = map[string]string{
+	"approvals":           "approval",
 	"runs":                "run",
 	"frames":              "run",
 	"run_heads":           "runlog",

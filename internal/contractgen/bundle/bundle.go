@@ -248,9 +248,15 @@ func (c *Contract) bundleDS() ([]byte, error) {
 			names = append(names, t.name)
 		}
 	}
-	if len(b.errs) > 0 {
+	reasons, err := c.reasonCodes()
+	if b.errs = append(b.errs, err); errors.Join(b.errs...) != nil {
 		return nil, errors.Join(b.errs...)
 	}
+	if where, taken := b.where[ReasonCodeName]; taken {
+		return nil, c.Taxonomy.problem(c.Taxonomy.Node, "the name %s is also made from %s; rename that", ReasonCodeName, where)
+	}
+	nodes[ReasonCodeName] = reasons
+	names = append(names, ReasonCodeName)
 	slices.Sort(names)
 	schemas := mapping()
 	for _, name := range names {

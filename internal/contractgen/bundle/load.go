@@ -29,6 +29,7 @@ const (
 	KindEvents
 	KindRecord
 	KindSignature
+	KindTaxonomy
 )
 
 // File is one parsed source; Path is relative to the root, with forward slashes.
@@ -45,6 +46,7 @@ type Contract struct {
 	Events     *File
 	Records    []*File
 	Signatures []*File
+	Taxonomy   *File
 }
 
 // Problem is one thing wrong in one place.
@@ -76,6 +78,7 @@ func Load(root string) (*Contract, error) {
 	}
 	c.OpenAPI = read(OpenAPIPath, KindOpenAPI)
 	c.Events = read(EventsPath, KindEvents)
+	c.Taxonomy = read(TaxonomyPath, KindTaxonomy)
 	for _, dir := range []struct {
 		path string
 		kind Kind

@@ -92,7 +92,11 @@ func compare(ctx context.Context, oasdiff, name string, before, after []byte) (c
 		}
 	}
 	changes, err = runOasdiff(ctx, oasdiff, name, files)
-	if err != nil || alone {
+	if err != nil {
+		return changes, err
+	}
+	numbers, err := compareNumbers(name, before, after)
+	if changes = append(changes, numbers...); err != nil || alone {
 		return changes, err
 	}
 	promises, err := comparePromises(before, after)

@@ -33,7 +33,7 @@ type Input struct {
 // Generate writes Work/gen/{openapi,api,event,ds,db}. Work must be empty.
 func Generate(ctx context.Context, in Input) error {
 	steps := []func(context.Context, Input) error{
-		writeBundles, writeStock, writeEvents, writeSignatures, writeOperations, writeQueries,
+		writeBundles, writeStock, writeEvents, writeSignatures, writeReasons, writeOperations, writeQueries,
 	}
 	for _, step := range steps {
 		if err := step(ctx, in); err != nil {

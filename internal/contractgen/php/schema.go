@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/openagentsinc/openagents-runtime/internal/contractgen/bundle"
 )
 
 const root = `OpenAgents\Runtime`
@@ -169,10 +171,12 @@ type enum struct {
 	Namespace, Name string
 	Doc             string
 	Open            bool
+	Numbered        bool
 	Cases           []enumCase
 }
 
-type enumCase struct{ Name, Value string }
+// Number is the value's, from x-numbers.
+type enumCase struct{ Name, Value, Number string }
 
 func (e *enum) FQCN() string { return e.Namespace + `\` + e.Name }
 
@@ -272,10 +276,14 @@ func (l *loader) addEnum(home, name string, n node, t *phpType) error {
 		return nil
 	}
 	l.made[home+`\`+name] = true
-	e := &enum{Namespace: home, Name: name, Doc: t.doc, Open: t.open}
+	numbers := n.get(bundle.NumbersKey)
+	e := &enum{Namespace: home, Name: name, Doc: t.doc, Open: t.open, Numbered: numbers.there()}
 	seen := map[string]bool{}
 	for _, v := range n.texts("enum") {
-		c := enumCase{Name: caseName(v), Value: v}
+		c := enumCase{Name: caseName(v), Value: v, Number: numbers.text(v)}
+		if _, err := strconv.Atoi(c.Number); e.Numbered && err != nil {
+			return numbers.fail("%s has no number", v)
+		}
 		if seen[c.Name] {
 			return n.fail("two values of the enum are both named %s in PHP", c.Name)
 		}
