@@ -6,6 +6,7 @@ package db
 
 import (
 	"context"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -161,6 +162,8 @@ type Querier interface {
 	RunLogListOfTypes(ctx context.Context, arg RunLogListOfTypesParams) ([]RunLog, error)
 	// A page of the events of some types after a seq, in seq order.
 	RunLogListOfTypesAfter(ctx context.Context, arg RunLogListOfTypesAfterParams) ([]RunLog, error)
+	// The moment, by the clock that deadlines are told by.
+	RunNow(ctx context.Context) (time.Time, error)
 	// Notes that there is something to do, in the commit of the frame.
 	RunSetRunnable(ctx context.Context, runKey uuid.UUID) error
 	// Follows the head's status, in the commit that changes it. A run that waits has
