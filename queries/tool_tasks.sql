@@ -47,7 +47,7 @@ WITH moved AS (
         error_class = sqlc.narg('error_class'), error_message = sqlc.narg('error_message'),
         provider = @provider, fallback_used = @fallback_used, correlation_id = sqlc.narg('correlation_id'),
         latency_ms = @latency_ms, result_frame_id = sqlc.narg('result_frame_id'),
-        reason_code = @reason_code, receipt = @receipt, receipt_hash = @receipt_hash,
+        receipt = @receipt, receipt_hash = @receipt_hash,
         finished_at = clock_timestamp(), updated_at = clock_timestamp()
     WHERE run_key = @run_key AND tool_call_id = @tool_call_id
       AND state = ANY(@expected::text[]) AND attempts = @attempts AND lease_epoch <= @lease_epoch

@@ -32,10 +32,10 @@ WITH moved AS (
         error_class = $7, error_message = $8,
         provider = $9, fallback_used = $10, correlation_id = $11,
         latency_ms = $12, result_frame_id = $13,
-        reason_code = $14, receipt = $15, receipt_hash = $16,
+        receipt = $14, receipt_hash = $15,
         finished_at = clock_timestamp(), updated_at = clock_timestamp()
-    WHERE run_key = $17 AND tool_call_id = $18
-      AND state = ANY($19::text[]) AND attempts = $20 AND lease_epoch <= $3
+    WHERE run_key = $16 AND tool_call_id = $17
+      AND state = ANY($18::text[]) AND attempts = $19 AND lease_epoch <= $3
     RETURNING 1
 )
 SELECT 1 / count(*) FROM moved
@@ -55,7 +55,6 @@ type ToolTaskFinishParams struct {
 	CorrelationID   *string
 	LatencyMs       *int64
 	ResultFrameID   *string
-	ReasonCode      *string
 	Receipt         []byte
 	ReceiptHash     *string
 	RunKey          uuid.UUID
@@ -80,7 +79,6 @@ func (q *Queries) ToolTaskFinish(ctx context.Context, arg ToolTaskFinishParams) 
 		arg.CorrelationID,
 		arg.LatencyMs,
 		arg.ResultFrameID,
-		arg.ReasonCode,
 		arg.Receipt,
 		arg.ReceiptHash,
 		arg.RunKey,

@@ -47,12 +47,32 @@ func Marshal(v any) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("canonical JSON: %w", err)
 	}
-	// encoding/json writes a true U+FFFD as its three bytes and only a bad byte
-	// as an escape.
-	if bytes.Contains(raw, []byte(`\ufffd`)) {
+	if replaced(raw) {
 		return nil, errNotUTF8
 	}
 	return JSON(raw)
+}
+
+// replaced says whether encoding/json had to replace a bad byte: it writes that
+// as an escape, and a true U+FFFD as its three bytes. A text that speaks of the
+// escape has its backslash escaped.
+func replaced(raw []byte) bool {
+	const mark = `\ufffd`
+	for from := 0; ; {
+		i := bytes.Index(raw[from:], []byte(mark))
+		if i < 0 {
+			return false
+		}
+		at := from + i
+		before := 0
+		for before < at && raw[at-1-before] == '\\' {
+			before++
+		}
+		if before%2 == 0 {
+			return true
+		}
+		from = at + len(mark)
+	}
 }
 
 var errNotUTF8 = errors.New("canonical JSON: a string of the value is not valid UTF-8 " +

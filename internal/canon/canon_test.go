@@ -273,3 +273,15 @@ func must[T any](v T, err error) T {
 	}
 	return v
 }
+
+func TestATextMaySpeakOfTheEscapeThatStandsForABadByte(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{`\ufffd`, `\\ufffd`, `a\ufffd\ufffd`, "\ufffd"} {
+		_, err := canon.Marshal(map[string]string{"a": text})
+		require.NoError(t, err, "%q", text)
+	}
+	for _, text := range []string{"\xff", `\` + "\xff", `\ufffd` + "\xff"} {
+		_, err := canon.Marshal(map[string]string{"a": text})
+		require.Error(t, err, "%q", text)
+	}
+}

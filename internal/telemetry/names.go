@@ -37,6 +37,17 @@ var (
 	ModelSeconds    = Metric{"model_call_seconds", "Time of a model call.", []Label{Provider}}
 	ModelFirstDelta = Metric{"model_first_delta_seconds", "Time to a model's first delta.", []Label{Provider}}
 
+	// Tools.
+
+	ToolCalls     = Metric{"tool_calls_total", "Calls of tools that ended here, by how.", []Label{Provider, Outcome}}
+	ToolAttempts  = Metric{"tool_attempts_total", "Attempts at calls of tools.", []Label{Provider}}
+	ToolSeconds   = Metric{"tool_call_seconds", "Time of a call of a tool, with all attempts.", []Label{Provider}}
+	ToolRunning   = Metric{"tool_running_calls", "Calls of tools that are being made.", nil}
+	ToolFull      = Metric{"tool_full_total", "Calls that had to wait for room, by the limit that was met: run, owner, tool, provider, global.", []Label{Outcome}}
+	ToolAbandoned = Metric{"tool_abandoned_total", "Attempts that went on after their end and were left behind.", []Label{Provider}}
+	ToolLate      = Metric{"tool_late_results_total", "Results that came after their call, or its run, had ended.", nil}
+	ToolBreaker   = Metric{"tool_breaker_state", "1 for the state that a provider's circuit breaker is in, in this process: closed, half_open, open.", []Label{Provider, Outcome}}
+
 	// The API and its streams.
 
 	HTTPRequests  = Metric{"http_requests_total", "Requests answered by the API.", []Label{Operation, StatusClass}}

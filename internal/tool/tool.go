@@ -74,7 +74,10 @@ type Call struct {
 	Input json.RawMessage
 	// IdempotencyKey is the same for every attempt at the same call.
 	IdempotencyKey string
-	Attempt        int
+	// Attempt counts from 1 over all processes that worked at the call.
+	Attempt int
+	// MayFallBack says that policy lets the tool's Fallback be asked in its stead.
+	MayFallBack bool
 }
 
 // Result is what a call came to.
