@@ -73,6 +73,7 @@ CREATE TABLE approvals (
     owner           text NOT NULL,
     kind            text NOT NULL,
     tool_call_id    text,
+    requested_by    text,             -- who asked for the call
     title           text NOT NULL,
     decider         text NOT NULL,
     request         json NOT NULL,

@@ -1,7 +1,7 @@
 -- name: ApprovalInsert :exec
-INSERT INTO approvals (approval_id, run_key, run_id, thread_id, owner, kind, tool_call_id, title, decider, request,
+INSERT INTO approvals (approval_id, run_key, run_id, thread_id, owner, kind, tool_call_id, requested_by, title, decider, request,
                        args_hash, policy_hash, reason_code, expires_at)
-VALUES (@approval_id, @run_key, @run_id, @thread_id, @owner, @kind, sqlc.narg('tool_call_id'), @title, @decider, @request,
+VALUES (@approval_id, @run_key, @run_id, @thread_id, @owner, @kind, sqlc.narg('tool_call_id'), sqlc.narg('requested_by'), @title, @decider, @request,
         @args_hash, @policy_hash, sqlc.narg('reason_code'), @expires_at);
 
 -- name: ApprovalGet :one
@@ -71,3 +71,15 @@ WHERE (sqlc.narg('owner')::text IS NULL OR owner = sqlc.narg('owner')::text)
        OR (requested_at, approval_id) < (sqlc.narg('before_at')::timestamptz, sqlc.narg('before_id')::text))
 ORDER BY requested_at DESC, approval_id DESC
 LIMIT @max_approvals;
+
+-- name: ApprovalCancel :exec
+-- Cancels a pending approval. Fails with a division by zero when it is not so.
+WITH canceled AS (
+    UPDATE approvals SET state = 'canceled', decided_at = clock_timestamp(), decision_reason = @reason
+    WHERE approval_id = @approval_id AND state = 'pending'
+    RETURNING 1
+)
+SELECT 1 / (CASE WHEN count(*) = 1 THEN 1 ELSE 0 END) FROM canceled;
+
+-- name: ApprovalCountPending :one
+SELECT count(*) FROM approvals WHERE owner = @owner AND state = 'pending';

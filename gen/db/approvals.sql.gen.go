@@ -12,6 +12,26 @@ import (
 	"github.com/google/uuid"
 )
 
+const approvalCancel = `-- name: ApprovalCancel :exec
+WITH canceled AS (
+    UPDATE approvals SET state = 'canceled', decided_at = clock_timestamp(), decision_reason = $1
+    WHERE approval_id = $2 AND state = 'pending'
+    RETURNING 1
+)
+SELECT 1 / (CASE WHEN count(*) = 1 THEN 1 ELSE 0 END) FROM canceled
+`
+
+type ApprovalCancelParams struct {
+	Reason     *string
+	ApprovalID string
+}
+
+// Cancels a pending approval. Fails with a division by zero when it is not so.
+func (q *Queries) ApprovalCancel(ctx context.Context, arg ApprovalCancelParams) error {
+	_, err := q.db.Exec(ctx, approvalCancel, arg.Reason, arg.ApprovalID)
+	return err
+}
+
 const approvalCancelEnded = `-- name: ApprovalCancelEnded :execrows
 UPDATE approvals a
 SET state = 'canceled', decided_at = clock_timestamp(), decision_reason = $1
@@ -55,6 +75,17 @@ type ApprovalCancelOfParams struct {
 func (q *Queries) ApprovalCancelOf(ctx context.Context, arg ApprovalCancelOfParams) error {
 	_, err := q.db.Exec(ctx, approvalCancelOf, arg.ApprovalIds, arg.Reason, arg.RunKey)
 	return err
+}
+
+const approvalCountPending = `-- name: ApprovalCountPending :one
+SELECT count(*) FROM approvals WHERE owner = $1 AND state = 'pending'
+`
+
+func (q *Queries) ApprovalCountPending(ctx context.Context, owner string) (int64, error) {
+	row := q.db.QueryRow(ctx, approvalCountPending, owner)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
 }
 
 const approvalDecide = `-- name: ApprovalDecide :exec
@@ -114,7 +145,7 @@ func (q *Queries) ApprovalExpire(ctx context.Context, approvalID string) error {
 }
 
 const approvalGet = `-- name: ApprovalGet :one
-SELECT approval_id, run_key, run_id, thread_id, owner, kind, tool_call_id, title, decider, request, args_hash, policy_hash, reason_code, state, requested_at, expires_at, decided_at, decided_by, decision_reason FROM approvals WHERE approval_id = $1
+SELECT approval_id, run_key, run_id, thread_id, owner, kind, tool_call_id, requested_by, title, decider, request, args_hash, policy_hash, reason_code, state, requested_at, expires_at, decided_at, decided_by, decision_reason FROM approvals WHERE approval_id = $1
 `
 
 func (q *Queries) ApprovalGet(ctx context.Context, approvalID string) (Approval, error) {
@@ -128,6 +159,7 @@ func (q *Queries) ApprovalGet(ctx context.Context, approvalID string) (Approval,
 		&i.Owner,
 		&i.Kind,
 		&i.ToolCallID,
+		&i.RequestedBy,
 		&i.Title,
 		&i.Decider,
 		&i.Request,
@@ -145,27 +177,28 @@ func (q *Queries) ApprovalGet(ctx context.Context, approvalID string) (Approval,
 }
 
 const approvalInsert = `-- name: ApprovalInsert :exec
-INSERT INTO approvals (approval_id, run_key, run_id, thread_id, owner, kind, tool_call_id, title, decider, request,
+INSERT INTO approvals (approval_id, run_key, run_id, thread_id, owner, kind, tool_call_id, requested_by, title, decider, request,
                        args_hash, policy_hash, reason_code, expires_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,
-        $11, $12, $13, $14)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,
+        $12, $13, $14, $15)
 `
 
 type ApprovalInsertParams struct {
-	ApprovalID string
-	RunKey     uuid.UUID
-	RunID      string
-	ThreadID   string
-	Owner      string
-	Kind       string
-	ToolCallID *string
-	Title      string
-	Decider    string
-	Request    []byte
-	ArgsHash   string
-	PolicyHash string
-	ReasonCode *string
-	ExpiresAt  time.Time
+	ApprovalID  string
+	RunKey      uuid.UUID
+	RunID       string
+	ThreadID    string
+	Owner       string
+	Kind        string
+	ToolCallID  *string
+	RequestedBy *string
+	Title       string
+	Decider     string
+	Request     []byte
+	ArgsHash    string
+	PolicyHash  string
+	ReasonCode  *string
+	ExpiresAt   time.Time
 }
 
 func (q *Queries) ApprovalInsert(ctx context.Context, arg ApprovalInsertParams) error {
@@ -177,6 +210,7 @@ func (q *Queries) ApprovalInsert(ctx context.Context, arg ApprovalInsertParams) 
 		arg.Owner,
 		arg.Kind,
 		arg.ToolCallID,
+		arg.RequestedBy,
 		arg.Title,
 		arg.Decider,
 		arg.Request,
@@ -189,7 +223,7 @@ func (q *Queries) ApprovalInsert(ctx context.Context, arg ApprovalInsertParams) 
 }
 
 const approvalListByOwner = `-- name: ApprovalListByOwner :many
-SELECT approval_id, run_key, run_id, thread_id, owner, kind, tool_call_id, title, decider, request, args_hash, policy_hash, reason_code, state, requested_at, expires_at, decided_at, decided_by, decision_reason FROM approvals
+SELECT approval_id, run_key, run_id, thread_id, owner, kind, tool_call_id, requested_by, title, decider, request, args_hash, policy_hash, reason_code, state, requested_at, expires_at, decided_at, decided_by, decision_reason FROM approvals
 WHERE ($1::text IS NULL OR owner = $1::text)
   AND ($2::text IS NULL OR state = $2::text)
   AND ($3::text IS NULL OR thread_id = $3::text)
@@ -236,6 +270,7 @@ func (q *Queries) ApprovalListByOwner(ctx context.Context, arg ApprovalListByOwn
 			&i.Owner,
 			&i.Kind,
 			&i.ToolCallID,
+			&i.RequestedBy,
 			&i.Title,
 			&i.Decider,
 			&i.Request,
@@ -260,7 +295,7 @@ func (q *Queries) ApprovalListByOwner(ctx context.Context, arg ApprovalListByOwn
 }
 
 const approvalListDue = `-- name: ApprovalListDue :many
-SELECT approval_id, run_key, run_id, thread_id, owner, kind, tool_call_id, title, decider, request, args_hash, policy_hash, reason_code, state, requested_at, expires_at, decided_at, decided_by, decision_reason FROM approvals
+SELECT approval_id, run_key, run_id, thread_id, owner, kind, tool_call_id, requested_by, title, decider, request, args_hash, policy_hash, reason_code, state, requested_at, expires_at, decided_at, decided_by, decision_reason FROM approvals
 WHERE state = 'pending' AND expires_at <= clock_timestamp()
 ORDER BY expires_at
 LIMIT $1
@@ -284,6 +319,7 @@ func (q *Queries) ApprovalListDue(ctx context.Context, maxApprovals int32) ([]Ap
 			&i.Owner,
 			&i.Kind,
 			&i.ToolCallID,
+			&i.RequestedBy,
 			&i.Title,
 			&i.Decider,
 			&i.Request,
@@ -308,7 +344,7 @@ func (q *Queries) ApprovalListDue(ctx context.Context, maxApprovals int32) ([]Ap
 }
 
 const approvalListOfRun = `-- name: ApprovalListOfRun :many
-SELECT approval_id, run_key, run_id, thread_id, owner, kind, tool_call_id, title, decider, request, args_hash, policy_hash, reason_code, state, requested_at, expires_at, decided_at, decided_by, decision_reason FROM approvals WHERE run_key = $1 ORDER BY requested_at, approval_id
+SELECT approval_id, run_key, run_id, thread_id, owner, kind, tool_call_id, requested_by, title, decider, request, args_hash, policy_hash, reason_code, state, requested_at, expires_at, decided_at, decided_by, decision_reason FROM approvals WHERE run_key = $1 ORDER BY requested_at, approval_id
 `
 
 func (q *Queries) ApprovalListOfRun(ctx context.Context, runKey uuid.UUID) ([]Approval, error) {
@@ -328,6 +364,7 @@ func (q *Queries) ApprovalListOfRun(ctx context.Context, runKey uuid.UUID) ([]Ap
 			&i.Owner,
 			&i.Kind,
 			&i.ToolCallID,
+			&i.RequestedBy,
 			&i.Title,
 			&i.Decider,
 			&i.Request,

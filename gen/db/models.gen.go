@@ -18,6 +18,7 @@ type Approval struct {
 	Owner          string
 	Kind           string
 	ToolCallID     *string
+	RequestedBy    *string
 	Title          string
 	Decider        string
 	Request        []byte

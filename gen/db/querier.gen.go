@@ -12,11 +12,14 @@ import (
 )
 
 type Querier interface {
+	// Cancels a pending approval. Fails with a division by zero when it is not so.
+	ApprovalCancel(ctx context.Context, arg ApprovalCancelParams) error
 	// Cancels what is still pending of runs that have ended: their logs take no event.
 	ApprovalCancelEnded(ctx context.Context, arg ApprovalCancelEndedParams) (int64, error)
 	// Cancels the pending approvals of a run. Fails with a division by zero unless
 	// they are the ones that the caller tells of.
 	ApprovalCancelOf(ctx context.Context, arg ApprovalCancelOfParams) error
+	ApprovalCountPending(ctx context.Context, owner string) (int64, error)
 	// Decides a pending approval before it expires, for somebody who may, under the
 	// hashes that it binds. Fails with a division by zero when it decides nothing.
 	ApprovalDecide(ctx context.Context, arg ApprovalDecideParams) error

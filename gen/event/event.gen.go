@@ -9,6 +9,24 @@ import (
 	ds "github.com/openagentsinc/openagents-runtime/gen/ds"
 )
 
+// Defines values for ApprovalDecidedV1RequestedBy.
+const (
+	ApprovalDecidedV1RequestedByAPI   ApprovalDecidedV1RequestedBy = "api"
+	ApprovalDecidedV1RequestedByModel ApprovalDecidedV1RequestedBy = "model"
+)
+
+// Valid indicates whether the value is a known member of the ApprovalDecidedV1RequestedBy enum.
+func (e ApprovalDecidedV1RequestedBy) Valid() bool {
+	switch e {
+	case ApprovalDecidedV1RequestedByAPI:
+		return true
+	case ApprovalDecidedV1RequestedByModel:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ApprovalDecidedV1State.
 const (
 	ApprovalDecidedV1StateApproved ApprovalDecidedV1State = "approved"
@@ -66,6 +84,24 @@ func (e ApprovalRequestedV1Kind) Valid() bool {
 	case ApprovalRequestedV1KindResolveUnknownSettlement:
 		return true
 	case ApprovalRequestedV1KindToolCall:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ApprovalRequestedV1RequestedBy.
+const (
+	ApprovalRequestedV1RequestedByAPI   ApprovalRequestedV1RequestedBy = "api"
+	ApprovalRequestedV1RequestedByModel ApprovalRequestedV1RequestedBy = "model"
+)
+
+// Valid indicates whether the value is a known member of the ApprovalRequestedV1RequestedBy enum.
+func (e ApprovalRequestedV1RequestedBy) Valid() bool {
+	switch e {
+	case ApprovalRequestedV1RequestedByAPI:
+		return true
+	case ApprovalRequestedV1RequestedByModel:
 		return true
 	default:
 		return false
@@ -378,6 +414,24 @@ func (e StepDiscardedV1Reason) Valid() bool {
 	}
 }
 
+// Defines values for ToolFinishedV1RequestedBy.
+const (
+	ToolFinishedV1RequestedByAPI   ToolFinishedV1RequestedBy = "api"
+	ToolFinishedV1RequestedByModel ToolFinishedV1RequestedBy = "model"
+)
+
+// Valid indicates whether the value is a known member of the ToolFinishedV1RequestedBy enum.
+func (e ToolFinishedV1RequestedBy) Valid() bool {
+	switch e {
+	case ToolFinishedV1RequestedByAPI:
+		return true
+	case ToolFinishedV1RequestedByModel:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ToolFinishedV1State.
 const (
 	ToolFinishedV1StateCanceled  ToolFinishedV1State = "canceled"
@@ -414,6 +468,24 @@ func (e ToolLateV1State) Valid() bool {
 	case ToolLateV1StateFailed:
 		return true
 	case ToolLateV1StateSucceeded:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ToolProgressedV1RequestedBy.
+const (
+	ToolProgressedV1RequestedByAPI   ToolProgressedV1RequestedBy = "api"
+	ToolProgressedV1RequestedByModel ToolProgressedV1RequestedBy = "model"
+)
+
+// Valid indicates whether the value is a known member of the ToolProgressedV1RequestedBy enum.
+func (e ToolProgressedV1RequestedBy) Valid() bool {
+	switch e {
+	case ToolProgressedV1RequestedByAPI:
+		return true
+	case ToolProgressedV1RequestedByModel:
 		return true
 	default:
 		return false
@@ -488,12 +560,18 @@ type ApprovalDecidedV1 struct {
 	// Reason A sentence for people.
 	Reason *string `json:"reason,omitempty"`
 
+	// RequestedBy Who asked for the call; absent: the model.
+	RequestedBy *ApprovalDecidedV1RequestedBy `json:"requested_by,omitempty"`
+
 	// State The final state.
 	State ApprovalDecidedV1State `json:"state"`
 
 	// ToolCallID The tool call.
 	ToolCallID *string `json:"tool_call_id,omitempty"`
 }
+
+// ApprovalDecidedV1RequestedBy Who asked for the call; absent: the model.
+type ApprovalDecidedV1RequestedBy string
 
 // ApprovalDecidedV1State The final state.
 type ApprovalDecidedV1State string
@@ -518,6 +596,9 @@ type ApprovalRequestedV1 struct {
 	// PolicyHash Under which rules.
 	PolicyHash string `json:"policy_hash"`
 
+	// RequestedBy Who asked for the call; absent: the model.
+	RequestedBy *ApprovalRequestedV1RequestedBy `json:"requested_by,omitempty"`
+
 	// Title What is asked, for people.
 	Title string `json:"title"`
 
@@ -530,6 +611,9 @@ type ApprovalRequestedV1Decider string
 
 // ApprovalRequestedV1Kind What is asked.
 type ApprovalRequestedV1Kind string
+
+// ApprovalRequestedV1RequestedBy Who asked for the call; absent: the model.
+type ApprovalRequestedV1RequestedBy string
 
 // FrameAppendedV1 A frame was accepted.
 type FrameAppendedV1 struct {
@@ -959,6 +1043,9 @@ type ToolFinishedV1 struct {
 	// ReceiptID The receipt.
 	ReceiptID string `json:"receipt_id"`
 
+	// RequestedBy Who asked for the call; absent: the model.
+	RequestedBy *ToolFinishedV1RequestedBy `json:"requested_by,omitempty"`
+
 	// State How it ended.
 	State ToolFinishedV1State `json:"state"`
 
@@ -971,6 +1058,9 @@ type ToolFinishedV1 struct {
 	// Truncated Whether the output was cut at its bound.
 	Truncated *bool `json:"truncated,omitempty"`
 }
+
+// ToolFinishedV1RequestedBy Who asked for the call; absent: the model.
+type ToolFinishedV1RequestedBy string
 
 // ToolFinishedV1State How it ended.
 type ToolFinishedV1State string
@@ -998,9 +1088,15 @@ type ToolProgressedV1 struct {
 	// Output What there is so far, any JSON value.
 	Output interface{} `json:"output"`
 
+	// RequestedBy Who asked for the call; absent: the model.
+	RequestedBy *ToolProgressedV1RequestedBy `json:"requested_by,omitempty"`
+
 	// ToolCallID The call.
 	ToolCallID string `json:"tool_call_id"`
 }
+
+// ToolProgressedV1RequestedBy Who asked for the call; absent: the model.
+type ToolProgressedV1RequestedBy string
 
 // ToolReplayedV1 What earlier tool calls came to was told to a model call, as lines that are bounded and redacted.
 type ToolReplayedV1 struct {

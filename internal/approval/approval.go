@@ -42,13 +42,15 @@ const (
 type Ask struct {
 	Kind       string // ToolCall, RaiseBudget or ResolveUnknownSettlement
 	ToolCallID string
-	Title      string          // for people, at most 300 characters
-	Decider    string          // ByOwner or ByOperator
-	Request    json.RawMessage // an object, redacted
-	ArgsHash   string          // of what is approved, whole
-	PolicyHash string          // of the evaluation that wants a person
-	ReasonCode string
-	For        time.Duration // until it expires
+	// RequestedBy is who asked for the call: model or api.
+	RequestedBy string
+	Title       string          // for people, at most 300 characters
+	Decider     string          // ByOwner or ByOperator
+	Request     json.RawMessage // an object, redacted
+	ArgsHash    string          // of what is approved, whole
+	PolicyHash  string          // of the evaluation that wants a person
+	ReasonCode  string
+	For         time.Duration // until it expires
 }
 
 // ID names an approval: the same question of the same run has the same id.
@@ -73,13 +75,14 @@ func Request(r db.Run, a Ask) (runlog.Change, error) {
 	expires := time.Now().Add(a.For).UTC().Truncate(time.Microsecond)
 	return runlog.Change{
 		Events: []event.Event{event.ApprovalRequestedV1{
-			ApprovalID: id, Kind: event.ApprovalRequestedV1Kind(a.Kind), ToolCallID: nonEmpty(a.ToolCallID), Title: a.Title,
+			ApprovalID: id, Kind: event.ApprovalRequestedV1Kind(a.Kind), ToolCallID: nonEmpty(a.ToolCallID),
+			RequestedBy: (*event.ApprovalRequestedV1RequestedBy)(nonEmpty(a.RequestedBy)), Title: a.Title,
 			Decider: event.ApprovalRequestedV1Decider(a.Decider), ArgsHash: a.ArgsHash, PolicyHash: a.PolicyHash, ExpiresAt: expires,
 		}},
 		Rows: []runlog.Row{func(q *db.Queries, _ int64) error {
 			return q.ApprovalInsert(context.Background(), db.ApprovalInsertParams{
 				ApprovalID: id, RunKey: r.RunKey, RunID: r.RunID, ThreadID: r.ThreadID, Owner: r.Owner, Kind: a.Kind,
-				ToolCallID: nonEmpty(a.ToolCallID), Title: a.Title, Decider: a.Decider, Request: a.Request,
+				ToolCallID: nonEmpty(a.ToolCallID), RequestedBy: nonEmpty(a.RequestedBy), Title: a.Title, Decider: a.Decider, Request: a.Request,
 				ArgsHash: a.ArgsHash, PolicyHash: a.PolicyHash, ReasonCode: nonEmpty(a.ReasonCode), ExpiresAt: expires,
 			})
 		}},

@@ -95,11 +95,8 @@ func decided(a db.Approval, by Decider, d Decision) func(runlog.Head) (runlog.Ch
 	reason := nonEmpty(redact.Text(d.Reason))
 	return func(runlog.Head) (runlog.Change, error) {
 		return runlog.Change{
-			Events: []event.Event{event.ApprovalDecidedV1{
-				ApprovalID: a.ApprovalID, ToolCallID: a.ToolCallID, State: event.ApprovalDecidedV1State(d.State),
-				DecidedBy: &who, Reason: reason,
-			}},
-			Work: true,
+			Events: []event.Event{ended(a, d.State, &who, reason)},
+			Work:   true,
 			Rows: []runlog.Row{func(q *db.Queries, _ int64) error {
 				return q.ApprovalDecide(context.Background(), db.ApprovalDecideParams{
 					ApprovalID: a.ApprovalID, State: d.State, DecidedBy: &who, Reason: reason, Owner: string(by.Owner), Operator: by.Operator,

@@ -56,10 +56,8 @@ func expire(ctx context.Context, pool db.DBTX, log *runlog.Appender, a db.Approv
 		RunKey: a.RunKey, RunID: a.RunID,
 		Decide: func(runlog.Head) (runlog.Change, error) {
 			return runlog.Change{
-				Events: []event.Event{event.ApprovalDecidedV1{
-					ApprovalID: a.ApprovalID, ToolCallID: a.ToolCallID, State: event.ApprovalDecidedV1State(Expired),
-				}},
-				Work: true,
+				Events: []event.Event{ended(a, Expired, nil, nil)},
+				Work:   true,
 				Rows: []runlog.Row{func(q *db.Queries, _ int64) error {
 					return q.ApprovalExpire(context.Background(), a.ApprovalID)
 				}, run.SetRunnable(db.Run{RunKey: a.RunKey})},
@@ -77,6 +75,17 @@ func expire(ctx context.Context, pool db.DBTX, log *runlog.Appender, a db.Approv
 	return false, fmt.Errorf("expire approval: %w", err)
 }
 
+// Cancel is the change that takes a question back, such as in the commit that
+// ends its call. The unit is refused, and Moved says so, when it is not pending.
+func Cancel(a db.Approval, reason string) runlog.Change {
+	return runlog.Change{
+		Events: []event.Event{ended(a, Canceled, nil, nonEmpty(reason))},
+		Rows: []runlog.Row{func(q *db.Queries, _ int64) error {
+			return q.ApprovalCancel(context.Background(), db.ApprovalCancelParams{ApprovalID: a.ApprovalID, Reason: nonEmpty(reason)})
+		}},
+	}
+}
+
 // CancelOf is the change that cancels a run's pending approvals, such as in the
 // commit that ends the run. pending are those that were read; the unit is
 // refused, and Moved says so, when others are pending by then.
@@ -87,9 +96,7 @@ func CancelOf(r db.Run, pending []db.Approval, reason string) runlog.Change {
 	)
 	for _, a := range pending {
 		ids = append(ids, a.ApprovalID)
-		change.Events = append(change.Events, event.ApprovalDecidedV1{
-			ApprovalID: a.ApprovalID, ToolCallID: a.ToolCallID, State: event.ApprovalDecidedV1State(Canceled), Reason: nonEmpty(reason),
-		})
+		change.Events = append(change.Events, ended(a, Canceled, nil, nonEmpty(reason)))
 	}
 	change.Rows = []runlog.Row{func(q *db.Queries, _ int64) error {
 		return q.ApprovalCancelOf(context.Background(), db.ApprovalCancelOfParams{
@@ -97,6 +104,13 @@ func CancelOf(r db.Run, pending []db.Approval, reason string) runlog.Change {
 		})
 	}}
 	return change
+}
+
+func ended(a db.Approval, state string, by, reason *string) event.Event {
+	return event.ApprovalDecidedV1{
+		ApprovalID: a.ApprovalID, ToolCallID: a.ToolCallID, RequestedBy: (*event.ApprovalDecidedV1RequestedBy)(a.RequestedBy),
+		State: event.ApprovalDecidedV1State(state), DecidedBy: by, Reason: reason,
+	}
 }
 
 func cancelEnded(ctx context.Context, q db.DBTX, approvalID *string) error {

@@ -37,6 +37,15 @@ func OfRun(ctx context.Context, q db.DBTX, runKey uuid.UUID) ([]db.Approval, err
 	return all, nil
 }
 
+// CountPending is how many questions of an owner's runs wait for an answer.
+func CountPending(ctx context.Context, q db.DBTX, owner run.Owner) (int64, error) {
+	n, err := db.New(q).ApprovalCountPending(ctx, string(owner))
+	if err != nil {
+		return 0, fmt.Errorf("count pending approvals: %w", err)
+	}
+	return n, nil
+}
+
 // Filter narrows a list of approvals; zero values do not.
 type Filter struct {
 	State, ThreadID, RunID *string

@@ -49,7 +49,7 @@ var arrows = map[string]string{
 	// 4 Loops and doors.
 	"executor": "run lease predict model tool memory loop runlog pg telemetry",
 	"janitor":  "telemetry",
-	"stream":   "runlog pg telemetry",
+	"stream":   "runlog canon pg telemetry",
 	"replay":   "runlog policy artifact predict spend canon",
 	"shadow":   "runlog canon",
 	"doctor":   "run lease spend approval artifact runlog",

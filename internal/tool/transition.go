@@ -42,7 +42,9 @@ func AfterStart(t db.ToolTask, provider string, epoch int64) db.ToolTask {
 // output is as Do gave it to its progress function, redacted and bounded.
 func Progressed(t db.ToolTask, output json.RawMessage, epoch int64) runlog.Change {
 	return runlog.Change{
-		Events: []event.Event{event.ToolProgressedV1{ToolCallID: t.ToolCallID, Output: output}},
+		Events: []event.Event{event.ToolProgressedV1{
+			ToolCallID: t.ToolCallID, RequestedBy: (*event.ToolProgressedV1RequestedBy)(byAPI(t)), Output: output,
+		}},
 		Rows: []runlog.Row{func(q *db.Queries, _ int64) error {
 			return q.ToolTaskProgress(context.Background(), db.ToolTaskProgressParams{
 				RunKey: t.RunKey, ToolCallID: t.ToolCallID, Expected: begun, Attempts: t.Attempts,
@@ -62,7 +64,7 @@ func Finished(t db.ToolTask, o Outcome, epoch int64) (runlog.Change, error) {
 	}
 	r := end.receipt
 	finished := event.ToolFinishedV1{
-		ToolCallID: t.ToolCallID, ToolName: t.ToolName, State: event.ToolFinishedV1State(o.State),
+		ToolCallID: t.ToolCallID, ToolName: t.ToolName, RequestedBy: (*event.ToolFinishedV1RequestedBy)(byAPI(t)), State: event.ToolFinishedV1State(o.State),
 		OutputHash: r.OutputHash, ErrorClass: r.ErrorClass, ErrorMessage: end.row.ErrorMessage,
 		Attempts: int64(r.Attempts), Provider: r.Provider, CorrelationID: r.CorrelationID, FrameID: end.row.ResultFrameID,
 		ParamsHash: t.ParamsHash, LatencyMs: r.LatencyMs, ReceiptID: r.ReceiptID,
@@ -82,6 +84,14 @@ func Finished(t db.ToolTask, o Outcome, epoch int64) (runlog.Change, error) {
 			return q.ToolTaskFinish(context.Background(), end.row)
 		}},
 	}, nil
+}
+
+// byAPI is told of a call that the model did not ask for.
+func byAPI(t db.ToolTask) *string {
+	if t.RequestedBy != string(event.ToolRequestedV1RequestedByAPI) {
+		return nil
+	}
+	return &t.RequestedBy
 }
 
 // Late notes a result of a task that has ended. Nothing else changes.

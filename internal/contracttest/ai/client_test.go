@@ -166,7 +166,8 @@ func expect(log []event.Event, parts string) expected {
 				want.errors = append(want.errors, cmp.Or(e.Reason, "The run failed: "+e.ReasonClass+"."))
 			}
 		case event.RunAcceptedV1, event.FrameAppendedV1, event.FrameFinishedV1, event.PredictFinishedV1, event.RunWaitingV1,
-			event.RunWokenV1, event.RunCancelRequestedV1, event.RunExecutorLostV1, event.RunRecoveredV1, event.StreamClosedV1:
+			event.RunWokenV1, event.RunCancelRequestedV1, event.RunExecutorLostV1, event.RunRecoveredV1, event.StreamClosedV1,
+			event.PolicyDecisionV1, event.ToolStartedV1, event.ToolLateV1, event.ToolCancelRequestedV1, event.ToolReplayedV1:
 			continue
 		}
 		want.parts++

@@ -19,6 +19,7 @@ final readonly class ApprovalDecidedV1 implements EventPayload
      * @param string $approvalId The approval. (at most 64 characters)
      * @param ApprovalDecidedV1State|string $state The final state.
      * @param string|null $toolCallId The tool call. (at most 128 characters)
+     * @param ApprovalDecidedV1RequestedBy|string|null $requestedBy Who asked for the call; absent: the model.
      * @param string|null $decidedBy Who decided. (at most 160 characters)
      * @param string|null $reason A sentence for people. (at most 1000 characters)
      */
@@ -26,6 +27,7 @@ final readonly class ApprovalDecidedV1 implements EventPayload
         public string $approvalId,
         public ApprovalDecidedV1State|string $state,
         public ?string $toolCallId = null,
+        public ApprovalDecidedV1RequestedBy|string|null $requestedBy = null,
         public ?string $decidedBy = null,
         public ?string $reason = null,
     ) {
@@ -44,6 +46,7 @@ final readonly class ApprovalDecidedV1 implements EventPayload
             approvalId: Wire::string($data['approval_id'] ?? null, 'ApprovalDecidedV1.approval_id'),
             state: Wire::openEnum($data['state'] ?? null, 'ApprovalDecidedV1.state', ApprovalDecidedV1State::class),
             toolCallId: isset($data['tool_call_id']) ? Wire::string($data['tool_call_id'], 'ApprovalDecidedV1.tool_call_id') : null,
+            requestedBy: isset($data['requested_by']) ? Wire::openEnum($data['requested_by'], 'ApprovalDecidedV1.requested_by', ApprovalDecidedV1RequestedBy::class) : null,
             decidedBy: isset($data['decided_by']) ? Wire::string($data['decided_by'], 'ApprovalDecidedV1.decided_by') : null,
             reason: isset($data['reason']) ? Wire::string($data['reason'], 'ApprovalDecidedV1.reason') : null,
         );
@@ -60,6 +63,7 @@ final readonly class ApprovalDecidedV1 implements EventPayload
             'approval_id' => $this->approvalId,
             'state' => Wire::scalar($this->state),
             'tool_call_id' => $this->toolCallId,
+            'requested_by' => $this->requestedBy === null ? null : Wire::scalar($this->requestedBy),
             'decided_by' => $this->decidedBy,
             'reason' => $this->reason,
         ]);

@@ -24,6 +24,7 @@ final readonly class ApprovalRequestedV1 implements EventPayload
      * @param string $policyHash Under which rules. (matches `^sha256:[0-9a-f]{64}$`)
      * @param string $expiresAt Until when it can be decided. (at most 40 characters, an RFC 3339 time)
      * @param string|null $toolCallId The tool call. (at most 128 characters)
+     * @param ApprovalRequestedV1RequestedBy|string|null $requestedBy Who asked for the call; absent: the model.
      */
     public function __construct(
         public string $approvalId,
@@ -34,6 +35,7 @@ final readonly class ApprovalRequestedV1 implements EventPayload
         public string $policyHash,
         public string $expiresAt,
         public ?string $toolCallId = null,
+        public ApprovalRequestedV1RequestedBy|string|null $requestedBy = null,
     ) {
     }
 
@@ -55,6 +57,7 @@ final readonly class ApprovalRequestedV1 implements EventPayload
             policyHash: Wire::string($data['policy_hash'] ?? null, 'ApprovalRequestedV1.policy_hash'),
             expiresAt: Wire::string($data['expires_at'] ?? null, 'ApprovalRequestedV1.expires_at'),
             toolCallId: isset($data['tool_call_id']) ? Wire::string($data['tool_call_id'], 'ApprovalRequestedV1.tool_call_id') : null,
+            requestedBy: isset($data['requested_by']) ? Wire::openEnum($data['requested_by'], 'ApprovalRequestedV1.requested_by', ApprovalRequestedV1RequestedBy::class) : null,
         );
     }
 
@@ -74,6 +77,7 @@ final readonly class ApprovalRequestedV1 implements EventPayload
             'policy_hash' => $this->policyHash,
             'expires_at' => $this->expiresAt,
             'tool_call_id' => $this->toolCallId,
+            'requested_by' => $this->requestedBy === null ? null : Wire::scalar($this->requestedBy),
         ]);
     }
 

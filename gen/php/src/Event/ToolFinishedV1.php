@@ -24,6 +24,7 @@ final readonly class ToolFinishedV1 implements EventPayload
      * @param string $paramsHash The digest of the input. (matches `^sha256:[0-9a-f]{64}$`)
      * @param int $latencyMs Milliseconds from the start to the end. (at least 0)
      * @param string $receiptId The receipt. (at most 64 characters)
+     * @param ToolFinishedV1RequestedBy|string|null $requestedBy Who asked for the call; absent: the model.
      * @param mixed|null $output What it came to, any JSON value.
      * @param string|null $outputHash The digest of the output. (matches `^sha256:[0-9a-f]{64}$`)
      * @param bool|null $truncated Whether the output was cut at its bound.
@@ -42,6 +43,7 @@ final readonly class ToolFinishedV1 implements EventPayload
         public string $paramsHash,
         public int $latencyMs,
         public string $receiptId,
+        public ToolFinishedV1RequestedBy|string|null $requestedBy = null,
         public mixed $output = null,
         public ?string $outputHash = null,
         public ?bool $truncated = null,
@@ -71,6 +73,7 @@ final readonly class ToolFinishedV1 implements EventPayload
             paramsHash: Wire::string($data['params_hash'] ?? null, 'ToolFinishedV1.params_hash'),
             latencyMs: Wire::int($data['latency_ms'] ?? null, 'ToolFinishedV1.latency_ms'),
             receiptId: Wire::string($data['receipt_id'] ?? null, 'ToolFinishedV1.receipt_id'),
+            requestedBy: isset($data['requested_by']) ? Wire::openEnum($data['requested_by'], 'ToolFinishedV1.requested_by', ToolFinishedV1RequestedBy::class) : null,
             output: isset($data['output']) ? $data['output'] : null,
             outputHash: isset($data['output_hash']) ? Wire::string($data['output_hash'], 'ToolFinishedV1.output_hash') : null,
             truncated: isset($data['truncated']) ? Wire::bool($data['truncated'], 'ToolFinishedV1.truncated') : null,
@@ -98,6 +101,7 @@ final readonly class ToolFinishedV1 implements EventPayload
             'params_hash' => $this->paramsHash,
             'latency_ms' => $this->latencyMs,
             'receipt_id' => $this->receiptId,
+            'requested_by' => $this->requestedBy === null ? null : Wire::scalar($this->requestedBy),
             'output' => $this->output,
             'output_hash' => $this->outputHash,
             'truncated' => $this->truncated,

@@ -18,10 +18,12 @@ final readonly class ToolProgressedV1 implements EventPayload
     /**
      * @param string $toolCallId The call. (at most 128 characters)
      * @param mixed $output What there is so far, any JSON value.
+     * @param ToolProgressedV1RequestedBy|string|null $requestedBy Who asked for the call; absent: the model.
      */
     public function __construct(
         public string $toolCallId,
         public mixed $output,
+        public ToolProgressedV1RequestedBy|string|null $requestedBy = null,
     ) {
     }
 
@@ -37,6 +39,7 @@ final readonly class ToolProgressedV1 implements EventPayload
         return new self(
             toolCallId: Wire::string($data['tool_call_id'] ?? null, 'ToolProgressedV1.tool_call_id'),
             output: $data['output'] ?? null,
+            requestedBy: isset($data['requested_by']) ? Wire::openEnum($data['requested_by'], 'ToolProgressedV1.requested_by', ToolProgressedV1RequestedBy::class) : null,
         );
     }
 
@@ -50,6 +53,7 @@ final readonly class ToolProgressedV1 implements EventPayload
         return Wire::present([
             'tool_call_id' => $this->toolCallId,
             'output' => $this->output,
+            'requested_by' => $this->requestedBy === null ? null : Wire::scalar($this->requestedBy),
         ]);
     }
 
