@@ -27,20 +27,8 @@ func (s *session) openTools(ctx context.Context) error {
 	if s.view, err = s.e.Tools.Catalog.For(s.run.ClientTools); err != nil {
 		return fmt.Errorf("the run's client tools: %w", err)
 	}
-	if len(s.run.ToolPolicy) > 0 {
-		if err := json.Unmarshal(s.run.ToolPolicy, &s.policy); err != nil {
-			return fmt.Errorf("the run's tool policy: %w", err)
-		}
-	}
-	s.policy.Guest = s.run.GuestScope != nil
-	s.policy.AgentID = value(s.run.AutopilotID)
-	return nil
-}
-
-// policyTool is what policy must know of a tool.
-func policyTool(spec tool.Spec) policy.Tool {
-	return policy.Tool{Name: spec.Name, Provider: spec.Provider, Groups: spec.Groups, Writes: spec.Writes,
-		NeedsApproval: spec.NeedsApproval, Client: spec.Kind == tool.Client}
+	s.policy, err = tool.PolicyRun(s.run)
+	return err
 }
 
 // offered are the tools that the model is shown: those that policy lets the run
@@ -48,7 +36,7 @@ func policyTool(spec tool.Spec) policy.Tool {
 func (s *session) offered() ([]ds.RespondV1InputToolsItem, error) {
 	var all []policy.Tool
 	for _, spec := range s.view.Specs() {
-		all = append(all, policyTool(spec))
+		all = append(all, spec.Asked())
 	}
 	var offered []ds.RespondV1InputToolsItem
 	for _, t := range s.e.Tools.Policy.Visible(s.policy, all) {
@@ -105,10 +93,7 @@ func (s *session) askOne(ctx context.Context, a *asked, c ds.MessageV1ToolCall, 
 		return err
 	}
 	a.change.Events = append(a.change.Events, told...)
-	hash, err := tool.ParamsHash(input)
-	if err != nil {
-		return err
-	}
+	hash := tool.ParamsHash(input)
 	id, err := tool.CallID(s.run.RunID, stepCall, index, name, hash)
 	if err != nil {
 		return err
@@ -126,7 +111,7 @@ func (s *session) askOne(ctx context.Context, a *asked, c ds.MessageV1ToolCall, 
 // person, or refused.
 func (s *session) decide(a *asked, q tool.Request, known bool, hash string) (runlog.Change, error) {
 	if !known {
-		return tool.Refused(q, nil, &tool.Error{Class: "tool_not_found", Message: "there is no tool of this name"})
+		return tool.Refused(q, nil, &tool.Error{Class: tool.ClassNotFound, Message: "There is no tool of this name."})
 	}
 	if wrong := s.view.CheckInput(q.Spec.Name, q.Input); wrong != nil {
 		return tool.Refused(q, nil, wrong)
@@ -152,7 +137,7 @@ func (s *session) decide(a *asked, q tool.Request, known bool, hash string) (run
 		a.people = true
 		return merge(requested, asking), err
 	default:
-		return tool.Refused(q, &e, &tool.Error{Class: "policy_denied", ReasonCode: e.ReasonCode, Message: "the call is not allowed: " + e.ReasonCode})
+		return tool.Refused(q, &e, &tool.Error{Class: "policy_denied", ReasonCode: e.ReasonCode, Message: "The call is not allowed: " + e.ReasonCode + "."})
 	}
 }
 
@@ -174,7 +159,7 @@ func (s *session) question(q tool.Request, e policy.Evaluation, hash string) app
 
 // evaluate asks policy about a call, with what a person decided if anybody did.
 func (s *session) evaluate(spec tool.Spec, hash string, input json.RawMessage, decided *db.Approval) (policy.Evaluation, error) {
-	in := s.e.Tools.Policy.Input(s.policy, policyTool(spec), policy.Call{ArgsHash: hash, Domain: domainOf(input), At: crash.Now()})
+	in := s.e.Tools.Policy.Input(s.policy, spec.Asked(), policy.Call{ArgsHash: hash, Domain: domainOf(input), At: crash.Now()})
 	if decided != nil {
 		in.Approval = &ds.PolicyEvaluationV1Approval{
 			ApprovalID: decided.ApprovalID, State: decided.State, ArgsHash: &decided.ArgsHash, PolicyHash: &decided.PolicyHash,
@@ -196,7 +181,7 @@ func (s *session) approved(t db.ToolTask, spec tool.Spec, a db.Approval) (c runl
 	}}
 	c.Rows = []runlog.Row{tool.Evaluated(e)}
 	if e.Decision != policy.Allowed {
-		refused = &tool.Error{Class: "policy_denied", ReasonCode: e.ReasonCode, Message: "the call was approved, but is not allowed any more: " + e.ReasonCode}
+		refused = &tool.Error{Class: "policy_denied", ReasonCode: e.ReasonCode, Message: "The call was approved, but is not allowed any more: " + e.ReasonCode + "."}
 	}
 	return c, refused, nil
 }
@@ -251,4 +236,15 @@ func cut(text string, most int) string {
 		return string(runes[:most-1]) + "…"
 	}
 	return text
+}
+
+// mayFallBack says whether policy lets the tool be asked that stands in for
+// another, without a person.
+func (s *session) mayFallBack(spec tool.Spec, hash string, input json.RawMessage) (bool, error) {
+	other, known := s.view.Spec(spec.Fallback)
+	if spec.Fallback == "" || !known {
+		return false, nil
+	}
+	e, err := s.evaluate(other, hash, input, nil)
+	return e.Decision == policy.Allowed, err
 }

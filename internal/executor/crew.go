@@ -25,10 +25,10 @@ type crew struct {
 	// has happened since.
 	known   bool
 	open    openCalls
-	frames  int64 // accepted when it was looked
-	seq     int64 // of the head when it was looked
-	touched bool  // the run has had a tool call
-	starved bool  // a call waits for room
+	frames  int64           // accepted when it was looked
+	seq     int64           // of the head when it was looked
+	touched bool            // the run has had a tool call
+	freed   <-chan struct{} // is closed when there is room for a call that waits for it
 }
 
 // job is one call at work.
@@ -106,9 +106,9 @@ func (c *crew) hand(meant func(*job) bool, cause error) {
 
 func handedCause(ctx context.Context) error {
 	if errors.Is(context.Cause(ctx), lease.ErrLost) {
-		return tool.Cause("lease_lost", "another process goes on with the run")
+		return tool.Cause("lease_lost", "Another process goes on with the run.")
 	}
-	return tool.Cause("handed_over", "the session ends; the call goes on in the next")
+	return tool.Cause("handed_over", "The session ends; the call goes on in the next.")
 }
 
 // handedOver says whether a call's outcome is left to the next session.
@@ -143,14 +143,14 @@ func (c *crew) forget(id string) {
 func (c *crew) suspect() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.known = false
+	c.known, c.freed = false, nil
 }
 
 // note remembers what a look found.
-func (c *crew) note(open openCalls, h runlog.Head, starved bool) {
+func (c *crew) note(open openCalls, h runlog.Head, freed <-chan struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.open, c.frames, c.seq, c.starved = open, h.FrameCount, h.Seq, starved
+	c.open, c.frames, c.seq, c.freed = open, h.FrameCount, h.Seq, freed
 	c.touched = c.touched || open != openCalls{}
 	// What is at work, or waits for somebody, is looked at again each time.
 	c.known = open == openCalls{}
@@ -187,8 +187,9 @@ func (c *crew) wasTouched() bool {
 	return c.touched
 }
 
-func (c *crew) starves() bool {
+// room is closed when there is room for a call that waits for it.
+func (c *crew) room() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.starved
+	return c.freed
 }

@@ -121,7 +121,6 @@ type Executor struct {
 	checkpoints *prometheus.CounterVec
 	failures    *prometheus.CounterVec
 	loopsSeen   *prometheus.CounterVec
-	lateTools   *prometheus.CounterVec
 	panics      prometheus.Counter
 	active      prometheus.Gauge
 }
@@ -136,7 +135,6 @@ func New(c Config, pool *pgxpool.Pool, watch *runlog.Watch, leases *lease.Keeper
 		checkpoints: m.Counter(telemetry.CheckpointReads),
 		failures:    m.Counter(telemetry.ExecutorFailures),
 		loopsSeen:   m.Counter(telemetry.ExecutorLoops),
-		lateTools:   m.Counter(telemetry.ExecutorLateTools),
 		panics:      m.Counter(telemetry.ExecutorPanics).WithLabelValues(),
 		active:      m.Gauge(telemetry.ExecutorActive).WithLabelValues(),
 	}
@@ -158,8 +156,6 @@ func (e *Executor) Run(ctx context.Context) error {
 			return nil
 		case <-work.C:
 			e.tell(work.Keys())
-		case <-e.Tools.Runner.Freed():
-			e.tellStarved()
 		case <-tick.C:
 			e.tellNews(ctx)
 		}
@@ -172,17 +168,6 @@ func (e *Executor) tell(keys []uuid.UUID) {
 	defer e.mu.Unlock()
 	for _, k := range keys {
 		if s := e.sessions[k]; s != nil {
-			s.ring()
-		}
-	}
-}
-
-// tellStarved tells the sessions that have calls without room.
-func (e *Executor) tellStarved() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for _, s := range e.sessions {
-		if s.crew.starves() {
 			s.ring()
 		}
 	}

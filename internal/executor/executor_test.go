@@ -44,7 +44,7 @@ func begin(t *testing.T, pool *pgxpool.Pool, m model.Model, change ...func(*exec
 	for _, f := range change {
 		f(&config)
 	}
-	e := executor.New(config, pool, p.Watch, p.Leases, predict.NewCaller(m, p.Metrics), p.Metrics)
+	e := executor.New(config, pool, p.Watch, p.Leases, predict.NewCaller(m, p.Metrics), executor.Tools{}, p.Metrics)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- e.Run(ctx) }()

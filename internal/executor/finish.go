@@ -56,7 +56,7 @@ func (s *session) finish(ctx context.Context, end run.End, first func(runlog.Hea
 
 // closing stops the calls at work and makes the change that ends every open one.
 func (s *session) closing(ctx context.Context, end run.End) (runlog.Change, error) {
-	class, message := "run_"+end.Status, "the run has ended: "+end.ReasonClass
+	class, message := tool.ClassRunEnded, "The run has ended: "+end.ReasonClass+"."
 	s.crew.stop(func(string) bool { return true }, tool.Cause(class, message))
 	s.crew.wait()
 	if !s.crew.mayHaveOpen(s.now()) {
@@ -90,9 +90,10 @@ func (s *session) stopped(ctx context.Context, tasks []db.ToolTask, why *tool.Er
 	if err != nil {
 		return change, err
 	}
-	pending := slices.DeleteFunc(all, func(a db.Approval) bool { return a.State != approval.Pending })
-	if len(pending) == 0 || slices.ContainsFunc(pending, func(a db.Approval) bool { return !slices.Contains(asked, a.ApprovalID) }) {
-		return change, nil
+	for _, a := range all {
+		if a.State == approval.Pending && slices.Contains(asked, a.ApprovalID) {
+			change = merge(change, approval.Cancel(a, why.Message))
+		}
 	}
-	return merge(change, approval.CancelOf(s.run, pending, why.Message)), nil
+	return change, nil
 }

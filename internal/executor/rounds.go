@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -83,13 +84,24 @@ func (s *session) roundMessages(text string, calls []db.ToolTask, bound int) []m
 	out := []message{said}
 	for _, t := range calls {
 		out[0].ToolCalls = append(out[0].ToolCalls, ds.MessageV1ToolCall{
-			ToolCallID: t.ToolCallID, ToolName: s.view.ModelName(t.ToolName), Arguments: shownArguments(t.Input, bound),
+			ToolCallID: t.ToolCallID, ToolName: s.toldAs(t.ToolName), Arguments: shownArguments(t.Input, bound),
 		})
 		id := t.ToolCallID
 		out = append(out, message{Role: ds.MessageV1RoleTool, ToolCallID: &id, Content: cutBytes(outcomeOf(t), bound)})
 	}
 	return out
 }
+
+// toldAs is a tool's name as models know it, also of one that is not there any more.
+func (s *session) toldAs(name string) string {
+	if told := s.view.ModelName(name); told != "" {
+		return told
+	}
+	told := notInNames.ReplaceAllString(name, "_")
+	return told[:min(len(told), 64)]
+}
+
+var notInNames = regexp.MustCompile(`[^A-Za-z0-9_-]`)
 
 // shownArguments are a call's arguments; those that are too long are shown by
 // their beginning.

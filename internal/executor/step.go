@@ -196,6 +196,8 @@ func (s *session) working(ctx context.Context, last int64) (_ context.Context, s
 				return
 			case <-s.bell:
 				s.lookUp(working, last, stop)
+			case <-s.crew.room():
+				s.lookUp(working, last, stop)
 			}
 		}
 	}()

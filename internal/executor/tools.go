@@ -39,6 +39,7 @@ func (s *session) tend(ctx context.Context) (openCalls, error) {
 		if s.crew.idle(h) {
 			return openCalls{}, nil
 		}
+		freed := s.e.Tools.Runner.Freed() // before any place is asked for
 		l, err := s.lookOnce(ctx)
 		if errors.Is(err, errStopping) {
 			return l.open, s.refresh(ctx)
@@ -51,7 +52,10 @@ func (s *session) tend(ctx context.Context) (openCalls, error) {
 			return l.open, err
 		}
 		if !delivered && !l.again {
-			s.crew.note(l.open, h, l.starved)
+			if !l.starved {
+				freed = nil
+			}
+			s.crew.note(l.open, h, freed)
 			return l.open, nil
 		}
 		if try == moves {
@@ -120,7 +124,7 @@ func (s *session) lookAround(ctx context.Context, l *look, tasks []db.ToolTask) 
 func (s *session) tendCall(ctx context.Context, t db.ToolTask, l *look) (ended bool, err error) {
 	if j := s.crew.job(t.ToolCallID); j != nil {
 		if t.CancelRequested {
-			j.stop(tool.Cause("canceled", "the call was canceled"))
+			j.stop(tool.Cause(tool.ClassCanceled, "The call was canceled."))
 		}
 		l.open.atWork = true
 		return false, nil
@@ -128,11 +132,11 @@ func (s *session) tendCall(ctx context.Context, t db.ToolTask, l *look) (ended b
 	client := tool.Kind(t.Kind) == tool.Client
 	switch {
 	case t.CancelRequested:
-		return true, s.endCall(ctx, t, tool.Canceled, &tool.Error{Class: "canceled", Message: "the call was canceled"})
+		return true, s.cancelCall(ctx, t)
 	case t.State == tool.Queued:
 		return s.startCall(ctx, t, l)
 	case client && t.DeadlineAt != nil && !t.DeadlineAt.After(l.now):
-		return true, s.endCall(ctx, t, tool.TimedOut, &tool.Error{Class: "timeout", Message: "the client brought no result in time"})
+		return true, s.endCall(ctx, t, tool.TimedOut, &tool.Error{Class: tool.ClassTimeout, Message: "The client brought no result in time."})
 	case client:
 		return false, nil
 	default:
@@ -144,7 +148,7 @@ func (s *session) tendCall(ctx context.Context, t db.ToolTask, l *look) (ended b
 func (s *session) startCall(ctx context.Context, t db.ToolTask, l *look) (ended bool, err error) {
 	spec, known := s.view.Spec(t.ToolName)
 	if !known {
-		return true, s.endCall(ctx, t, tool.Failed, &tool.Error{Class: "tool_not_found", Message: "this process has no such tool"})
+		return true, s.endCall(ctx, t, tool.Failed, &tool.Error{Class: tool.ClassNotFound, Message: "This process has no such tool."})
 	}
 	var beside runlog.Change
 	if t.ApprovalID != nil {
@@ -175,20 +179,31 @@ func (s *session) startCall(ctx context.Context, t db.ToolTask, l *look) (ended 
 	return s.begin(ctx, t, spec, beside, l)
 }
 
+// cancelCall ends a call that nothing works on, with what people are asked about it.
+func (s *session) cancelCall(ctx context.Context, t db.ToolTask) error {
+	change, err := s.stopped(ctx, []db.ToolTask{t}, &tool.Error{Class: tool.ClassCanceled, Message: "The call was canceled."})
+	if err != nil {
+		return err
+	}
+	return s.commit(ctx, func(h runlog.Head) (runlog.Change, error) {
+		return s.woken(h, change, event.RunWokenV1CauseTool), nil
+	})
+}
+
 // endUndecided ends a call that nobody approved.
 func (s *session) endUndecided(ctx context.Context, t db.ToolTask, a db.Approval) error {
 	switch a.State {
 	case approval.Rejected:
-		message := "a person did not approve the call"
+		message := "A person did not approve the call."
 		if a.DecisionReason != nil {
-			message += ": " + *a.DecisionReason
+			message += " They said: " + *a.DecisionReason
 		}
 		return s.endCall(ctx, t, tool.Failed, &tool.Error{Class: "approval_rejected", Message: message})
 	case approval.Expired:
 		return s.endCall(ctx, t, tool.Failed, &tool.Error{Class: "approval_expired",
-			Message: "nobody decided on the call in time; that is no refusal, and it may be asked for again"})
+			Message: "Nobody decided on the call in time. That is no refusal; it may be asked for again."})
 	default:
-		return s.endCall(ctx, t, tool.Canceled, &tool.Error{Class: "canceled", Message: "the question whether the call may be made was withdrawn"})
+		return s.endCall(ctx, t, tool.Canceled, &tool.Error{Class: tool.ClassCanceled, Message: "The question whether the call may be made was taken back."})
 	}
 }
 
@@ -202,29 +217,40 @@ func (s *session) resumeCall(ctx context.Context, t db.ToolTask, l *look) (ended
 	case tool.Boundary(t.SettlementBoundary) == tool.SafeRetry:
 		return s.begin(ctx, t, spec, runlog.Change{}, l)
 	}
-	release, ok := s.e.Tools.Runner.Acquire(s.run.RunKey, s.run.Owner, spec, int(s.limits.MaxParallelTools))
+	release, ok := s.place(spec, l)
 	if !ok {
-		l.open.atWork, l.starved = true, true
 		return false, nil
 	}
-	l.open.atWork = true
-	s.work(ctx, t, release, func(ctx context.Context, t *db.ToolTask) tool.Outcome {
-		input, refused := s.inputOf(*t)
+	s.work(ctx, t, release, func(ctx context.Context) tool.Outcome {
+		input, refused := s.inputOf(t)
 		if refused != nil {
-			return tool.Ended(*t, tool.Failed, unknownOutcome("its whole input is gone"))
+			return tool.Ended(t, tool.Failed, unknownOutcome("its whole input is gone"))
 		}
-		o, known := s.e.Tools.Runner.Reconcile(ctx, tool.CallOf(s.run, *t, input), spec)
-		if known {
+		o, known := s.e.Tools.Runner.Reconcile(ctx, tool.CallOf(s.run, t, input), spec)
+		switch {
+		case known:
 			return o
+		case ctx.Err() != nil: // it was stopped before the provider could tell
+			return tool.Ended(t, tool.Canceled, unknownOutcome("its provider was not asked to the end"))
 		}
-		return tool.Ended(*t, tool.Failed, unknownOutcome("its provider cannot tell"))
+		return tool.Ended(t, tool.Failed, unknownOutcome("its provider cannot tell"))
 	})
 	return false, nil
 }
 
 func unknownOutcome(why string) *tool.Error {
-	return &tool.Error{Class: "outcome_unknown", Unknown: true,
-		Message: "the process that made the call was lost, and it is not known whether the call had its effect: " + why}
+	return &tool.Error{Class: tool.ClassOutcomeUnknown, Unknown: true,
+		Message: "The process that made the call was lost, and it is not known whether the call had its effect: " + why + "."}
+}
+
+// place takes room for a call. Without any the session looks again when some is
+// freed.
+func (s *session) place(spec tool.Spec, l *look) (release func(), ok bool) {
+	l.open.atWork = true
+	if release, ok = s.e.Tools.Runner.Acquire(s.run.RunKey, s.run.Owner, spec, int(s.limits.MaxParallelTools)); !ok {
+		l.starved = true
+	}
+	return release, ok
 }
 
 // begin starts a call in a goroutine, when there is room.
@@ -233,10 +259,12 @@ func (s *session) begin(ctx context.Context, t db.ToolTask, spec tool.Spec, besi
 	if refused != nil {
 		return true, s.endCallWith(ctx, t, tool.Ended(t, tool.Failed, refused), beside)
 	}
-	release, ok := s.e.Tools.Runner.Acquire(s.run.RunKey, s.run.Owner, spec, int(s.limits.MaxParallelTools))
-	l.open.atWork = true
+	fallBack, err := s.mayFallBack(spec, t.ParamsHash, input)
+	if err != nil {
+		return false, err
+	}
+	release, ok := s.place(spec, l)
 	if !ok {
-		l.starved = true
 		return false, nil
 	}
 	if err := s.commitStart(ctx, tool.Started(t, spec.Provider, s.held.Epoch), beside, causeOfStart(t)); err != nil {
@@ -249,15 +277,13 @@ func (s *session) begin(ctx context.Context, t db.ToolTask, spec tool.Spec, besi
 		release()
 		return false, lease.ErrLost
 	}
-	s.work(ctx, tool.AfterStart(t, spec.Provider, s.held.Epoch), release, func(ctx context.Context, t *db.ToolTask) tool.Outcome {
-		progress := func(output json.RawMessage) error {
-			err := s.commit(ctx, func(runlog.Head) (runlog.Change, error) { return tool.Progressed(*t, output, s.held.Epoch), nil })
-			if err == nil {
-				*t = tool.AfterProgress(*t, s.held.Epoch)
-			}
-			return err
-		}
-		return s.e.Tools.Runner.Do(ctx, tool.CallOf(s.run, *t, input), spec, progress)
+	t = tool.AfterStart(t, spec.Provider, s.held.Epoch)
+	call := tool.CallOf(s.run, t, input)
+	call.MayFallBack = fallBack
+	s.work(ctx, t, release, func(ctx context.Context) tool.Outcome {
+		return s.e.Tools.Runner.Do(ctx, call, spec, func(output json.RawMessage) error {
+			return s.commit(ctx, func(runlog.Head) (runlog.Change, error) { return tool.Progressed(t, output, s.held.Epoch), nil })
+		})
 	})
 	return false, nil
 }

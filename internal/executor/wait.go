@@ -43,7 +43,7 @@ func (s *session) interrupted(ctx context.Context) (bool, error) {
 
 // interruptCalls ends the calls that the open steps asked for.
 func (s *session) interruptCalls(ctx context.Context) error {
-	why := &tool.Error{Class: "interrupted", Message: "a newer message interrupted the call"}
+	why := &tool.Error{Class: "interrupted", Message: "A newer message interrupted the call."}
 	for try := 1; ; try++ {
 		tasks, err := tool.OpenTasks(ctx, s.e.Pool, s.run.RunKey)
 		if err != nil {
@@ -109,6 +109,7 @@ func (s *session) await(ctx context.Context) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	case <-s.bell:
+	case <-s.crew.room():
 	case <-timer.C:
 	}
 	s.crew.suspect()

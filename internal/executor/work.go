@@ -16,7 +16,7 @@ import (
 
 // work carries a call out beside the session. What it came to is committed here;
 // when the session ends before, the next one goes on with the call.
-func (s *session) work(ctx context.Context, t db.ToolTask, release func(), carry func(context.Context, *db.ToolTask) tool.Outcome) {
+func (s *session) work(ctx context.Context, t db.ToolTask, release func(), carry func(context.Context) tool.Outcome) {
 	working, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	j := &job{boundary: tool.Boundary(t.SettlementBoundary), stop: stop}
 	s.crew.add(t.ToolCallID, j)
@@ -32,7 +32,7 @@ func (s *session) work(ctx context.Context, t db.ToolTask, release func(), carry
 					"run_id", s.run.RunID, "tool_call_id", t.ToolCallID, "panic", fmt.Sprint(p))
 			}
 		}()
-		o := carry(working, &t)
+		o := carry(working)
 		crash.At("tool.returned")
 		if s.crew.handedOver(j) && (o.State == tool.Canceled || o.Err != nil && o.Err.Unknown) {
 			return
@@ -70,9 +70,11 @@ func (s *session) conclude(ctx context.Context, t db.ToolTask, o tool.Outcome) {
 		case tool.Moved(err):
 			// The call was ended meanwhile, and this changes nothing any more.
 			late := tool.Late(t, o, "")
-			if err := s.commit(ctx, func(runlog.Head) (runlog.Change, error) { return late, nil }); err != nil {
-				s.unheard(ctx, t, o, err)
+			if err = s.commit(ctx, func(runlog.Head) (runlog.Change, error) { return late, nil }); err == nil {
+				s.e.Tools.Runner.CountLate()
+				return
 			}
+			s.unheard(ctx, t, o, err)
 			return
 		case errors.Is(err, runlog.ErrFinished), errors.Is(err, lease.ErrLost), !s.held.Trusted():
 			s.unheard(ctx, t, o, err)
@@ -84,7 +86,7 @@ func (s *session) conclude(ctx context.Context, t db.ToolTask, o tool.Outcome) {
 
 // unheard tells of an outcome that could not become a fact of the run.
 func (s *session) unheard(ctx context.Context, t db.ToolTask, o tool.Outcome, err error) {
-	s.e.lateTools.WithLabelValues(o.State).Inc()
+	s.e.Tools.Runner.CountLate()
 	slog.WarnContext(ctx, "the outcome of a tool call came too late", "run_id", s.run.RunID, "tool_call_id", t.ToolCallID, "state", o.State, "error", err.Error())
 }
 

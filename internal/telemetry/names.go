@@ -68,8 +68,6 @@ var (
 	ExecutorFailures = Metric{"executor_session_failures_total", "Sessions of runs that ended early, by cause: panic, hang, database, lease_lost, other. The run goes on with another session.", []Label{Outcome}}
 	ExecutorLoops    = Metric{"executor_loops_total", "Loops of frames that were seen, by level.", []Label{Outcome}}
 
-	ExecutorLateTools = Metric{"executor_late_tools_total", "Outcomes of tool calls that came too late to become a fact of their run, by state.", []Label{Outcome}}
-
 	// Admission.
 
 	AdmissionRefusals = Metric{"admission_refusals_total", "Requests that were refused for want of room, by cause: in_flight, queue, overdue, connections, frames, owner.", []Label{Outcome}}
