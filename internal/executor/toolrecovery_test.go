@@ -38,7 +38,7 @@ func TestATakeoverGoesOnWithACallAtWork(t *testing.T) {
 			pool := dbtest.New(t)
 			slow, begun, letGo := held("test.slow", c.boundary)
 			t.Cleanup(letGo)
-			p := workWith(t, pool, model.NewScript(calls("test_slow", "a")), with(t, slow))
+			p := workWith(t, pool, model.NewScript(calls("test_slow", "a")), with(t, slow), func(c *executor.Config) { c.ToolDrain = time.Millisecond })
 			r := runtest.Start(t, pool, allowing())
 			p.Message(t, r, "f1", "Go.")
 			id := <-begun
