@@ -607,33 +607,33 @@ func (q *Queries) ToolTaskListOrphans(ctx context.Context, maxTasks int32) ([]To
 const toolTaskProgress = `-- name: ToolTaskProgress :exec
 WITH moved AS (
     UPDATE tool_tasks
-    SET state = 'streaming_output', output = $1, progress_count = progress_count + 1,
+    SET state = 'streaming_output', lease_epoch = $1, output = $2, progress_count = progress_count + 1,
         streaming_at = coalesce(streaming_at, clock_timestamp()), updated_at = clock_timestamp()
-    WHERE run_key = $2 AND tool_call_id = $3
-      AND state = ANY($4::text[]) AND attempts = $5 AND lease_epoch <= $6
+    WHERE run_key = $3 AND tool_call_id = $4
+      AND state = ANY($5::text[]) AND attempts = $6 AND lease_epoch <= $1
     RETURNING 1
 )
 SELECT 1 / count(*) FROM moved
 `
 
 type ToolTaskProgressParams struct {
+	LeaseEpoch int64
 	Output     []byte
 	RunKey     uuid.UUID
 	ToolCallID string
 	Expected   []string
 	Attempts   int32
-	LeaseEpoch int64
 }
 
 // Something can be shown before the end. Fails as ToolTaskStart does.
 func (q *Queries) ToolTaskProgress(ctx context.Context, arg ToolTaskProgressParams) error {
 	_, err := q.db.Exec(ctx, toolTaskProgress,
+		arg.LeaseEpoch,
 		arg.Output,
 		arg.RunKey,
 		arg.ToolCallID,
 		arg.Expected,
 		arg.Attempts,
-		arg.LeaseEpoch,
 	)
 	return err
 }
