@@ -24,6 +24,39 @@ func (q *Queries) ToolTaskCount(ctx context.Context, runKey uuid.UUID) (int64, e
 	return count, err
 }
 
+const toolTaskDecide = `-- name: ToolTaskDecide :exec
+WITH moved AS (
+    UPDATE tool_tasks
+    SET decision = $1, reason_code = $2, evaluation_hash = $3,
+        lease_epoch = $4, updated_at = clock_timestamp()
+    WHERE run_key = $5 AND tool_call_id = $6 AND state = 'queued' AND lease_epoch <= $4
+    RETURNING 1
+)
+SELECT 1 / count(*) FROM moved
+`
+
+type ToolTaskDecideParams struct {
+	Decision       *string
+	ReasonCode     *string
+	EvaluationHash *string
+	LeaseEpoch     int64
+	RunKey         uuid.UUID
+	ToolCallID     string
+}
+
+// Policy decided again on a call that has not begun. Fails as ToolTaskStart does.
+func (q *Queries) ToolTaskDecide(ctx context.Context, arg ToolTaskDecideParams) error {
+	_, err := q.db.Exec(ctx, toolTaskDecide,
+		arg.Decision,
+		arg.ReasonCode,
+		arg.EvaluationHash,
+		arg.LeaseEpoch,
+		arg.RunKey,
+		arg.ToolCallID,
+	)
+	return err
+}
+
 const toolTaskFinish = `-- name: ToolTaskFinish :exec
 WITH moved AS (
     UPDATE tool_tasks

@@ -408,6 +408,28 @@ func TestAnyOrderOfChangesHasOneEnd(t *testing.T) {
 	require.NotZero(t, runs.Load())
 }
 
+func TestAReceiptNamesTheDecisionAfterAPersonsAnswer(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	asked := policy.Evaluation{Decision: policy.NeedsApproval, ReasonCode: "policy_denied.approval_required", Document: json.RawMessage(`{"ask":1}`), Hash: canon.Hash([]byte("ask"))}
+	require.NoError(t, d.commit(tool.Requested(d.request("call_1"), asked, "appr_1")))
+	approved := policy.Evaluation{Decision: policy.Allowed, ReasonCode: "policy_allowed.approved_interactively", Document: json.RawMessage(`{"yes":1}`), Hash: canon.Hash([]byte("yes"))}
+	task := d.task(t, "call_1")
+	require.NoError(t, d.commit(tool.Decided(task, approved, 1), nil))
+	task = tool.AfterDecided(task, approved, 1)
+	require.NoError(t, d.commit(tool.Started(task, "provider.a", 1), nil))
+	require.True(t, tool.Moved(d.commit(tool.Decided(task, asked, 1), nil)), "it has begun")
+	require.NoError(t, d.commit(tool.Finished(tool.AfterStart(task, "provider.a", 1), done(`1`), 1)))
+	last := d.task(t, "call_1")
+	require.Equal(t, approved.Hash, *last.EvaluationHash)
+	var r ds.ToolReceiptV1
+	require.NoError(t, json.Unmarshal(last.Receipt, &r))
+	require.Equal(t, approved.Hash, *r.EvaluationHash)
+	require.Equal(t, "appr_1", *r.ApprovalID)
+	require.Equal(t, "policy_allowed.approved_interactively", r.ReasonCode)
+	require.Len(t, events[event.PolicyDecisionV1](t, d), 2)
+}
+
 func TestMovedIsAboutTasks(t *testing.T) {
 	t.Parallel()
 	require.False(t, tool.Moved(nil))
