@@ -177,6 +177,8 @@ type Querier interface {
 	RunStart(ctx context.Context, arg RunStartParams) (uuid.UUID, error)
 	// How many calls a run has made.
 	ToolTaskCount(ctx context.Context, runKey uuid.UUID) (int64, error)
+	// Policy decided again on a call that has not begun. Fails as ToolTaskStart does.
+	ToolTaskDecide(ctx context.Context, arg ToolTaskDecideParams) error
 	// The one end of a call. Fails as ToolTaskStart does.
 	ToolTaskFinish(ctx context.Context, arg ToolTaskFinishParams) error
 	ToolTaskGet(ctx context.Context, arg ToolTaskGetParams) (ToolTask, error)

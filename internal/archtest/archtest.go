@@ -41,7 +41,7 @@ var arrows = map[string]string{
 	// 3 Work: calls that leave the process, and their receipts.
 	"model":   "egress fault telemetry",
 	"predict": "model artifact policy runlog redact blob canon fault telemetry",
-	"tool":    "spend policy runlog canon fault telemetry",
+	"tool":    "spend policy redact runlog canon fault telemetry",
 	"tool/*":  "tool egress fault",
 	"memory":  "predict runlog",
 	"compile": "predict artifact canon",
@@ -84,6 +84,9 @@ var tableOwners = map[string]string{
 	"checkpoints":         "executor",
 	"ds_predict_receipts": "predict",
 	"auth_nonces":         "auth",
+	"tool_tasks":          "tool",
+	// Written through tool by whoever decides.
+	"ds_policy_evaluations": "tool",
 }
 
 // Package is what the rules look at.
