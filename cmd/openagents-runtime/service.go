@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -19,11 +20,13 @@ import (
 	"github.com/openagentsinc/openagents-runtime/internal/lease"
 	"github.com/openagentsinc/openagents-runtime/internal/model"
 	"github.com/openagentsinc/openagents-runtime/internal/pg"
+	"github.com/openagentsinc/openagents-runtime/internal/policy"
 	"github.com/openagentsinc/openagents-runtime/internal/predict"
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
 	"github.com/openagentsinc/openagents-runtime/internal/server"
 	"github.com/openagentsinc/openagents-runtime/internal/stream"
 	"github.com/openagentsinc/openagents-runtime/internal/telemetry"
+	"github.com/openagentsinc/openagents-runtime/internal/tool"
 	"github.com/openagentsinc/openagents-runtime/migrations"
 )
 
@@ -46,6 +49,9 @@ type service struct {
 	executor  *executor.Executor
 	streams   *stream.Handler
 	admission *server.Admission
+	catalog   *tool.Catalog
+	rules     *policy.Rules
+	tools     *tool.Runner
 	janitor   *janitor.Janitor
 
 	api, ops         *http.Server
@@ -88,12 +94,19 @@ func (s *service) build(ctx context.Context) error {
 		return err
 	}
 	verifier.Nonces = auth.PostgresNonces{Pool: s.pool}
-	s.janitor = janitor.New(s.metrics, sweeps(s.c, s.sweepPool)...)
 	s.model = observe(m, s.metrics)
 	s.log = runlog.NewAppender(s.logPool, s.watch, s.c.Lanes, s.metrics)
+	s.janitor = janitor.New(s.metrics, sweeps(s.c, s.sweepPool, s.log)...)
 	s.leases = lease.NewKeeper(s.upkeepPool, s.log, s.c.owner(), s.c.LeaseTTL, s.metrics)
 	s.leases.Takes = s.workPool
 	s.executor = executor.New(s.c.executor(), s.workPool, s.watch, s.leases, predict.NewCaller(s.model, s.metrics), s.metrics)
+	if s.catalog, err = tool.NewCatalog(); err != nil {
+		return err
+	}
+	if s.rules, err = policy.Load(os.Getenv("RUNTIME_TOOL_POLICY")); err != nil {
+		return err
+	}
+	s.tools = tool.NewRunner(tool.Config{}, s.catalog, s.metrics)
 	s.streams = stream.New(s.readPool, s.watch, stream.Config{}, s.metrics)
 	s.admission = server.NewAdmission(s.c.admission(), s.upkeepPool, s.pool, s.log, s.metrics)
 	return s.listen(verifier)
@@ -127,8 +140,12 @@ func (s *service) openPools(ctx context.Context) error {
 
 func (s *service) listen(verifier *auth.Verifier) error {
 	handler, err := server.New(server.Config{}, server.Deps{
-		Answers: &server.Server{Pool: s.pool, Log: s.log, Streams: s.streams, Admission: s.admission, Version: version},
-		Auth:    verifier, Admission: s.admission, Logger: s.logger, Metrics: s.metrics,
+		Answers: &server.Server{
+			Pool: s.pool, Log: s.log, Watch: s.watch, Streams: s.streams, Admission: s.admission, Version: version,
+			Tools:    server.Tools{Catalog: s.catalog, Rules: s.rules, Breakers: s.tools.Breakers},
+			Draining: s.draining,
+		},
+		Auth: verifier, Admission: s.admission, Logger: s.logger, Metrics: s.metrics,
 	})
 	if err != nil {
 		return err

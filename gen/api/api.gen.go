@@ -243,6 +243,27 @@ func (e ReasonClass) Valid() bool {
 	}
 }
 
+// Defines values for RunWaitsFor.
+const (
+	RunWaitsForApproval RunWaitsFor = "approval"
+	RunWaitsForFrame    RunWaitsFor = "frame"
+	RunWaitsForTool     RunWaitsFor = "tool"
+)
+
+// Valid indicates whether the value is a known member of the RunWaitsFor enum.
+func (e RunWaitsFor) Valid() bool {
+	switch e {
+	case RunWaitsForApproval:
+		return true
+	case RunWaitsForFrame:
+		return true
+	case RunWaitsForTool:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for RunStatus.
 const (
 	RunStatusAccepted  RunStatus = "accepted"
@@ -859,7 +880,13 @@ type Run struct {
 
 	// UserID The user.
 	UserID *int64 `json:"userId,omitempty"`
+
+	// WaitsFor What moves a waiting run on: another frame, a client tool's result, or a person's decision.
+	WaitsFor *RunWaitsFor `json:"waitsFor,omitempty"`
 }
+
+// RunWaitsFor What moves a waiting run on: another frame, a client tool's result, or a person's decision.
+type RunWaitsFor string
 
 // RunEvent A fact in a run's log.
 type RunEvent struct {
@@ -1260,6 +1287,9 @@ type ToolPolicy struct {
 	RequireApproval []string `json:"requireApproval,omitempty"`
 }
 
+// ToolReceiptV1 The stored proof of one tool call.
+type ToolReceiptV1 = ds.ToolReceiptV1
+
 // ToolSpecList A page of tool specs, by id and version.
 type ToolSpecList struct {
 	// NextPageToken Names the next page; absent on the last.
@@ -1294,6 +1324,9 @@ type ToolTask struct {
 
 	// DeadlineAt When it is timed_out.
 	DeadlineAt *time.Time `json:"deadlineAt,omitempty"`
+
+	// Decision What policy says of a call.
+	Decision *PolicyDecision `json:"decision,omitempty"`
 
 	// ErrorClass Why it did not succeed, for programs.
 	ErrorClass *string `json:"errorClass,omitempty"`
@@ -1334,8 +1367,11 @@ type ToolTask struct {
 	// QueuedAt When it was asked for.
 	QueuedAt time.Time `json:"queuedAt"`
 
-	// ReasonCode Why policy decided as it did.
+	// ReasonCode Why policy decided as it did, or why the task failed.
 	ReasonCode *string `json:"reasonCode,omitempty"`
+
+	// Receipt The proof of how it ended; of tasks that have ended.
+	Receipt *ToolReceiptV1 `json:"receipt,omitempty"`
 
 	// RequestedBy Who asked for it.
 	RequestedBy ToolTaskRequestedBy `json:"requestedBy"`
@@ -1355,11 +1391,14 @@ type ToolTask struct {
 	// Step The step whose model call asked for it.
 	Step *int64 `json:"step,omitempty"`
 
-	// Tool A tool's name.
-	Tool ToolName `json:"tool"`
+	// Tool The tool, as it was asked for: there may be none of that name.
+	Tool string `json:"tool"`
 
 	// ToolCallID The idempotency key of a tool call within its run.
 	ToolCallID ToolCallID `json:"toolCallId"`
+
+	// Truncated Whether the output was cut at its bound.
+	Truncated *bool `json:"truncated,omitempty"`
 }
 
 // ToolTaskKind Who carries it out.
@@ -2085,7 +2124,7 @@ type ClientInterface interface {
 
 	// DecideApprovalWithBody Decide an approval
 	//
-	// One decision, made by who may make it, before it expires. argsHash and policyHash are those that the decider was shown: when the approval binds others, the answer is 409 `approval_changed`. The same decision again answers 200 with the first; another decision, or one after the expiry, is 409 `approval_closed` and the details have the approval as it stands. A time-out is not a rejection: its state is `expired`.
+	// One decision, made by who may make it, before it expires. argsHash and policyHash are those that the decider was shown: when the approval binds others, the answer is 409 `approval_changed`. The same decision again answers 200 with the first; another decision, or one after the expiry, is 409 `approval_closed`, with the approval as it stands in the details' `approval`. Whoever may see an approval and not decide it is answered 403 `forbidden`. A time-out is not a rejection: its state is `expired`.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -2094,7 +2133,7 @@ type ClientInterface interface {
 
 	// DecideApproval Decide an approval
 	//
-	// One decision, made by who may make it, before it expires. argsHash and policyHash are those that the decider was shown: when the approval binds others, the answer is 409 `approval_changed`. The same decision again answers 200 with the first; another decision, or one after the expiry, is 409 `approval_closed` and the details have the approval as it stands. A time-out is not a rejection: its state is `expired`.
+	// One decision, made by who may make it, before it expires. argsHash and policyHash are those that the decider was shown: when the approval binds others, the answer is 409 `approval_changed`. The same decision again answers 200 with the first; another decision, or one after the expiry, is 409 `approval_closed`, with the approval as it stands in the details' `approval`. Whoever may see an approval and not decide it is answered 403 `forbidden`. A time-out is not a rejection: its state is `expired`.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -2313,7 +2352,7 @@ type ClientInterface interface {
 
 	// ExecuteToolWithBody Have a run call a tool
 	//
-	// Puts a tool call into the run's log; an executor carries it out beside whatever the run does, under the run's own policy and budget: nothing in the body can widen them. toolCallId is the key: the same call again answers 200 with the task as it stands, with other input it is 409 `tool_call_conflict`. The input must satisfy the tool's schema, or the answer is 400 `tool_input_invalid` and nothing has happened. What the run's policy refuses is 403 `policy_denied` with the reason code. With `wait` the answer comes when the task has ended, or after so many milliseconds as it is then.
+	// Puts a tool call into the run's log; an executor carries it out beside whatever the run does, under the run's own policy and budget: nothing in the body can widen them. toolCallId is the key: the same call again answers 200 with the task as it stands, with other input it is 409 `tool_call_conflict`. The input must satisfy the tool's schema, or the answer is 400 `tool_input_invalid` and nothing has happened. What the run's policy refuses is 403 `policy_denied`; the details have reasonCode and evaluationHash, and the log has the decision. A call that a person must approve is queued until somebody has decided; approvalId names the question. A tool that the caller carries out itself is 400 `invalid_request`, a tool that nobody has 404 `tool_not_found`, and a call for a run that has ended 409 `run_finished`. With `wait` the answer comes when the task has ended, or after so many milliseconds, a few less than 30 000, as it is then. Its frame counts among the run's frames, and the refusals of appendFrame apply.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -2322,7 +2361,7 @@ type ClientInterface interface {
 
 	// ExecuteTool Have a run call a tool
 	//
-	// Puts a tool call into the run's log; an executor carries it out beside whatever the run does, under the run's own policy and budget: nothing in the body can widen them. toolCallId is the key: the same call again answers 200 with the task as it stands, with other input it is 409 `tool_call_conflict`. The input must satisfy the tool's schema, or the answer is 400 `tool_input_invalid` and nothing has happened. What the run's policy refuses is 403 `policy_denied` with the reason code. With `wait` the answer comes when the task has ended, or after so many milliseconds as it is then.
+	// Puts a tool call into the run's log; an executor carries it out beside whatever the run does, under the run's own policy and budget: nothing in the body can widen them. toolCallId is the key: the same call again answers 200 with the task as it stands, with other input it is 409 `tool_call_conflict`. The input must satisfy the tool's schema, or the answer is 400 `tool_input_invalid` and nothing has happened. What the run's policy refuses is 403 `policy_denied`; the details have reasonCode and evaluationHash, and the log has the decision. A call that a person must approve is queued until somebody has decided; approvalId names the question. A tool that the caller carries out itself is 400 `invalid_request`, a tool that nobody has 404 `tool_not_found`, and a call for a run that has ended 409 `run_finished`. With `wait` the answer comes when the task has ended, or after so many milliseconds, a few less than 30 000, as it is then. Its frame counts among the run's frames, and the refusals of appendFrame apply.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -2366,7 +2405,7 @@ func (c *Client) GetApproval(ctx context.Context, approvalIDParam ApprovalIDPara
 
 // DecideApprovalWithBody Decide an approval
 //
-// One decision, made by who may make it, before it expires. argsHash and policyHash are those that the decider was shown: when the approval binds others, the answer is 409 `approval_changed`. The same decision again answers 200 with the first; another decision, or one after the expiry, is 409 `approval_closed` and the details have the approval as it stands. A time-out is not a rejection: its state is `expired`.
+// One decision, made by who may make it, before it expires. argsHash and policyHash are those that the decider was shown: when the approval binds others, the answer is 409 `approval_changed`. The same decision again answers 200 with the first; another decision, or one after the expiry, is 409 `approval_closed`, with the approval as it stands in the details' `approval`. Whoever may see an approval and not decide it is answered 403 `forbidden`. A time-out is not a rejection: its state is `expired`.
 //
 // Takes any type of body and a specified content type.
 //
@@ -2385,7 +2424,7 @@ func (c *Client) DecideApprovalWithBody(ctx context.Context, approvalIDParam App
 
 // DecideApproval Decide an approval
 //
-// One decision, made by who may make it, before it expires. argsHash and policyHash are those that the decider was shown: when the approval binds others, the answer is 409 `approval_changed`. The same decision again answers 200 with the first; another decision, or one after the expiry, is 409 `approval_closed` and the details have the approval as it stands. A time-out is not a rejection: its state is `expired`.
+// One decision, made by who may make it, before it expires. argsHash and policyHash are those that the decider was shown: when the approval binds others, the answer is 409 `approval_changed`. The same decision again answers 200 with the first; another decision, or one after the expiry, is 409 `approval_closed`, with the approval as it stands in the details' `approval`. Whoever may see an approval and not decide it is answered 403 `forbidden`. A time-out is not a rejection: its state is `expired`.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -2874,7 +2913,7 @@ func (c *Client) ListTools(ctx context.Context, params *ListToolsParams, reqEdit
 
 // ExecuteToolWithBody Have a run call a tool
 //
-// Puts a tool call into the run's log; an executor carries it out beside whatever the run does, under the run's own policy and budget: nothing in the body can widen them. toolCallId is the key: the same call again answers 200 with the task as it stands, with other input it is 409 `tool_call_conflict`. The input must satisfy the tool's schema, or the answer is 400 `tool_input_invalid` and nothing has happened. What the run's policy refuses is 403 `policy_denied` with the reason code. With `wait` the answer comes when the task has ended, or after so many milliseconds as it is then.
+// Puts a tool call into the run's log; an executor carries it out beside whatever the run does, under the run's own policy and budget: nothing in the body can widen them. toolCallId is the key: the same call again answers 200 with the task as it stands, with other input it is 409 `tool_call_conflict`. The input must satisfy the tool's schema, or the answer is 400 `tool_input_invalid` and nothing has happened. What the run's policy refuses is 403 `policy_denied`; the details have reasonCode and evaluationHash, and the log has the decision. A call that a person must approve is queued until somebody has decided; approvalId names the question. A tool that the caller carries out itself is 400 `invalid_request`, a tool that nobody has 404 `tool_not_found`, and a call for a run that has ended 409 `run_finished`. With `wait` the answer comes when the task has ended, or after so many milliseconds, a few less than 30 000, as it is then. Its frame counts among the run's frames, and the refusals of appendFrame apply.
 //
 // Takes any type of body and a specified content type.
 //
@@ -2893,7 +2932,7 @@ func (c *Client) ExecuteToolWithBody(ctx context.Context, params *ExecuteToolPar
 
 // ExecuteTool Have a run call a tool
 //
-// Puts a tool call into the run's log; an executor carries it out beside whatever the run does, under the run's own policy and budget: nothing in the body can widen them. toolCallId is the key: the same call again answers 200 with the task as it stands, with other input it is 409 `tool_call_conflict`. The input must satisfy the tool's schema, or the answer is 400 `tool_input_invalid` and nothing has happened. What the run's policy refuses is 403 `policy_denied` with the reason code. With `wait` the answer comes when the task has ended, or after so many milliseconds as it is then.
+// Puts a tool call into the run's log; an executor carries it out beside whatever the run does, under the run's own policy and budget: nothing in the body can widen them. toolCallId is the key: the same call again answers 200 with the task as it stands, with other input it is 409 `tool_call_conflict`. The input must satisfy the tool's schema, or the answer is 400 `tool_input_invalid` and nothing has happened. What the run's policy refuses is 403 `policy_denied`; the details have reasonCode and evaluationHash, and the log has the decision. A call that a person must approve is queued until somebody has decided; approvalId names the question. A tool that the caller carries out itself is 400 `invalid_request`, a tool that nobody has 404 `tool_not_found`, and a call for a run that has ended 409 `run_finished`. With `wait` the answer comes when the task has ended, or after so many milliseconds, a few less than 30 000, as it is then. Its frame counts among the run's frames, and the refusals of appendFrame apply.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -5747,7 +5786,7 @@ type ClientWithResponsesInterface interface {
 
 	// DecideApprovalWithBodyWithResponse Decide an approval
 	//
-	// One decision, made by who may make it, before it expires. argsHash and policyHash are those that the decider was shown: when the approval binds others, the answer is 409 `approval_changed`. The same decision again answers 200 with the first; another decision, or one after the expiry, is 409 `approval_closed` and the details have the approval as it stands. A time-out is not a rejection: its state is `expired`.
+	// One decision, made by who may make it, before it expires. argsHash and policyHash are those that the decider was shown: when the approval binds others, the answer is 409 `approval_changed`. The same decision again answers 200 with the first; another decision, or one after the expiry, is 409 `approval_closed`, with the approval as it stands in the details' `approval`. Whoever may see an approval and not decide it is answered 403 `forbidden`. A time-out is not a rejection: its state is `expired`.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -5756,7 +5795,7 @@ type ClientWithResponsesInterface interface {
 
 	// DecideApprovalWithResponse Decide an approval
 	//
-	// One decision, made by who may make it, before it expires. argsHash and policyHash are those that the decider was shown: when the approval binds others, the answer is 409 `approval_changed`. The same decision again answers 200 with the first; another decision, or one after the expiry, is 409 `approval_closed` and the details have the approval as it stands. A time-out is not a rejection: its state is `expired`.
+	// One decision, made by who may make it, before it expires. argsHash and policyHash are those that the decider was shown: when the approval binds others, the answer is 409 `approval_changed`. The same decision again answers 200 with the first; another decision, or one after the expiry, is 409 `approval_closed`, with the approval as it stands in the details' `approval`. Whoever may see an approval and not decide it is answered 403 `forbidden`. A time-out is not a rejection: its state is `expired`.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -6003,7 +6042,7 @@ type ClientWithResponsesInterface interface {
 
 	// ExecuteToolWithBodyWithResponse Have a run call a tool
 	//
-	// Puts a tool call into the run's log; an executor carries it out beside whatever the run does, under the run's own policy and budget: nothing in the body can widen them. toolCallId is the key: the same call again answers 200 with the task as it stands, with other input it is 409 `tool_call_conflict`. The input must satisfy the tool's schema, or the answer is 400 `tool_input_invalid` and nothing has happened. What the run's policy refuses is 403 `policy_denied` with the reason code. With `wait` the answer comes when the task has ended, or after so many milliseconds as it is then.
+	// Puts a tool call into the run's log; an executor carries it out beside whatever the run does, under the run's own policy and budget: nothing in the body can widen them. toolCallId is the key: the same call again answers 200 with the task as it stands, with other input it is 409 `tool_call_conflict`. The input must satisfy the tool's schema, or the answer is 400 `tool_input_invalid` and nothing has happened. What the run's policy refuses is 403 `policy_denied`; the details have reasonCode and evaluationHash, and the log has the decision. A call that a person must approve is queued until somebody has decided; approvalId names the question. A tool that the caller carries out itself is 400 `invalid_request`, a tool that nobody has 404 `tool_not_found`, and a call for a run that has ended 409 `run_finished`. With `wait` the answer comes when the task has ended, or after so many milliseconds, a few less than 30 000, as it is then. Its frame counts among the run's frames, and the refusals of appendFrame apply.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -6012,7 +6051,7 @@ type ClientWithResponsesInterface interface {
 
 	// ExecuteToolWithResponse Have a run call a tool
 	//
-	// Puts a tool call into the run's log; an executor carries it out beside whatever the run does, under the run's own policy and budget: nothing in the body can widen them. toolCallId is the key: the same call again answers 200 with the task as it stands, with other input it is 409 `tool_call_conflict`. The input must satisfy the tool's schema, or the answer is 400 `tool_input_invalid` and nothing has happened. What the run's policy refuses is 403 `policy_denied` with the reason code. With `wait` the answer comes when the task has ended, or after so many milliseconds as it is then.
+	// Puts a tool call into the run's log; an executor carries it out beside whatever the run does, under the run's own policy and budget: nothing in the body can widen them. toolCallId is the key: the same call again answers 200 with the task as it stands, with other input it is 409 `tool_call_conflict`. The input must satisfy the tool's schema, or the answer is 400 `tool_input_invalid` and nothing has happened. What the run's policy refuses is 403 `policy_denied`; the details have reasonCode and evaluationHash, and the log has the decision. A call that a person must approve is queued until somebody has decided; approvalId names the question. A tool that the caller carries out itself is 400 `invalid_request`, a tool that nobody has 404 `tool_not_found`, and a call for a run that has ended 409 `run_finished`. With `wait` the answer comes when the task has ended, or after so many milliseconds, a few less than 30 000, as it is then. Its frame counts among the run's frames, and the refusals of appendFrame apply.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -10277,7 +10316,7 @@ func (c *ClientWithResponses) GetApprovalWithResponse(ctx context.Context, appro
 
 // DecideApprovalWithBodyWithResponse Decide an approval
 //
-// One decision, made by who may make it, before it expires. argsHash and policyHash are those that the decider was shown: when the approval binds others, the answer is 409 `approval_changed`. The same decision again answers 200 with the first; another decision, or one after the expiry, is 409 `approval_closed` and the details have the approval as it stands. A time-out is not a rejection: its state is `expired`.
+// One decision, made by who may make it, before it expires. argsHash and policyHash are those that the decider was shown: when the approval binds others, the answer is 409 `approval_changed`. The same decision again answers 200 with the first; another decision, or one after the expiry, is 409 `approval_closed`, with the approval as it stands in the details' `approval`. Whoever may see an approval and not decide it is answered 403 `forbidden`. A time-out is not a rejection: its state is `expired`.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -10292,7 +10331,7 @@ func (c *ClientWithResponses) DecideApprovalWithBodyWithResponse(ctx context.Con
 
 // DecideApprovalWithResponse Decide an approval
 //
-// One decision, made by who may make it, before it expires. argsHash and policyHash are those that the decider was shown: when the approval binds others, the answer is 409 `approval_changed`. The same decision again answers 200 with the first; another decision, or one after the expiry, is 409 `approval_closed` and the details have the approval as it stands. A time-out is not a rejection: its state is `expired`.
+// One decision, made by who may make it, before it expires. argsHash and policyHash are those that the decider was shown: when the approval binds others, the answer is 409 `approval_changed`. The same decision again answers 200 with the first; another decision, or one after the expiry, is 409 `approval_closed`, with the approval as it stands in the details' `approval`. Whoever may see an approval and not decide it is answered 403 `forbidden`. A time-out is not a rejection: its state is `expired`.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -10701,7 +10740,7 @@ func (c *ClientWithResponses) ListToolsWithResponse(ctx context.Context, params 
 
 // ExecuteToolWithBodyWithResponse Have a run call a tool
 //
-// Puts a tool call into the run's log; an executor carries it out beside whatever the run does, under the run's own policy and budget: nothing in the body can widen them. toolCallId is the key: the same call again answers 200 with the task as it stands, with other input it is 409 `tool_call_conflict`. The input must satisfy the tool's schema, or the answer is 400 `tool_input_invalid` and nothing has happened. What the run's policy refuses is 403 `policy_denied` with the reason code. With `wait` the answer comes when the task has ended, or after so many milliseconds as it is then.
+// Puts a tool call into the run's log; an executor carries it out beside whatever the run does, under the run's own policy and budget: nothing in the body can widen them. toolCallId is the key: the same call again answers 200 with the task as it stands, with other input it is 409 `tool_call_conflict`. The input must satisfy the tool's schema, or the answer is 400 `tool_input_invalid` and nothing has happened. What the run's policy refuses is 403 `policy_denied`; the details have reasonCode and evaluationHash, and the log has the decision. A call that a person must approve is queued until somebody has decided; approvalId names the question. A tool that the caller carries out itself is 400 `invalid_request`, a tool that nobody has 404 `tool_not_found`, and a call for a run that has ended 409 `run_finished`. With `wait` the answer comes when the task has ended, or after so many milliseconds, a few less than 30 000, as it is then. Its frame counts among the run's frames, and the refusals of appendFrame apply.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -10716,7 +10755,7 @@ func (c *ClientWithResponses) ExecuteToolWithBodyWithResponse(ctx context.Contex
 
 // ExecuteToolWithResponse Have a run call a tool
 //
-// Puts a tool call into the run's log; an executor carries it out beside whatever the run does, under the run's own policy and budget: nothing in the body can widen them. toolCallId is the key: the same call again answers 200 with the task as it stands, with other input it is 409 `tool_call_conflict`. The input must satisfy the tool's schema, or the answer is 400 `tool_input_invalid` and nothing has happened. What the run's policy refuses is 403 `policy_denied` with the reason code. With `wait` the answer comes when the task has ended, or after so many milliseconds as it is then.
+// Puts a tool call into the run's log; an executor carries it out beside whatever the run does, under the run's own policy and budget: nothing in the body can widen them. toolCallId is the key: the same call again answers 200 with the task as it stands, with other input it is 409 `tool_call_conflict`. The input must satisfy the tool's schema, or the answer is 400 `tool_input_invalid` and nothing has happened. What the run's policy refuses is 403 `policy_denied`; the details have reasonCode and evaluationHash, and the log has the decision. A call that a person must approve is queued until somebody has decided; approvalId names the question. A tool that the caller carries out itself is 400 `invalid_request`, a tool that nobody has 404 `tool_not_found`, and a call for a run that has ended 409 `run_finished`. With `wait` the answer comes when the task has ended, or after so many milliseconds, a few less than 30 000, as it is then. Its frame counts among the run's frames, and the refusals of appendFrame apply.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -26619,10 +26658,13 @@ func (sh *strictHandler) CancelToolTask(w http.ResponseWriter, r *http.Request, 
 
 	var body CancelToolTaskJSONRequestBody
 	if err := runtime.BindJSONBody(r, &body); err != nil {
-		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
-		return
+		if !errors.Is(err, io.EOF) {
+			sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+			return
+		}
+	} else {
+		request.Body = &body
 	}
-	request.Body = &body
 
 	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
 		return sh.ssi.CancelToolTask(ctx, request.(CancelToolTaskRequestObject))

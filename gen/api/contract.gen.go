@@ -271,7 +271,7 @@ func Operations() []Operation {
 		},
 		{
 			ID: "cancelToolTask", Method: "POST", Path: "/internal/v1/tool-tasks/{toolCallId}/cancel", Tag: "tools",
-			Scope: ScopeService, Idempotent: true, BodyRequired: true, MaxBodyBytes: 16384,
+			Scope: ScopeService, Idempotent: true, BodyRequired: false, MaxBodyBytes: 16384,
 			Streams: false, Deprecated: false,
 			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
 		},

@@ -11,6 +11,8 @@ import (
 	"github.com/openagentsinc/openagents-runtime/gen/db"
 	"github.com/openagentsinc/openagents-runtime/gen/event"
 	"github.com/openagentsinc/openagents-runtime/internal/canon"
+	"github.com/openagentsinc/openagents-runtime/internal/policy"
+	"github.com/openagentsinc/openagents-runtime/internal/redact"
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
 )
 
@@ -51,6 +53,31 @@ type Ask struct {
 	PolicyHash  string          // of the evaluation that wants a person
 	ReasonCode  string
 	For         time.Duration // until it expires
+}
+
+// Call is a tool call that needs a person.
+type Call struct {
+	ToolCallID, RequestedBy string
+	Tool, Title             string
+	Input                   json.RawMessage // whole
+	ArgsHash                string          // its digest
+}
+
+// OfCall is the question whether a call may be made, by an evaluation that wants
+// a person.
+func OfCall(c Call, e policy.Evaluation, lasts time.Duration) (Ask, error) {
+	request, err := canon.Marshal(map[string]any{"tool": c.Tool, "input": redact.JSON(c.Input)})
+	if err != nil {
+		return Ask{}, fmt.Errorf("ask about a tool call: %w", err)
+	}
+	title := c.Title
+	if title == "" {
+		title = "Call " + c.Tool
+	}
+	return Ask{
+		Kind: ToolCall, ToolCallID: c.ToolCallID, RequestedBy: c.RequestedBy, Title: title, Decider: ByOwner,
+		Request: request, ArgsHash: c.ArgsHash, PolicyHash: e.PolicyHash, ReasonCode: e.ReasonCode, For: lasts,
+	}, nil
 }
 
 // ID names an approval: the same question of the same run has the same id.

@@ -240,7 +240,7 @@ func TestTimeIsNotARejection(t *testing.T) {
 		requireClosed(t, err, approval.Expired)
 	}
 	overdue(t, pool, swept)
-	for _, want := range []int{1, 0} {
+	for _, want := range []int64{1, 0} {
 		n, err := approval.Expire(t.Context(), pool, p.Log)
 		require.NoError(t, err)
 		require.Equal(t, want, n)
@@ -275,7 +275,7 @@ func TestAnEndedRunAsksNothing(t *testing.T) {
 	end(r2)
 	n, err := approval.Expire(t.Context(), pool, p.Log)
 	require.NoError(t, err)
-	require.Equal(t, 1, n)
+	require.EqualValues(t, 1, n)
 	row, err := approval.Get(t.Context(), pool, run.Owner(r2.Owner), b.ApprovalID)
 	require.NoError(t, err)
 	require.Equal(t, approval.Canceled, row.State)

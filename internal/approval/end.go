@@ -25,14 +25,14 @@ const runEnded = "the run has ended"
 // Expire is one pass of a sweep: pending approvals whose time is over become
 // expired and their runs runnable, each in one unit; those of ended runs are
 // canceled. It is safe on every node at once. n is how many it ended.
-func Expire(ctx context.Context, pool db.DBTX, log *runlog.Appender) (n int, err error) {
+func Expire(ctx context.Context, pool db.DBTX, log *runlog.Appender) (n int64, err error) {
 	ended, err := db.New(pool).ApprovalCancelEnded(ctx, db.ApprovalCancelEndedParams{Reason: reasonOf(runEnded)})
 	if err != nil {
 		return 0, fmt.Errorf("expire approvals: %w", err)
 	}
 	due, err := db.New(pool).ApprovalListDue(ctx, expireAtOnce)
 	if err != nil {
-		return int(ended), fmt.Errorf("expire approvals: %w", err)
+		return ended, fmt.Errorf("expire approvals: %w", err)
 	}
 	var expired atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)
@@ -47,7 +47,7 @@ func Expire(ctx context.Context, pool db.DBTX, log *runlog.Appender) (n int, err
 		})
 	}
 	err = group.Wait()
-	return int(ended + expired.Load()), err
+	return ended + expired.Load(), err
 }
 
 // expire ends one approval if its time is over.

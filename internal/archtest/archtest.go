@@ -54,7 +54,7 @@ var arrows = map[string]string{
 	"shadow":   "runlog canon",
 	"doctor":   "run lease spend approval artifact runlog",
 	"server": "run lease stream spend tool approval agent registry artifact predict compile memory projection " +
-		"replay doctor runlog auth canon fault telemetry pg",
+		"replay doctor runlog auth policy redact canon fault telemetry pg",
 
 	// For tests and tools.
 	"archtest":     "",

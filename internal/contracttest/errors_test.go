@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -43,6 +44,14 @@ func TestEveryErrorCodeIsReached(t *testing.T) {
 		api.RunBusy:              post(frames(w.live), `{"frameId":"f2","type":"tick","payload":{},"mode":"reject"}`),
 		api.StaleCursor:          {Target: "/internal/v1/runs/" + w.stale + "/events?cursor=1"},
 		api.PayloadTooLarge:      {Target: "/internal/v1/health", Body: "{}"},
+		api.ToolNotFound:         post("/internal/v1/tools/execute", execute(w.tools, "c1", "nowhere.tool")),
+		api.ToolInputInvalid:     post("/internal/v1/tools/execute", execute(w.tools, "c1", contracttest.FreeTool)),
+		api.PolicyDenied:         post("/internal/v1/tools/execute", execute(w.tools, "c1", contracttest.DeniedTool)),
+		api.ToolCallConflict:     post("/internal/v1/tools/execute", execute(w.tools, "call-free", contracttest.FreeTool)),
+		api.ToolTaskNotFound:     {Target: "/internal/v1/tool-tasks/nowhere"},
+		api.ApprovalNotFound:     {Target: "/internal/v1/approvals/" + w.guestApprovals[0]},
+		api.ApprovalClosed:       post("/internal/v1/approvals/"+w.approvals[0]+"/decision", `{"decision":"rejected"}`),
+		api.ApprovalChanged:      post("/internal/v1/approvals/"+w.approvals[1]+"/decision", `{"decision":"rejected","argsHash":"sha256:`+strings.Repeat("0", 64)+`"}`),
 		api.UnsupportedMediaType: {Method: "POST", Target: "/internal/v1/runs", Body: "x", Header: http.Header{"Content-Type": {"text/plain"}}},
 	}
 	reached := map[api.ErrorCode]bool{}
@@ -61,6 +70,10 @@ func TestEveryErrorCodeIsReached(t *testing.T) {
 		require.True(t, reached[code], "no request is answered %s", code)
 	}
 	require.Len(t, reached, len(api.ErrorCodes()))
+}
+
+func execute(runID, callID, name string) string {
+	return fmt.Sprintf(`{"runId":%q,"toolCallId":%q,"tool":%q,"input":{}}`, runID, callID, name)
 }
 
 type busyGetRun struct{ *server.Server }

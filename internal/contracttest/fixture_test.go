@@ -11,16 +11,19 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/openagentsinc/openagents-runtime/gen/api"
 	"github.com/openagentsinc/openagents-runtime/gen/event"
 	"github.com/openagentsinc/openagents-runtime/internal/auth"
+	"github.com/openagentsinc/openagents-runtime/internal/canon"
 	"github.com/openagentsinc/openagents-runtime/internal/contracttest"
 	"github.com/openagentsinc/openagents-runtime/internal/dbtest"
 	"github.com/openagentsinc/openagents-runtime/internal/run"
 	"github.com/openagentsinc/openagents-runtime/internal/runtest"
+	"github.com/openagentsinc/openagents-runtime/internal/tool"
 )
 
 // fixture is one example of the contract: what is there, what is asked, what is
@@ -38,6 +41,7 @@ type step struct {
 	Events  *fixtureEvents  `json:"events,omitempty"` // as an executor appends them
 	Forget  *fixtureForget  `json:"forget,omitempty"` // as retention drops them
 	Hold    *fixtureHold    `json:"hold,omitempty"`   // as an executor that works on a run
+	End     *fixtureEnd     `json:"end,omitempty"`    // as an executor that has carried a call out
 }
 
 type fixtureRequest struct {
@@ -70,6 +74,15 @@ type fixtureForget struct {
 
 type fixtureHold struct {
 	RunID string `json:"runId"`
+}
+
+type fixtureEnd struct {
+	RunID      string          `json:"runId"`
+	ToolCallID string          `json:"toolCallId"`
+	State      string          `json:"state"`
+	Output     json.RawMessage `json:"output,omitempty"`
+	ErrorClass string          `json:"errorClass,omitempty"`
+	Message    string          `json:"message,omitempty"`
 }
 
 type fixtureResponse struct {
@@ -156,7 +169,29 @@ func (s step) happen(t *testing.T, rig *contracttest.Rig) {
 		held, ok := runtest.Hold(t, rig.Process, r)
 		require.True(t, ok)
 		t.Cleanup(func() { runtest.LetGo(held) })
+	case s.End != nil:
+		s.End.happen(t, rig)
 	}
+}
+
+func (e fixtureEnd) happen(t *testing.T, rig *contracttest.Rig) {
+	t.Helper()
+	r, err := run.Get(t.Context(), rig.Pool, run.Everybody, e.RunID)
+	require.NoError(t, err)
+	task, err := tool.Get(t.Context(), rig.Pool, "", e.ToolCallID, &r.RunKey)
+	require.NoError(t, err)
+	rig.Commit(t, r, tool.Started(task, *task.Provider, 0))
+	task = tool.AfterStart(task, *task.Provider, 0)
+	o := tool.Outcome{State: e.State, Output: e.Output, Provider: *task.Provider, Latency: 200 * time.Millisecond, Attempts: 1, CorrelationID: "its-own-name"}
+	if e.Output != nil {
+		o.OutputHash = canon.Hash(e.Output)
+	}
+	if e.ErrorClass != "" {
+		o.Err = &tool.Error{Class: e.ErrorClass, Message: e.Message}
+	}
+	change, err := tool.Finished(task, o, 0)
+	require.NoError(t, err)
+	rig.Commit(t, r, change)
 }
 
 func (q fixtureRequest) call() contracttest.Request {
@@ -184,7 +219,7 @@ func (q fixtureRequest) call() contracttest.Request {
 
 var (
 	moment = regexp.MustCompile(`"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z"`)
-	token  = regexp.MustCompile(`"nextPageToken":"[0-9a-f-]+"`)
+	token  = regexp.MustCompile(`"nextPageToken":"[^"]+"`)
 )
 
 // toldHeaders are the headers that a fixture states.
@@ -230,11 +265,22 @@ func TestTheContractsOwnExamplesAreAccepted(t *testing.T) {
 		examples, _ := doc.At(at + "/requestBody/content/application~1json/examples")
 		for _, name := range slices.Sorted(maps.Keys(examples)) {
 			example, _ := doc.At(at + "/requestBody/content/application~1json/examples/" + name)
-			q := contracttest.Request{Method: op.Method, Target: strings.ReplaceAll(op.Path, "{runId}", w.live), Body: example["value"]}
-			if body, ok := example["value"].(map[string]any); ok && op.ID == "startRun" {
+			target := strings.NewReplacer("{runId}", w.live, "{toolCallId}", w.calls[0], "{approvalId}", w.approvals[1]).Replace(op.Path)
+			q := contracttest.Request{Method: op.Method, Target: target, Body: example["value"]}
+			body, _ := example["value"].(map[string]any)
+			want := http.StatusAccepted
+			switch op.ID {
+			case "startRun":
 				q.User, q.Guest = mustInt(t, body["userId"]), asText(body["guestScope"])
+			case "executeTool":
+				body["runId"] = w.tools
+			case "cancelToolTask":
+				q.Target += "?runId=" + w.tools
+			case "decideApproval":
+				delete(body, "argsHash") // of the example's call
+				want = http.StatusOK
 			}
-			require.Equal(t, http.StatusAccepted, w.Do(t, q).Status, "%s, example %s", op.ID, name)
+			require.Equal(t, want, w.Do(t, q).Status, "%s, example %s", op.ID, name)
 			sent++
 		}
 	}

@@ -241,6 +241,12 @@ func (f *fuzzer) draft() *draft {
 func (f *fuzzer) id(d *draft, name, where string) string {
 	known := f.w.threads
 	switch {
+	case name == "toolCallId":
+		known = f.w.calls
+	case name == "approvalId" && d.guest != "":
+		known = f.w.guestApprovals
+	case name == "approvalId":
+		known = f.w.approvals
 	case name == "runId" && d.guest != "":
 		known = f.w.guestRuns
 	case name == "runId":
@@ -248,8 +254,11 @@ func (f *fuzzer) id(d *draft, name, where string) string {
 	}
 	switch f.rng.IntN(10) {
 	case 0:
-		return f.fit(where + "/schema").(string)
+		return fmt.Sprint(f.fit(where + "/schema"))
 	case 1:
+		if name == "approvalId" {
+			return f.w.guestApprovals[0]
+		}
 		return f.w.other
 	case 2, 3, 4: // those with something in their log come first
 		return known[f.rng.IntN(min(3, len(known)))]
@@ -260,6 +269,12 @@ func (f *fuzzer) id(d *draft, name, where string) string {
 
 func (f *fuzzer) parameter(name, where string) string {
 	switch {
+	case name == "pageToken" && (f.op.ID == "listToolTasks" || f.op.ID == "listApprovals"):
+		return strconv.FormatInt(f.rng.Int64N(1<<51), 10) + "." + f.w.calls[0]
+	case name == "wait":
+		return strconv.Itoa(f.rng.IntN(20))
+	case name == "runId" && f.rng.IntN(2) == 0:
+		return f.w.tools
 	case name == "pageToken":
 		return uuid.UUID{0: byte(f.rng.Uint32()), 6: 0x70, 8: 0x80}.String()
 	case (name == "cursor" || name == "Last-Event-ID") && f.rng.IntN(4) > 0:
@@ -280,13 +295,40 @@ func (f *fuzzer) amend(d *draft) {
 		} else {
 			body["userId"], body["authenticatedSession"] = d.user, true
 		}
+	case "executeTool":
+		f.amendCall(d, body)
+	case "decideApproval":
+		if f.rng.IntN(2) == 0 {
+			delete(body, "argsHash")
+			delete(body, "policyHash")
+		}
 	case "appendFrame":
+		if body["type"] == "tool_request" {
+			body["type"] = "tick"
+		}
 		payload := body["payload"].(map[string]any)
 		delete(payload, "messages")
 		delete(payload, "contextFrames")
 		if f.rng.IntN(2) == 0 {
 			body["type"], payload["text"] = "user_message", "x"+f.unicode()
 		}
+	}
+}
+
+// amendCall makes a call that its tool takes, mostly.
+func (f *fuzzer) amendCall(d *draft, body map[string]any) {
+	body["runId"] = f.w.tools
+	if d.guest != "" {
+		body["runId"] = f.w.guestTools
+	}
+	if f.rng.IntN(3) == 0 {
+		body["toolCallId"] = f.w.calls[f.rng.IntN(len(f.w.calls))]
+	}
+	switch f.rng.IntN(4) {
+	case 0:
+		body["tool"], body["input"] = contracttest.AskedTool, map[string]any{"to": f.unicode()}
+	default:
+		body["tool"], body["input"] = contracttest.FreeTool, map[string]any{"url": "https://example.com/" + f.unicode()}
 	}
 }
 

@@ -79,7 +79,9 @@ func New(t testing.TB, pool *pgxpool.Pool, o Options) *Rig {
 	r.streams = stream.New(pool, p.Watch, o.Stream, p.Metrics)
 	require.NoError(t, o.Admission.Validate())
 	r.Admission = server.NewAdmission(o.Admission, pool, pool, p.Log, p.Metrics)
-	answers := &server.Server{Pool: pool, Log: p.Log, Streams: r.streams, Admission: r.Admission, Version: Version}
+	answers := &server.Server{
+		Pool: pool, Log: p.Log, Watch: p.Watch, Streams: r.streams, Tools: tools(t), Admission: r.Admission, Version: Version,
+	}
 	var answering api.StrictServerInterface = answers
 	if o.Answers != nil {
 		answering = o.Answers(answers)
@@ -153,6 +155,9 @@ func (r *Rig) Happen(t testing.TB, of db.Run, events ...event.Event) {
 		case event.RunStartedV1:
 			change.Status = "running"
 			change.Rows = append(change.Rows, run.SetStatus(of, "running"))
+		case event.RunWaitingV1:
+			change.Status = "waiting"
+			change.Rows = append(change.Rows, run.SetStatus(of, "waiting"))
 		case event.FrameFinishedV1:
 			change.FramePosition++
 		case event.RunFinishedV1:
@@ -164,6 +169,12 @@ func (r *Rig) Happen(t testing.TB, of db.Run, events ...event.Event) {
 			})
 		}
 	}
+	r.Commit(t, of, change)
+}
+
+// Commit writes a change of a run.
+func (r *Rig) Commit(t testing.TB, of db.Run, change runlog.Change) {
+	t.Helper()
 	_, err := r.Process.Log.Commit(t.Context(), runlog.Unit{
 		RunKey: of.RunKey, RunID: of.RunID, Decide: func(runlog.Head) (runlog.Change, error) { return change, nil },
 	})

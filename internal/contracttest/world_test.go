@@ -3,25 +3,36 @@ package contracttest_test
 import (
 	"fmt"
 	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
 
 	"github.com/openagentsinc/openagents-runtime/gen/ds"
 	"github.com/openagentsinc/openagents-runtime/gen/event"
+	"github.com/openagentsinc/openagents-runtime/internal/approval"
 	"github.com/openagentsinc/openagents-runtime/internal/contracttest"
 	"github.com/openagentsinc/openagents-runtime/internal/dbtest"
+	"github.com/openagentsinc/openagents-runtime/internal/policy"
 	"github.com/openagentsinc/openagents-runtime/internal/runtest"
+	"github.com/openagentsinc/openagents-runtime/internal/tool"
 )
 
 // world is a rig with runs of several owners in several states.
 type world struct {
 	*contracttest.Rig
-	t              *testing.T
-	guest          string
-	runs           []string // of user 1, of nobody else
-	guestRuns      []string // of the guest
-	threads        []string
-	live, ended    string // user 1's
-	stale          string // user 1's, with the events up to 3 no longer kept
-	ofGuest, other string // the guest's, and user 2's
+	t           *testing.T
+	guest       string
+	runs        []string // of user 1, of nobody else
+	guestRuns   []string // of the guest
+	threads     []string
+	live, ended string // user 1's
+	// Runs that call tools, which the lists above do not have; their calls have
+	// the same ids. The first approval of each is decided.
+	tools, guestTools         string
+	calls                     []string
+	approvals, guestApprovals []string
+	stale                     string // user 1's, with the events up to 3 no longer kept
+	ofGuest, other            string // the guest's, and user 2's
 }
 
 func newWorld(t *testing.T, o contracttest.Options) *world {
@@ -58,7 +69,51 @@ func newWorld(t *testing.T, o contracttest.Options) *world {
 	w.live, w.ended, w.stale = begin("live", 1, ""), begin("ended", 1, ""), begin("stale", 1, "")
 	w.ofGuest, w.other = begin("guest", 1, w.guest), begin("other", 2, "")
 	w.Forget(t, w.stale, 3)
+	w.tools, w.approvals = w.callTools("run-tools", "")
+	w.guestTools, w.guestApprovals = w.callTools("run-guest-tools", w.guest)
 	return w
+}
+
+// callTools starts a run that calls tools; the approvals are of the calls that
+// need one, the first of them approved.
+func (w *world) callTools(runID, guest string) (run string, approvals []string) {
+	t := w.t
+	t.Helper()
+	e := runtest.Envelope()
+	e.RunID, e.ThreadID = runID, "thread-tools"
+	if guest != "" {
+		e.GuestScope = &guest
+	}
+	r := runtest.Start(t, w.Pool, e)
+	w.calls = []string{"call-free", "call-ended", "call-asked-1", "call-asked-2", "call-asked-3"}
+	for i, id := range w.calls {
+		q := tool.Request{Run: r, ToolCallID: id, Spec: contracttest.Specs[0], RequestedBy: "model", Step: 1, Input: []byte(`{"url":"https://example.com/"}`)}
+		if i >= 2 {
+			q.Spec, q.Input = contracttest.Specs[1], []byte(`{"to":"ada@example.com"}`)
+		}
+		hash := tool.ParamsHash(q.Input)
+		evaluation, err := policy.Decide(policy.Default().Input(policy.Run{Allow: []string{"*"}}, q.Spec.Asked(), policy.Call{ArgsHash: hash}))
+		require.NoError(t, err)
+		approvalID := ""
+		if i >= 2 {
+			ask, err := approval.OfCall(approval.Call{ToolCallID: id, RequestedBy: "model", Tool: q.Spec.Name, Input: q.Input, ArgsHash: hash}, evaluation, time.Hour)
+			require.NoError(t, err)
+			approvalID, err = approval.ID(r.RunID, ask)
+			require.NoError(t, err)
+			change, err := approval.Request(r, ask)
+			require.NoError(t, err)
+			w.Commit(t, r, change)
+			approvals = append(approvals, approvalID)
+		}
+		change, err := tool.Requested(q, evaluation, approvalID)
+		require.NoError(t, err)
+		w.Commit(t, r, change)
+	}
+	fixtureEnd{RunID: runID, ToolCallID: "call-ended", State: "succeeded", Output: []byte(`{"status":200}`)}.happen(t, w.Rig)
+	by := approval.Decider{Owner: e.Owner(), Actor: "world"}
+	_, _, err := approval.Decide(t.Context(), w.Pool, w.Process.Log, approvals[0], by, approval.Decision{State: approval.Approved})
+	require.NoError(t, err)
+	return runID, approvals
 }
 
 // startMany adds live runs of user 1 and of the guest, so that there are some

@@ -158,7 +158,7 @@ func (a *Admission) connsScarce() bool {
 }
 
 // bringsWork are the operations that may be refused.
-var bringsWork = map[string]bool{"startRun": true, "appendFrame": true}
+var bringsWork = map[string]bool{"startRun": true, "appendFrame": true, "executeTool": true}
 
 // enter lets a request in, or refuses it with overloaded. leave is called when
 // it has been answered.

@@ -13,7 +13,8 @@ import (
 // admitted is what the door knows of a request that it let in.
 type admitted struct {
 	caller auth.Caller
-	http10 bool // the client speaks HTTP/1.0
+	http10 bool   // the client speaks HTTP/1.0
+	leave  func() // gives up the request's place among those at work
 }
 
 type admittedKey struct{}
@@ -79,6 +80,17 @@ func startsFor(c auth.Caller, body api.StartRunRequest) error {
 		return claimMismatch("run_id", "the body's runId")
 	case c.Claims.ThreadID != "" && c.Claims.ThreadID != body.ThreadID:
 		return claimMismatch("thread_id", "the body's threadId")
+	}
+	return nil
+}
+
+// touches refuses what is of another run or thread than the token names.
+func touches(c auth.Caller, runID, threadID string) error {
+	switch {
+	case c.Claims.RunID != "" && c.Claims.RunID != runID:
+		return claimMismatch("run_id", "the run")
+	case c.Claims.ThreadID != "" && threadID != "" && c.Claims.ThreadID != threadID:
+		return claimMismatch("thread_id", "the run's thread")
 	}
 	return nil
 }

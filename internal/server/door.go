@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -55,8 +56,9 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		d.fail(out, r, err)
 		return
 	}
+	leave = sync.OnceFunc(leave)
 	defer leave()
-	r, err = d.admit(out, r, found.op)
+	r, err = d.admit(out, r, found.op, leave)
 	if err != nil {
 		d.fail(out, r, err)
 		return
@@ -93,7 +95,7 @@ func traced(r *http.Request) *http.Request {
 // admit lets a request in that is whole, genuine, allowed and fits the
 // contract. Nothing about the contract's details is told to a caller whose
 // token is not right.
-func (d *door) admit(out *response, r *http.Request, op api.Operation) (*http.Request, error) {
+func (d *door) admit(out *response, r *http.Request, op api.Operation, leave func()) (*http.Request, error) {
 	body, err := d.readBody(out, r, op)
 	if err != nil {
 		return r, err
@@ -106,7 +108,7 @@ func (d *door) admit(out *response, r *http.Request, op api.Operation) (*http.Re
 		return r, err
 	}
 	out.caller = caller
-	r = r.WithContext(withAdmitted(r.Context(), admitted{caller, !r.ProtoAtLeast(1, 1)}))
+	r = r.WithContext(withAdmitted(r.Context(), admitted{caller, !r.ProtoAtLeast(1, 1), leave}))
 	return r, d.contract.check(r, op, body)
 }
 

@@ -24,6 +24,9 @@ func (s *Server) StartRun(ctx context.Context, req api.StartRunRequestObject) (a
 	if err != nil {
 		return nil, err
 	}
+	if err := s.clientToolsFit(ctx, envelope); err != nil {
+		return nil, err
+	}
 	if err := startsFor(callerOf(ctx), *req.Body); err != nil {
 		return nil, err
 	}
@@ -51,6 +54,22 @@ func (s *Server) StartRun(ctx context.Context, req api.StartRunRequestObject) (a
 	return answer, nil
 }
 
+// clientToolsFit refuses client tools that cannot be called. A run that was
+// started before keeps what it has.
+func (s *Server) clientToolsFit(ctx context.Context, e run.Envelope) error {
+	if e.ClientTools == nil {
+		return nil
+	}
+	unfit := s.Tools.Catalog.CheckClientTools(e.ClientTools)
+	if unfit == nil {
+		return nil
+	}
+	if _, err := run.Get(ctx, s.Pool, e.Owner(), e.RunID); err == nil {
+		return nil
+	}
+	return unfitBody("/clientTools", unfit.Error())
+}
+
 // envelopeOf checks what a schema cannot: rules across fields.
 func envelopeOf(body api.StartRunRequest) (run.Envelope, error) {
 	if body.GuestScope == nil && !body.AuthenticatedSession {
@@ -70,10 +89,18 @@ func envelopeOf(body api.StartRunRequest) (run.Envelope, error) {
 		}
 		e.ToolPolicy = policy
 	}
+	if len(body.ClientTools) > 0 {
+		tools, err := canon.Marshal(body.ClientTools)
+		if err != nil {
+			return run.Envelope{}, fmt.Errorf("start run: %w", err)
+		}
+		e.ClientTools = tools
+	}
 	if l := body.Limits; l != nil {
 		e.Limits = &run.Limits{
 			MaxSteps: deref(l.MaxSteps), MaxWallClockMs: deref(l.MaxWallClockMs),
 			MaxTokens: deref(l.MaxTokens), MaxModelCalls: deref(l.MaxModelCalls),
+			MaxToolCalls: deref(l.MaxToolCalls), MaxParallelTools: deref(l.MaxParallelTools),
 		}
 	}
 	return e, nil
@@ -155,6 +182,9 @@ func (s *Server) AppendFrame(ctx context.Context, req api.AppendFrameRequestObje
 }
 
 func frameOf(body api.AppendFrameRequest) (run.Frame, error) {
+	if body.Type == toolRequest {
+		return run.Frame{}, unfitBody("/type", "a tool_request comes from executeTool alone")
+	}
 	if body.Type == "user_message" {
 		text, _ := body.Payload["text"].(string)
 		switch {

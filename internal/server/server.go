@@ -26,10 +26,14 @@ import (
 type Server struct {
 	Pool    *pgxpool.Pool
 	Log     *runlog.Appender
+	Watch   *runlog.Watch
 	Streams *stream.Handler
+	Tools   Tools
 	// Admission bounds what runs and owners may bring; nil bounds nothing.
 	Admission *Admission
 	Version   string // of the binary, for health
+	// Draining, when it is closed, ends what waits for something to happen.
+	Draining <-chan struct{}
 }
 
 var _ api.StrictServerInterface = (*Server)(nil)

@@ -40,6 +40,9 @@ func snapshotOf(ctx context.Context, q db.DBTX, r db.Run) (api.Run, error) {
 		Floor: head.Floor(), Head: head.Seq, Cursor: head.Seq, Closed: t.closed,
 		Usage: t.usage, AssistantMessage: t.assistantMessage(), StreamURL: streamURL(r),
 	}
+	if r.Status == "waiting" && t.waitsFor != "" {
+		snapshot.WaitsFor = (*api.RunWaitsFor)(&t.waitsFor)
+	}
 	if snapshot.ToolPolicy, err = storedAs[api.ToolPolicy](r.ToolPolicy); err != nil {
 		return api.Run{}, err
 	}

@@ -16,6 +16,7 @@ type tale struct {
 	runID     string
 	messageID string // of the assistant's one message
 	started   bool   // whether the run has started, so that there is a message
+	waitsFor  string // while the run waits
 	closed    bool
 	ended     bool // run.finished has told the whole usage
 	usage     ds.UsageV1
@@ -39,7 +40,7 @@ type textPart struct {
 var taleTypes = []string{
 	event.TypeFrameAppended, event.TypeRunStarted, event.TypeRunStepStarted, event.TypeStepDiscarded,
 	event.TypeMessageStarted, event.TypeMessageFinished, event.TypeMessageDiscarded,
-	event.TypePredictFinished, event.TypeRunFinished, event.TypeStreamClosed,
+	event.TypePredictFinished, event.TypeRunWaiting, event.TypeRunWoken, event.TypeRunFinished, event.TypeStreamClosed,
 }
 
 func (t *tale) add(row db.RunLog, e event.Event) {
@@ -79,6 +80,10 @@ func (t *tale) add(row db.RunLog, e event.Event) {
 			t.usage.TotalTokens += e.Usage.TotalTokens
 			t.usage.ModelCalls += e.Usage.ModelCalls
 		}
+	case event.RunWaitingV1:
+		t.waitsFor = string(e.WaitsFor)
+	case event.RunWokenV1:
+		t.waitsFor = ""
 	case event.RunFinishedV1:
 		t.usage, t.ended = e.Usage, true
 	case event.StreamClosedV1:

@@ -302,7 +302,7 @@ interface Runtime
     /**
      * Have a run call a tool.
      *
-     * Puts a tool call into the run's log; an executor carries it out beside whatever the run does, under the run's own policy and budget: nothing in the body can widen them. toolCallId is the key: the same call again answers 200 with the task as it stands, with other input it is 409 `tool_call_conflict`. The input must satisfy the tool's schema, or the answer is 400 `tool_input_invalid` and nothing has happened. What the run's policy refuses is 403 `policy_denied` with the reason code. With `wait` the answer comes when the task has ended, or after so many milliseconds as it is then.
+     * Puts a tool call into the run's log; an executor carries it out beside whatever the run does, under the run's own policy and budget: nothing in the body can widen them. toolCallId is the key: the same call again answers 200 with the task as it stands, with other input it is 409 `tool_call_conflict`. The input must satisfy the tool's schema, or the answer is 400 `tool_input_invalid` and nothing has happened. What the run's policy refuses is 403 `policy_denied`; the details have reasonCode and evaluationHash, and the log has the decision. A call that a person must approve is queued until somebody has decided; approvalId names the question. A tool that the caller carries out itself is 400 `invalid_request`, a tool that nobody has 404 `tool_not_found`, and a call for a run that has ended 409 `run_finished`. With `wait` the answer comes when the task has ended, or after so many milliseconds, a few less than 30 000, as it is then. Its frame counts among the run's frames, and the refusals of appendFrame apply.
      *
      * POST /internal/v1/tools/execute, scope service, idempotent: tried again when no answer came or the service was not available.
      * The body has at most 262144 bytes.
@@ -372,7 +372,7 @@ interface Runtime
      * @throws Exception\UnavailableException|Exception\OverloadedException 503 The service cannot reach what it needs, is draining, or is behind its work; try again.
      * @throws Exception\TransportException no answer came
      */
-    public function cancelToolTask(string $toolCallId, CancelToolTaskRequest $body, ?string $runId = null, ?CallOptions $options = null): ToolTask;
+    public function cancelToolTask(string $toolCallId, ?CancelToolTaskRequest $body = null, ?string $runId = null, ?CallOptions $options = null): ToolTask;
 
     /**
      * List the tool tasks of a run.
@@ -445,7 +445,7 @@ interface Runtime
     /**
      * Decide an approval.
      *
-     * One decision, made by who may make it, before it expires. argsHash and policyHash are those that the decider was shown: when the approval binds others, the answer is 409 `approval_changed`. The same decision again answers 200 with the first; another decision, or one after the expiry, is 409 `approval_closed` and the details have the approval as it stands. A time-out is not a rejection: its state is `expired`.
+     * One decision, made by who may make it, before it expires. argsHash and policyHash are those that the decider was shown: when the approval binds others, the answer is 409 `approval_changed`. The same decision again answers 200 with the first; another decision, or one after the expiry, is 409 `approval_closed`, with the approval as it stands in the details' `approval`. Whoever may see an approval and not decide it is answered 403 `forbidden`. A time-out is not a rejection: its state is `expired`.
      *
      * POST /internal/v1/approvals/{approvalId}/decision, scope service, idempotent: tried again when no answer came or the service was not available.
      * The body has at most 16384 bytes.

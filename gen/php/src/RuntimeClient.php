@@ -256,7 +256,7 @@ final class RuntimeClient implements Runtime
         return $this->transport->json($call, $options, ToolTask::fromArray(...));
     }
 
-    public function cancelToolTask(string $toolCallId, CancelToolTaskRequest $body, ?string $runId = null, ?CallOptions $options = null): ToolTask
+    public function cancelToolTask(string $toolCallId, ?CancelToolTaskRequest $body = null, ?string $runId = null, ?CallOptions $options = null): ToolTask
     {
         $call = new Call(
             operation: 'cancelToolTask',
@@ -265,7 +265,7 @@ final class RuntimeClient implements Runtime
             scope: 'service',
             idempotent: true,
             query: ['runId' => $runId],
-            body: $body->toArray(),
+            body: $body?->toArray(),
         );
 
         return $this->transport->json($call, $options, ToolTask::fromArray(...));

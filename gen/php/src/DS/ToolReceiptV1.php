@@ -6,6 +6,9 @@ declare(strict_types=1);
 
 namespace OpenAgents\Runtime\DS;
 
+use OpenAgents\Runtime\Model\ToolReceiptV1Decision;
+use OpenAgents\Runtime\Model\ToolReceiptV1SettlementBoundary;
+use OpenAgents\Runtime\Model\ToolReceiptV1State;
 use OpenAgents\Runtime\Wire;
 
 /**

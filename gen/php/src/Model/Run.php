@@ -31,6 +31,7 @@ final readonly class Run implements \JsonSerializable
      * @param int|null $userId The user. (1 to 9007199254740991)
      * @param string|null $guestScope The guest session that owns a run; two guests never see each other's runs. (1 to 128 characters, matches `^[A-Za-z0-9][A-Za-z0-9._:-]*$`)
      * @param string|null $autopilotId The autopilot. (at most 128 characters)
+     * @param RunWaitsFor|string|null $waitsFor What moves a waiting run on: another frame, a client tool's result, or a person's decision.
      * @param ReasonClass|string|null $reasonClass How a run ended, coarse.
      * @param string|null $reason A sentence for people on how the run ended. (at most 2000 characters)
      * @param string|null $startedAt When an executor began. (an RFC 3339 time)
@@ -56,6 +57,7 @@ final readonly class Run implements \JsonSerializable
         public ?int $userId = null,
         public ?string $guestScope = null,
         public ?string $autopilotId = null,
+        public RunWaitsFor|string|null $waitsFor = null,
         public ReasonClass|string|null $reasonClass = null,
         public ?string $reason = null,
         public ?string $startedAt = null,
@@ -92,6 +94,7 @@ final readonly class Run implements \JsonSerializable
             userId: isset($data['userId']) ? Wire::int($data['userId'], 'Run.userId') : null,
             guestScope: isset($data['guestScope']) ? Wire::string($data['guestScope'], 'Run.guestScope') : null,
             autopilotId: isset($data['autopilotId']) ? Wire::string($data['autopilotId'], 'Run.autopilotId') : null,
+            waitsFor: isset($data['waitsFor']) ? Wire::openEnum($data['waitsFor'], 'Run.waitsFor', RunWaitsFor::class) : null,
             reasonClass: isset($data['reasonClass']) ? Wire::openEnum($data['reasonClass'], 'Run.reasonClass', ReasonClass::class) : null,
             reason: isset($data['reason']) ? Wire::string($data['reason'], 'Run.reason') : null,
             startedAt: isset($data['startedAt']) ? Wire::string($data['startedAt'], 'Run.startedAt') : null,
@@ -126,6 +129,7 @@ final readonly class Run implements \JsonSerializable
             'userId' => $this->userId,
             'guestScope' => $this->guestScope,
             'autopilotId' => $this->autopilotId,
+            'waitsFor' => $this->waitsFor === null ? null : Wire::scalar($this->waitsFor),
             'reasonClass' => $this->reasonClass === null ? null : Wire::scalar($this->reasonClass),
             'reason' => $this->reason,
             'startedAt' => $this->startedAt,

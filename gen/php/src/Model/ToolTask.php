@@ -6,6 +6,7 @@ declare(strict_types=1);
 
 namespace OpenAgents\Runtime\Model;
 
+use OpenAgents\Runtime\DS\ToolReceiptV1;
 use OpenAgents\Runtime\Wire;
 
 /**
@@ -16,7 +17,7 @@ final readonly class ToolTask implements \JsonSerializable
     /**
      * @param string $runId The caller's id of a run; a random UUID is recommended. (1 to 128 characters, matches `^[A-Za-z0-9][A-Za-z0-9._:-]*$`)
      * @param string $toolCallId The idempotency key of a tool call within its run. (1 to 128 characters, matches `^[A-Za-z0-9][A-Za-z0-9._:-]*$`)
-     * @param string $tool A tool's name. (1 to 128 characters, matches `^[A-Za-z][A-Za-z0-9._-]*$`)
+     * @param string $tool The tool, as it was asked for: there may be none of that name. (at most 128 characters)
      * @param ToolTaskKind|string $kind Who carries it out.
      * @param ToolTaskRequestedBy|string $requestedBy Who asked for it.
      * @param ToolTaskState $state Where a tool task stands. succeeded, failed, canceled and timed_out are terminal, reached once.
@@ -28,9 +29,11 @@ final readonly class ToolTask implements \JsonSerializable
      * @param int|null $step The step whose model call asked for it. (at least 1)
      * @param bool|null $cancelRequested Whether somebody asked it to stop.
      * @param string|null $approvalId An approval. (1 to 64 characters, matches `^appr_[0-9a-f]{24}$`)
-     * @param string|null $reasonCode Why policy decided as it did. (at most 64 characters)
+     * @param PolicyDecision|string|null $decision What policy says of a call.
+     * @param string|null $reasonCode Why policy decided as it did, or why the task failed. (at most 64 characters)
      * @param string|null $evaluationHash A SHA-256 digest. (matches `^sha256:[0-9a-f]{64}$`)
      * @param mixed|null $output What it came to, any JSON value.
+     * @param bool|null $truncated Whether the output was cut at its bound.
      * @param string|null $outputHash A SHA-256 digest. (matches `^sha256:[0-9a-f]{64}$`)
      * @param string|null $errorClass Why it did not succeed, for programs. (at most 64 characters)
      * @param string|null $errorMessage Why it did not succeed. (at most 4000 characters)
@@ -41,6 +44,7 @@ final readonly class ToolTask implements \JsonSerializable
      * @param string|null $startedAt When it was first begun. (an RFC 3339 time)
      * @param string|null $deadlineAt When it is timed_out. (an RFC 3339 time)
      * @param string|null $finishedAt When it ended. (an RFC 3339 time)
+     * @param ToolReceiptV1|null $receipt The stored proof of one tool call.
      */
     public function __construct(
         public string $runId,
@@ -57,9 +61,11 @@ final readonly class ToolTask implements \JsonSerializable
         public ?int $step = null,
         public ?bool $cancelRequested = null,
         public ?string $approvalId = null,
+        public PolicyDecision|string|null $decision = null,
         public ?string $reasonCode = null,
         public ?string $evaluationHash = null,
         public mixed $output = null,
+        public ?bool $truncated = null,
         public ?string $outputHash = null,
         public ?string $errorClass = null,
         public ?string $errorMessage = null,
@@ -70,6 +76,7 @@ final readonly class ToolTask implements \JsonSerializable
         public ?string $startedAt = null,
         public ?string $deadlineAt = null,
         public ?string $finishedAt = null,
+        public ?ToolReceiptV1 $receipt = null,
     ) {
     }
 
@@ -97,9 +104,11 @@ final readonly class ToolTask implements \JsonSerializable
             step: isset($data['step']) ? Wire::int($data['step'], 'ToolTask.step') : null,
             cancelRequested: isset($data['cancelRequested']) ? Wire::bool($data['cancelRequested'], 'ToolTask.cancelRequested') : null,
             approvalId: isset($data['approvalId']) ? Wire::string($data['approvalId'], 'ToolTask.approvalId') : null,
+            decision: isset($data['decision']) ? Wire::openEnum($data['decision'], 'ToolTask.decision', PolicyDecision::class) : null,
             reasonCode: isset($data['reasonCode']) ? Wire::string($data['reasonCode'], 'ToolTask.reasonCode') : null,
             evaluationHash: isset($data['evaluationHash']) ? Wire::string($data['evaluationHash'], 'ToolTask.evaluationHash') : null,
             output: isset($data['output']) ? $data['output'] : null,
+            truncated: isset($data['truncated']) ? Wire::bool($data['truncated'], 'ToolTask.truncated') : null,
             outputHash: isset($data['outputHash']) ? Wire::string($data['outputHash'], 'ToolTask.outputHash') : null,
             errorClass: isset($data['errorClass']) ? Wire::string($data['errorClass'], 'ToolTask.errorClass') : null,
             errorMessage: isset($data['errorMessage']) ? Wire::string($data['errorMessage'], 'ToolTask.errorMessage') : null,
@@ -110,6 +119,7 @@ final readonly class ToolTask implements \JsonSerializable
             startedAt: isset($data['startedAt']) ? Wire::string($data['startedAt'], 'ToolTask.startedAt') : null,
             deadlineAt: isset($data['deadlineAt']) ? Wire::string($data['deadlineAt'], 'ToolTask.deadlineAt') : null,
             finishedAt: isset($data['finishedAt']) ? Wire::string($data['finishedAt'], 'ToolTask.finishedAt') : null,
+            receipt: isset($data['receipt']) ? ToolReceiptV1::fromArray(Wire::map($data['receipt'], 'ToolTask.receipt')) : null,
         );
     }
 
@@ -135,9 +145,11 @@ final readonly class ToolTask implements \JsonSerializable
             'step' => $this->step,
             'cancelRequested' => $this->cancelRequested,
             'approvalId' => $this->approvalId,
+            'decision' => $this->decision === null ? null : Wire::scalar($this->decision),
             'reasonCode' => $this->reasonCode,
             'evaluationHash' => $this->evaluationHash,
             'output' => $this->output,
+            'truncated' => $this->truncated,
             'outputHash' => $this->outputHash,
             'errorClass' => $this->errorClass,
             'errorMessage' => $this->errorMessage,
@@ -148,6 +160,7 @@ final readonly class ToolTask implements \JsonSerializable
             'startedAt' => $this->startedAt,
             'deadlineAt' => $this->deadlineAt,
             'finishedAt' => $this->finishedAt,
+            'receipt' => $this->receipt === null ? null : Wire::object($this->receipt->toArray()),
         ]);
     }
 

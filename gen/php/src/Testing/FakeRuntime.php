@@ -210,7 +210,7 @@ final class FakeRuntime implements Runtime
         return $this->answer('getToolTask', ['toolCallId' => $toolCallId, 'runId' => $runId], $options);
     }
 
-    public function cancelToolTask(string $toolCallId, CancelToolTaskRequest $body, ?string $runId = null, ?CallOptions $options = null): ToolTask
+    public function cancelToolTask(string $toolCallId, ?CancelToolTaskRequest $body = null, ?string $runId = null, ?CallOptions $options = null): ToolTask
     {
         return $this->answer('cancelToolTask', ['toolCallId' => $toolCallId, 'body' => $body, 'runId' => $runId], $options);
     }

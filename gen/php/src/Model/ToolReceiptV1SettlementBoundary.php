@@ -4,7 +4,7 @@
 
 declare(strict_types=1);
 
-namespace OpenAgents\Runtime\DS;
+namespace OpenAgents\Runtime\Model;
 
 /**
  * What may happen when the outcome is not known.

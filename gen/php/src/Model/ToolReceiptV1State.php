@@ -4,7 +4,7 @@
 
 declare(strict_types=1);
 
-namespace OpenAgents\Runtime\DS;
+namespace OpenAgents\Runtime\Model;
 
 /**
  * How it ended.
