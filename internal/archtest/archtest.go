@@ -29,7 +29,7 @@ var arrows = map[string]string{
 
 	// 2 Records: tables, and the rules for changing them.
 	"runlog":     "canon redact telemetry",
-	"run":        "runlog canon fault telemetry",
+	"run":        "runlog canon redact fault telemetry",
 	"lease":      "runlog pg fault telemetry",
 	"spend":      "policy fault",
 	"artifact":   "canon fault",
@@ -46,8 +46,10 @@ var arrows = map[string]string{
 	"memory":  "predict runlog",
 	"compile": "predict artifact canon",
 
+	"hook":    "egress canon telemetry",
+
 	// 4 Loops and doors.
-	"executor": "run lease predict model tool memory loop runlog pg telemetry",
+	"executor": "run lease predict model tool approval policy hook memory loop runlog redact canon pg telemetry",
 	"janitor":  "telemetry",
 	"stream":   "runlog canon pg telemetry",
 	"replay":   "runlog policy artifact predict spend canon",

@@ -54,7 +54,7 @@ func TestAPersonIsAskedBeforeACall(t *testing.T) {
 				require.NoError(t, err)
 				n, err := approval.Expire(t.Context(), pool, p.Log)
 				require.NoError(t, err)
-				require.Equal(t, 1, n)
+				require.EqualValues(t, 1, n)
 			} else {
 				decide(t, p, r, c.state)
 			}
