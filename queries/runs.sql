@@ -92,3 +92,7 @@ SELECT count(*) FROM (
 -- name: RunCountByOwner :many
 -- How many runs of each owner are at work or wait for an executor.
 SELECT owner, count(*) FROM runs WHERE runnable GROUP BY owner;
+
+-- name: RunNow :one
+-- The moment, by the clock that deadlines are told by.
+SELECT clock_timestamp()::timestamptz AS now;

@@ -26,11 +26,22 @@ WITH moved AS (
 )
 SELECT 1 / count(*) FROM moved;
 
+-- name: ToolTaskDecide :exec
+-- Policy decided again on a call that has not begun. Fails as ToolTaskStart does.
+WITH moved AS (
+    UPDATE tool_tasks
+    SET decision = @decision, reason_code = @reason_code, evaluation_hash = @evaluation_hash,
+        lease_epoch = @lease_epoch, updated_at = clock_timestamp()
+    WHERE run_key = @run_key AND tool_call_id = @tool_call_id AND state = 'queued' AND lease_epoch <= @lease_epoch
+    RETURNING 1
+)
+SELECT 1 / count(*) FROM moved;
+
 -- name: ToolTaskProgress :exec
 -- Something can be shown before the end. Fails as ToolTaskStart does.
 WITH moved AS (
     UPDATE tool_tasks
-    SET state = 'streaming_output', output = @output, progress_count = progress_count + 1,
+    SET state = 'streaming_output', lease_epoch = @lease_epoch, output = @output, progress_count = progress_count + 1,
         streaming_at = coalesce(streaming_at, clock_timestamp()), updated_at = clock_timestamp()
     WHERE run_key = @run_key AND tool_call_id = @tool_call_id
       AND state = ANY(@expected::text[]) AND attempts = @attempts AND lease_epoch <= @lease_epoch

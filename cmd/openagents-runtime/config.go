@@ -63,6 +63,9 @@ type config struct {
 	LoopBreaker      int           `env:"RUNTIME_LOOP_BREAKER" envDefault:"30" validate:"min=3,max=10000" help:"frames of tools without anything new, in whatever order, at which the run is ended; more than the critical count"`
 	LoopOff          []string      `env:"RUNTIME_LOOP_OFF" validate:"dive,oneof=known_poll_no_progress ping_pong generic_repeat" help:"detectors of loops that are not asked, comma separated: known_poll_no_progress, ping_pong, generic_repeat"`
 
+	ToolPolicy string `env:"RUNTIME_TOOL_POLICY" help:"file with the service's tool policy; empty for the built-in one"`
+	Hooks      string `env:"RUNTIME_HOOKS" help:"file with hooks that are asked over HTTP: {\"hooks\": [{id, phase, url, priority, timeout}]}"`
+
 	MaxWaitingFrames int           `env:"RUNTIME_MAX_WAITING_FRAMES" envDefault:"100" validate:"min=0,max=100000" help:"unanswered frames that a run may have before more are 429; 0 for no bound"`
 	MaxRunsPerOwner  int           `env:"RUNTIME_MAX_RUNS_PER_OWNER" envDefault:"0" validate:"min=0,max=1000000" help:"runs of one owner that may be at work before more are 429; 0 for no bound"`
 	MaxInFlight      int           `env:"RUNTIME_MAX_IN_FLIGHT" envDefault:"512" validate:"min=0,max=100000" help:"starts and frames that this process handles at once before more are 503; 0 for no bound"`

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/openagentsinc/openagents-runtime/internal/auth"
 	"github.com/openagentsinc/openagents-runtime/internal/executor"
+	"github.com/openagentsinc/openagents-runtime/internal/hook"
 	"github.com/openagentsinc/openagents-runtime/internal/janitor"
 	"github.com/openagentsinc/openagents-runtime/internal/lease"
 	"github.com/openagentsinc/openagents-runtime/internal/model"
@@ -52,6 +52,7 @@ type service struct {
 	catalog   *tool.Catalog
 	rules     *policy.Rules
 	tools     *tool.Runner
+	hooks     *hook.Registry
 	janitor   *janitor.Janitor
 
 	api, ops         *http.Server
@@ -84,6 +85,15 @@ func (s *service) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if s.catalog, err = tool.NewCatalog(); err != nil {
+		return err
+	}
+	if s.rules, err = policy.Load(s.c.ToolPolicy); err != nil {
+		return fmt.Errorf("RUNTIME_TOOL_POLICY: %w", err)
+	}
+	if s.hooks, err = s.c.hooks(); err != nil {
+		return fmt.Errorf("RUNTIME_HOOKS: %w", err)
+	}
 	if s.c.DatabaseURL == "" {
 		return errNoDatabase
 	}
@@ -99,14 +109,9 @@ func (s *service) build(ctx context.Context) error {
 	s.janitor = janitor.New(s.metrics, sweeps(s.c, s.sweepPool, s.log)...)
 	s.leases = lease.NewKeeper(s.upkeepPool, s.log, s.c.owner(), s.c.LeaseTTL, s.metrics)
 	s.leases.Takes = s.workPool
-	s.executor = executor.New(s.c.executor(), s.workPool, s.watch, s.leases, predict.NewCaller(s.model, s.metrics), s.metrics)
-	if s.catalog, err = tool.NewCatalog(); err != nil {
-		return err
-	}
-	if s.rules, err = policy.Load(os.Getenv("RUNTIME_TOOL_POLICY")); err != nil {
-		return err
-	}
-	s.tools = tool.NewRunner(tool.Config{}, s.catalog, s.metrics)
+	s.tools = tool.NewRunner(tool.Config{PerOwner: s.rules.Limits().ParallelTools}, s.catalog, s.metrics)
+	s.executor = executor.New(s.c.executor(), s.workPool, s.watch, s.leases, predict.NewCaller(s.model, s.metrics),
+		executor.Tools{Catalog: s.catalog, Runner: s.tools, Policy: s.rules, Hooks: s.hooks}, s.metrics)
 	s.streams = stream.New(s.readPool, s.watch, stream.Config{}, s.metrics)
 	s.admission = server.NewAdmission(s.c.admission(), s.upkeepPool, s.pool, s.log, s.metrics)
 	return s.listen(verifier)

@@ -6,6 +6,7 @@ package db
 
 import (
 	"context"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -164,6 +165,8 @@ type Querier interface {
 	RunLogListOfTypes(ctx context.Context, arg RunLogListOfTypesParams) ([]RunLog, error)
 	// A page of the events of some types after a seq, in seq order.
 	RunLogListOfTypesAfter(ctx context.Context, arg RunLogListOfTypesAfterParams) ([]RunLog, error)
+	// The moment, by the clock that deadlines are told by.
+	RunNow(ctx context.Context) (time.Time, error)
 	// Notes that there is something to do, in the commit of the frame.
 	RunSetRunnable(ctx context.Context, runKey uuid.UUID) error
 	// Follows the head's status, in the commit that changes it. A run that waits has
@@ -174,6 +177,8 @@ type Querier interface {
 	RunStart(ctx context.Context, arg RunStartParams) (uuid.UUID, error)
 	// How many calls a run has made.
 	ToolTaskCount(ctx context.Context, runKey uuid.UUID) (int64, error)
+	// Policy decided again on a call that has not begun. Fails as ToolTaskStart does.
+	ToolTaskDecide(ctx context.Context, arg ToolTaskDecideParams) error
 	// The one end of a call. Fails as ToolTaskStart does.
 	ToolTaskFinish(ctx context.Context, arg ToolTaskFinishParams) error
 	ToolTaskGet(ctx context.Context, arg ToolTaskGetParams) (ToolTask, error)

@@ -7,9 +7,9 @@ package db
 
 import (
 	"context"
+	"time"
 
 	"github.com/google/uuid"
-	"time"
 )
 
 const runCountByOwner = `-- name: RunCountByOwner :many
@@ -338,6 +338,18 @@ func (q *Queries) RunListRunnable(ctx context.Context, maxRuns int32) ([]uuid.UU
 		return nil, err
 	}
 	return items, nil
+}
+
+const runNow = `-- name: RunNow :one
+SELECT clock_timestamp()::timestamptz AS now
+`
+
+// The moment, by the clock that deadlines are told by.
+func (q *Queries) RunNow(ctx context.Context) (time.Time, error) {
+	row := q.db.QueryRow(ctx, runNow)
+	var now time.Time
+	err := row.Scan(&now)
+	return now, err
 }
 
 const runSetRunnable = `-- name: RunSetRunnable :exec

@@ -24,6 +24,39 @@ func (q *Queries) ToolTaskCount(ctx context.Context, runKey uuid.UUID) (int64, e
 	return count, err
 }
 
+const toolTaskDecide = `-- name: ToolTaskDecide :exec
+WITH moved AS (
+    UPDATE tool_tasks
+    SET decision = $1, reason_code = $2, evaluation_hash = $3,
+        lease_epoch = $4, updated_at = clock_timestamp()
+    WHERE run_key = $5 AND tool_call_id = $6 AND state = 'queued' AND lease_epoch <= $4
+    RETURNING 1
+)
+SELECT 1 / count(*) FROM moved
+`
+
+type ToolTaskDecideParams struct {
+	Decision       *string
+	ReasonCode     *string
+	EvaluationHash *string
+	LeaseEpoch     int64
+	RunKey         uuid.UUID
+	ToolCallID     string
+}
+
+// Policy decided again on a call that has not begun. Fails as ToolTaskStart does.
+func (q *Queries) ToolTaskDecide(ctx context.Context, arg ToolTaskDecideParams) error {
+	_, err := q.db.Exec(ctx, toolTaskDecide,
+		arg.Decision,
+		arg.ReasonCode,
+		arg.EvaluationHash,
+		arg.LeaseEpoch,
+		arg.RunKey,
+		arg.ToolCallID,
+	)
+	return err
+}
+
 const toolTaskFinish = `-- name: ToolTaskFinish :exec
 WITH moved AS (
     UPDATE tool_tasks
@@ -607,33 +640,33 @@ func (q *Queries) ToolTaskListOrphans(ctx context.Context, maxTasks int32) ([]To
 const toolTaskProgress = `-- name: ToolTaskProgress :exec
 WITH moved AS (
     UPDATE tool_tasks
-    SET state = 'streaming_output', output = $1, progress_count = progress_count + 1,
+    SET state = 'streaming_output', lease_epoch = $1, output = $2, progress_count = progress_count + 1,
         streaming_at = coalesce(streaming_at, clock_timestamp()), updated_at = clock_timestamp()
-    WHERE run_key = $2 AND tool_call_id = $3
-      AND state = ANY($4::text[]) AND attempts = $5 AND lease_epoch <= $6
+    WHERE run_key = $3 AND tool_call_id = $4
+      AND state = ANY($5::text[]) AND attempts = $6 AND lease_epoch <= $1
     RETURNING 1
 )
 SELECT 1 / count(*) FROM moved
 `
 
 type ToolTaskProgressParams struct {
+	LeaseEpoch int64
 	Output     []byte
 	RunKey     uuid.UUID
 	ToolCallID string
 	Expected   []string
 	Attempts   int32
-	LeaseEpoch int64
 }
 
 // Something can be shown before the end. Fails as ToolTaskStart does.
 func (q *Queries) ToolTaskProgress(ctx context.Context, arg ToolTaskProgressParams) error {
 	_, err := q.db.Exec(ctx, toolTaskProgress,
+		arg.LeaseEpoch,
 		arg.Output,
 		arg.RunKey,
 		arg.ToolCallID,
 		arg.Expected,
 		arg.Attempts,
-		arg.LeaseEpoch,
 	)
 	return err
 }

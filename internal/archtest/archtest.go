@@ -29,7 +29,7 @@ var arrows = map[string]string{
 
 	// 2 Records: tables, and the rules for changing them.
 	"runlog":     "canon redact telemetry",
-	"run":        "runlog canon fault telemetry",
+	"run":        "runlog canon redact fault telemetry",
 	"lease":      "runlog pg fault telemetry",
 	"spend":      "policy fault",
 	"artifact":   "canon fault",
@@ -41,13 +41,15 @@ var arrows = map[string]string{
 	// 3 Work: calls that leave the process, and their receipts.
 	"model":   "egress fault telemetry",
 	"predict": "model artifact policy runlog redact blob canon fault telemetry",
-	"tool":    "spend policy runlog canon fault telemetry",
+	"tool":    "spend policy redact runlog canon fault telemetry",
 	"tool/*":  "tool egress fault",
 	"memory":  "predict runlog",
 	"compile": "predict artifact canon",
 
+	"hook":    "egress canon telemetry",
+
 	// 4 Loops and doors.
-	"executor": "run lease predict model tool memory loop runlog pg telemetry",
+	"executor": "run lease predict model tool approval policy hook memory loop runlog redact canon pg telemetry",
 	"janitor":  "telemetry",
 	"stream":   "runlog canon pg telemetry",
 	"replay":   "runlog policy artifact predict spend canon",
@@ -84,6 +86,9 @@ var tableOwners = map[string]string{
 	"checkpoints":         "executor",
 	"ds_predict_receipts": "predict",
 	"auth_nonces":         "auth",
+	"tool_tasks":          "tool",
+	// Written through tool by whoever decides.
+	"ds_policy_evaluations": "tool",
 }
 
 // Package is what the rules look at.

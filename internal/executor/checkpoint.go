@@ -20,14 +20,16 @@ import (
 
 // stateVersion is the version of state. A checkpoint of any other is not read:
 // the log says the same.
-const stateVersion = 1
+const stateVersion = 2
 
 // state is a past as a checkpoint holds it.
 type state struct {
-	Started bool       `json:"started"`
-	Steps   int64      `json:"steps"`
-	Usage   ds.UsageV1 `json:"usage"`
-	Open    *openState `json:"open,omitempty"`
+	Started   bool       `json:"started"`
+	Steps     int64      `json:"steps"`
+	Usage     ds.UsageV1 `json:"usage"`
+	ToolCalls int64      `json:"tool_calls"`
+	Rounds    *rounds    `json:"rounds,omitempty"`
+	Open      *openState `json:"open,omitempty"`
 }
 
 type openState struct {
@@ -43,7 +45,7 @@ type openState struct {
 type saved struct{ steps, seq int64 }
 
 func (p past) state() state {
-	s := state{Started: p.started, Steps: p.steps, Usage: p.usage}
+	s := state{Started: p.started, Steps: p.steps, Usage: p.usage, ToolCalls: p.toolCalls, Rounds: p.rounds}
 	if o := p.open; o != nil {
 		s.Open = &openState{o.step, o.attempt, o.frameID, o.fromSeq,
 			slices.Sorted(maps.Keys(o.texts)), slices.Sorted(maps.Keys(o.reasonings))}
@@ -52,7 +54,7 @@ func (p past) state() state {
 }
 
 func (s state) past() past {
-	p := past{started: s.Started, steps: s.Steps, usage: s.Usage}
+	p := past{started: s.Started, steps: s.Steps, usage: s.Usage, toolCalls: s.ToolCalls, rounds: s.Rounds}
 	if o := s.Open; o != nil {
 		p.open = &openStep{step: o.Step, attempt: o.Attempt, frameID: o.FrameID, fromSeq: o.FromSeq,
 			texts: setOf(o.Texts), reasonings: setOf(o.Reasonings)}
@@ -70,16 +72,14 @@ func setOf(names []string) map[string]bool {
 
 // checkpoint is the row that saves what the run has come to with the step that
 // ends, when the last one is old enough; events is how many of the commit's
-// events that takes in.
-func (s *session) checkpoint(h runlog.Head, events int) ([]runlog.Row, error) {
+// events that takes in, and after what they come to.
+func (s *session) checkpoint(h runlog.Head, events int, after past) ([]runlog.Row, error) {
 	s.saving = s.saved
 	now := saved{steps: s.past.steps, seq: h.Seq + int64(events)}
 	c := s.e.Config
 	if now.steps-s.saved.steps < c.CheckpointSteps && now.seq-s.saved.seq < c.CheckpointEvents {
 		return nil, nil
 	}
-	after := s.past
-	after.open = nil
 	content, err := json.Marshal(after.state())
 	if err != nil {
 		return nil, fmt.Errorf("checkpoint: %w", err)
@@ -128,6 +128,9 @@ func pastOf(row db.Checkpoint, head int64) (past, error) {
 	}
 	if row.Seq < 1 || row.Seq > head {
 		return past{}, fmt.Errorf("it is at seq %d, the log ends at %d", row.Seq, head)
+	}
+	if s.ToolCalls < 0 || s.Rounds != nil && (s.Rounds.First < 1 || s.Rounds.Last < s.Rounds.First || s.Rounds.Last > s.Steps) {
+		return past{}, errors.New("its tool calls are of no log")
 	}
 	if s.Steps < 0 || s.Steps > 0 && !s.Started {
 		return past{}, fmt.Errorf("it counts %d steps of a run that has started: %t", s.Steps, s.Started)

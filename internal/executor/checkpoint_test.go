@@ -194,7 +194,7 @@ func TestACheckpointThatCannotBeUsedIsIgnored(t *testing.T) {
 			require.NoError(t, err)
 
 			m := telemetry.NewMetrics()
-			e := executor.New(executor.DefaultConfig(), pool, p.Watch, p.Leases, nil, m)
+			e := executor.New(executor.DefaultConfig(), pool, p.Watch, p.Leases, nil, executor.Tools{}, m)
 			past, at, err := e.ReadPast(t.Context(), r.RunKey, h.Seq)
 			require.NoError(t, err)
 			whole, err := executor.FoldLog(t.Context(), pool, r.RunKey, h.Seq)

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
+	"strings"
 
 	"github.com/openagentsinc/openagents-runtime/gen/db"
 	"github.com/openagentsinc/openagents-runtime/gen/ds"
@@ -22,16 +24,23 @@ const bytesPerToken = 2
 // They are read backwards until the window is full, so that a turn costs the
 // same however long the run and the thread are. The caller sends the newest
 // text alone.
-func (s *session) conversation(ctx context.Context, frame db.Frame) ([]message, error) {
-	w := window{bytes: s.e.Config.Window}
+//
+// The calls of the steps that belong to the open frames are shown as messages of
+// tools, the newest steps that fit.
+func (s *session) conversation(ctx context.Context, frame db.Frame, rounds openRounds) ([]message, error) {
+	w := window{bytes: s.e.Config.Window, s: s, position: math.MaxInt64}
 	if tokens := s.e.Predict.Model.Info().ContextTokens; tokens > 0 {
 		w.bytes = min(w.bytes, tokens*bytesPerToken)
 	}
+	if len(rounds.calls) > 0 {
+		w.position, w.rounds = s.now().FramePosition, w.bytes*roundShare/5
+	}
 	own := newReader(s.run.RunKey, frame.FrameSeq)
+	own.rounds = rounds
 	if err := w.read(ctx, s.e.Pool, own); err != nil {
 		return nil, err
 	}
-	if len(w.newest) == 0 {
+	if !own.told[frame.FrameID] {
 		return nil, fmt.Errorf("frame %s is not among its run's frames", frame.FrameID)
 	}
 	if err := s.readThread(ctx, &w); err != nil {
@@ -73,17 +82,52 @@ type window struct {
 	newest []message
 	bytes  int // that are left
 	full   bool
+
+	s        *session
+	position int64 // frames after it are open, and are shown whatever they take
+	rounds   int   // bytes that the rounds of the open frames may still take
 }
 
 // add takes the next older message, if it fits; the newest always does.
 func (w *window) add(m message) {
 	w.bytes -= len(m.Content)
-	if len(w.newest) > 0 && (w.bytes < 0 || len(w.newest) == maxMessages) {
+	if len(w.newest) > 0 && (w.bytes < 0 || len(w.newest) >= maxMessages) {
 		w.full = true
 	}
 	if !w.full {
 		w.newest = append(w.newest, m)
 	}
+}
+
+// addRound takes a step with its calls, if it fits; the newest always does.
+func (w *window) addRound(a answer, rounds openRounds) {
+	calls := rounds.calls[a.step]
+	var said []string
+	for _, text := range slices.Backward(a.texts) {
+		said = append(said, text)
+	}
+	messages := w.s.roundMessages(strings.Join(said, "\n\n"), calls, w.rounds)
+	size := 0
+	for _, m := range messages {
+		size += len(m.Content)
+		for _, c := range m.ToolCalls {
+			arguments, err := json.Marshal(c.Arguments)
+			if err == nil { // it was read from JSON
+				size += len(arguments)
+			}
+		}
+	}
+	if len(rounds.shown) > 0 && (size > w.rounds || len(w.newest)+len(messages) > maxMessages/2) {
+		w.rounds = 0
+		return
+	}
+	w.rounds, w.bytes = w.rounds-size, w.bytes-size
+	for _, t := range calls {
+		rounds.shown[t.ToolCallID] = true
+	}
+	delete(rounds.calls, a.step) // an attempt that was taken back has the same number
+	slices.Reverse(messages)
+	w.newest = append(w.newest, messages...)
 }
 
 // read adds the turns of some runs, the newest run first, until there is no
@@ -104,13 +148,30 @@ func (w *window) read(ctx context.Context, q db.DBTX, readers ...*reader) error 
 			if !found {
 				break
 			}
-			for _, text := range t.answers {
-				w.add(message{Role: ds.MessageV1RoleAssistant, Content: text})
-			}
-			w.add(t.frame)
+			w.turn(t, r.rounds)
 		}
 	}
 	return nil
+}
+
+// turn adds a frame and what was answered to it.
+func (w *window) turn(t turn, rounds openRounds) {
+	for _, a := range t.answers {
+		if len(rounds.calls[a.step]) > 0 {
+			w.addRound(a, rounds)
+			continue
+		}
+		for _, text := range a.texts {
+			w.add(message{Role: ds.MessageV1RoleAssistant, Content: text})
+		}
+	}
+	switch {
+	case t.hidden:
+	case t.frameSeq > w.position:
+		w.newest, w.bytes = append(w.newest, t.frame), w.bytes-len(t.frame.Content)
+	default:
+		w.add(t.frame)
+	}
 }
 
 func frameMessage(f db.FrameListNewestRow) (message, error) {

@@ -90,7 +90,7 @@ func TestTheWindowIsTheEndOfTheWholeConversation(t *testing.T) {
 		}
 		config := executor.DefaultConfig()
 		config.Window = rapid.SampledFrom([]int{1, 100, 300, 1000, 1 << 20}).Draw(rt, "window")
-		e := executor.New(config, pool, p.Watch, p.Leases, predict.NewCaller(model.NewScript(), runtest.NewProcess(t, pool).Metrics), runtest.NewProcess(t, pool).Metrics)
+		e := executor.New(config, pool, p.Watch, p.Leases, predict.NewCaller(model.NewScript(), runtest.NewProcess(t, pool).Metrics), executor.Tools{}, runtest.NewProcess(t, pool).Metrics)
 		row, err := db.New(pool).FrameGet(t.Context(), db.FrameGetParams{RunKey: last.RunKey, FrameID: frame})
 		require.NoError(rt, err)
 		messages, err := e.Conversation(t.Context(), last, row)

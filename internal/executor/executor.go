@@ -13,13 +13,16 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/openagentsinc/openagents-runtime/internal/hook"
 	"github.com/openagentsinc/openagents-runtime/internal/lease"
 	"github.com/openagentsinc/openagents-runtime/internal/loop"
 	"github.com/openagentsinc/openagents-runtime/internal/pg"
+	"github.com/openagentsinc/openagents-runtime/internal/policy"
 	"github.com/openagentsinc/openagents-runtime/internal/predict"
 	"github.com/openagentsinc/openagents-runtime/internal/run"
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
 	"github.com/openagentsinc/openagents-runtime/internal/telemetry"
+	"github.com/openagentsinc/openagents-runtime/internal/tool"
 )
 
 // Config bounds an executor.
@@ -55,6 +58,11 @@ type Config struct {
 	RestartDelay, MaxRestartDelay time.Duration
 	// Loops says what counts as a loop.
 	Loops loop.Config
+	// ToolDrain is how long a call that must not be made twice may go on when the
+	// process stops.
+	ToolDrain time.Duration
+	// Replay bounds the lines of earlier tool calls.
+	Replay Replay
 }
 
 // DefaultConfig is what a small machine can do.
@@ -63,8 +71,35 @@ func DefaultConfig() Config {
 		MaxRuns: 256, Tick: time.Second, MaxLosses: 3, MaxLostFor: time.Hour, MaxAttempts: 3,
 		Window: 48 << 10, ThreadRuns: 20, CheckpointSteps: 8, CheckpointEvents: 1024,
 		HangGrace: 2 * time.Second, RestartDelay: 500 * time.Millisecond, MaxRestartDelay: 30 * time.Second, Loops: loop.Defaults(),
+		ToolDrain: 8 * time.Second, Replay: Replay{Items: 20, Preview: 280, Bytes: 3500, Runs: 3},
 		Limits: run.Limits{MaxSteps: 500, MaxWallClockMs: (24 * time.Hour).Milliseconds(), MaxTokens: 5_000_000, MaxModelCalls: 500},
 	}
+}
+
+// Tools is what an executor carries tools out with. What is nil is made: a
+// catalog without tools, a runner of it, the policy of a service without a file,
+// no hooks.
+type Tools struct {
+	Catalog *tool.Catalog
+	Runner  *tool.Runner
+	Policy  *policy.Rules
+	Hooks   *hook.Registry
+}
+
+func (t Tools) complete(m *telemetry.Metrics) Tools {
+	if t.Catalog == nil {
+		var err error
+		if t.Catalog, err = tool.NewCatalog(); err != nil {
+			panic("a catalog without tools: " + err.Error())
+		}
+	}
+	if t.Runner == nil {
+		t.Runner = tool.NewRunner(tool.Config{}, t.Catalog, m)
+	}
+	if t.Policy == nil {
+		t.Policy = policy.Default()
+	}
+	return t
 }
 
 // Executor drives runs.
@@ -74,6 +109,7 @@ type Executor struct {
 	Watch   *runlog.Watch
 	Leases  *lease.Keeper
 	Predict *predict.Caller
+	Tools   Tools
 
 	mu       sync.Mutex
 	sessions map[uuid.UUID]*session
@@ -90,9 +126,9 @@ type Executor struct {
 }
 
 // New makes an executor.
-func New(c Config, pool *pgxpool.Pool, watch *runlog.Watch, leases *lease.Keeper, p *predict.Caller, m *telemetry.Metrics) *Executor {
+func New(c Config, pool *pgxpool.Pool, watch *runlog.Watch, leases *lease.Keeper, p *predict.Caller, t Tools, m *telemetry.Metrics) *Executor {
 	return &Executor{
-		Config: c, Pool: pool, Watch: watch, Leases: leases, Predict: p, sessions: map[uuid.UUID]*session{},
+		Config: c, Pool: pool, Watch: watch, Leases: leases, Predict: p, Tools: t.complete(m), sessions: map[uuid.UUID]*session{},
 		restarts:    newRestarts(c.RestartDelay, c.MaxRestartDelay),
 		steps:       m.Counter(telemetry.ExecutorSteps),
 		finished:    m.Counter(telemetry.RunsFinished),
@@ -184,7 +220,7 @@ func (e *Executor) room() int {
 
 // begin drives one run in its own goroutine, unless it is driven already.
 func (e *Executor) begin(ctx context.Context, key uuid.UUID) bool {
-	s := &session{e: e, bell: make(chan struct{}, 1)}
+	s := newSession(e)
 	e.mu.Lock()
 	if e.sessions[key] != nil {
 		e.mu.Unlock()
@@ -227,12 +263,7 @@ func (e *Executor) end(key uuid.UUID) {
 
 // drive holds the run for one session. A panic harms this run alone.
 func (e *Executor) drive(ctx context.Context, key uuid.UUID, s *session) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			e.panics.Inc()
-			err = fmt.Errorf("%w: %v\n%s", errPanic, p, debug.Stack())
-		}
-	}()
+	defer e.contain(&err)
 	r, err := run.ByKey(ctx, e.Pool, key)
 	if err != nil {
 		return err
@@ -240,9 +271,10 @@ func (e *Executor) drive(ctx context.Context, key uuid.UUID, s *session) (err er
 	s.trace = traceOf(r.Traceparent, r.Tracestate, r.RequestID)
 	ctx = telemetry.WithTrace(ctx, s.trace)
 	err = e.Leases.With(ctx, r, func(ctx context.Context, h *lease.Held) error {
-		s.run, s.held, s.head = r, h, h.Head
+		s.run, s.held = r, h
+		s.follow(h.Head)
 		s.seen.Store(h.Head.FrameCount)
-		err := s.drive(ctx)
+		err := s.driveSafely(ctx)
 		if !s.released && (pg.Outage(err) || errors.Is(err, runlog.ErrUnknown)) {
 			s.outlast(ctx)
 		}
@@ -260,5 +292,14 @@ func (e *Executor) drive(ctx context.Context, key uuid.UUID, s *session) (err er
 		e.failures.WithLabelValues(causeOf(err)).Inc()
 		return nil
 	}
+	s.afterRun(ctx)
 	return err
+}
+
+// contain makes an error of a panic.
+func (e *Executor) contain(err *error) {
+	if p := recover(); p != nil {
+		e.panics.Inc()
+		*err = fmt.Errorf("%w: %v\n%s", errPanic, p, debug.Stack())
+	}
 }

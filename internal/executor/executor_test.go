@@ -38,13 +38,19 @@ func work(t *testing.T, pool *pgxpool.Pool, m model.Model, change ...func(*execu
 // begin starts a process with an executor, and gives the function that drains it.
 func begin(t *testing.T, pool *pgxpool.Pool, m model.Model, change ...func(*executor.Config)) (*runtest.Process, func()) {
 	t.Helper()
+	return beginWith(t, pool, m, executor.Tools{}, change...)
+}
+
+// beginWith is begin with tools.
+func beginWith(t *testing.T, pool *pgxpool.Pool, m model.Model, tools executor.Tools, change ...func(*executor.Config)) (*runtest.Process, func()) {
+	t.Helper()
 	p := runtest.NewProcess(t, pool)
 	config := executor.DefaultConfig()
 	config.Tick = 20 * time.Millisecond
 	for _, f := range change {
 		f(&config)
 	}
-	e := executor.New(config, pool, p.Watch, p.Leases, predict.NewCaller(m, p.Metrics), p.Metrics)
+	e := executor.New(config, pool, p.Watch, p.Leases, predict.NewCaller(m, p.Metrics), tools, p.Metrics)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- e.Run(ctx) }()

@@ -55,5 +55,7 @@ func (e *Executor) ReadPast(ctx context.Context, key uuid.UUID, head int64) (Pas
 
 // Conversation is what the model is shown to answer a frame of a run.
 func (e *Executor) Conversation(ctx context.Context, r db.Run, f db.Frame) ([]ds.MessageV1, error) {
-	return (&session{e: e, run: r}).conversation(ctx, f)
+	s := newSession(e)
+	s.run = r
+	return s.conversation(ctx, f, openRounds{})
 }

@@ -153,7 +153,7 @@ func TestADrainHandsRunsOverAtOnce(t *testing.T) {
 		p := runtest.NewProcessTTL(t, pool, ttl)
 		config := executor.DefaultConfig()
 		config.Tick = time.Hour
-		e := executor.New(config, pool, p.Watch, p.Leases, predict.NewCaller(m, p.Metrics), p.Metrics)
+		e := executor.New(config, pool, p.Watch, p.Leases, predict.NewCaller(m, p.Metrics), executor.Tools{}, p.Metrics)
 		ctx, cancel := context.WithCancel(context.Background())
 		done, heard := make(chan error, 2), make(chan struct{}, 1)
 		go func() { done <- e.Run(ctx) }()

@@ -12,6 +12,7 @@ import (
 	"github.com/openagentsinc/openagents-runtime/internal/loop"
 	"github.com/openagentsinc/openagents-runtime/internal/run"
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
+	"github.com/openagentsinc/openagents-runtime/internal/tool"
 )
 
 // loops watches a run's frames for loops. It reads them once, when the session
@@ -19,6 +20,7 @@ import (
 type loops struct {
 	window   *loop.Window
 	last     int64 // the frame_seq of the newest in the window
+	step     int64 // whose tool calls were the last that were added
 	warnings []event.Event
 }
 
@@ -29,45 +31,44 @@ func (s *session) watchLoops(ctx context.Context, frames []db.Frame) (ended bool
 		return false, err
 	}
 	for _, f := range frames {
-		if f.FrameSeq <= s.loops.last {
+		if f.FrameSeq <= s.loops.last || namesCall(f.FrameType, f.Payload) != "" {
 			continue
 		}
 		found, err := s.loops.add(db.FrameListRecentRow{FrameSeq: f.FrameSeq, FrameID: f.FrameID, FrameType: f.FrameType, Payload: f.Payload})
 		if err != nil {
 			return false, err
 		}
-		if found == nil {
-			continue
+		if ended, err := s.goesRound(frameContext(ctx, f), f.FrameID, found); ended || err != nil {
+			return ended, err
 		}
-		told := event.RunLoopDetectedV1{
-			Level: event.RunLoopDetectedV1Level(found.Level), Detector: event.RunLoopDetectedV1Detector(found.Detector),
-			Count: int64(found.Count), FrameID: f.FrameID, ReasonCode: loop.ReasonCode, Reason: found.Reason,
-		}
-		s.e.loopsSeen.WithLabelValues(string(found.Level)).Inc()
-		if found.Level == loop.Critical {
-			return true, s.endLoop(frameContext(ctx, f), told)
-		}
-		slog.WarnContext(frameContext(ctx, f), "a run goes round", "run_id", s.run.RunID, "detector", string(found.Detector), "count", found.Count)
-		s.loops.warnings = append(s.loops.warnings, told)
 	}
+	return s.watchCalls(ctx, frames[len(frames)-1])
+}
+
+// goesRound tells of a loop that was found, if any, and ends the run when it is
+// critical.
+func (s *session) goesRound(ctx context.Context, frameID string, found *loop.Finding) (ended bool, err error) {
+	if found == nil {
+		return false, nil
+	}
+	told := event.RunLoopDetectedV1{
+		Level: event.RunLoopDetectedV1Level(found.Level), Detector: event.RunLoopDetectedV1Detector(found.Detector),
+		Count: int64(found.Count), FrameID: frameID, ReasonCode: loop.ReasonCode, Reason: found.Reason,
+	}
+	s.e.loopsSeen.WithLabelValues(string(found.Level)).Inc()
+	if found.Level == loop.Critical {
+		return true, s.endLoop(ctx, told)
+	}
+	slog.WarnContext(ctx, "a run goes round", "run_id", s.run.RunID, "detector", string(found.Detector), "count", found.Count)
+	s.loops.warnings = append(s.loops.warnings, told)
 	return false, nil
 }
 
 // endLoop ends the run that goes round.
 func (s *session) endLoop(ctx context.Context, told event.RunLoopDetectedV1) error {
-	end := s.end("failed", "loop_detected", told.Reason)
-	err := s.commit(ctx, func(h runlog.Head) (runlog.Change, error) {
-		if h.CancelRequested {
-			end = s.end("canceled", "cancel_requested", "the run was canceled")
-		}
-		return run.Finish(s.run, h, runlog.Change{
-			Events: append(slices.Clone(s.loops.warnings), told), Rows: []runlog.Row{s.held.Release()},
-		}, end)
+	return s.finish(ctx, s.end("failed", "loop_detected", told.Reason), func(runlog.Head) (runlog.Change, error) {
+		return runlog.Change{Events: append(slices.Clone(s.loops.warnings), told)}, nil
 	})
-	if err == nil {
-		s.ended(end)
-	}
-	return err
 }
 
 // rebuildWindow reads the newest frames before the ones that wait. What they
@@ -78,14 +79,23 @@ func (s *session) rebuildWindow(ctx context.Context) error {
 	}
 	config := s.e.Config.Loops
 	s.loops.window = loop.New(config)
-	if s.head.FramePosition == 0 {
-		return nil
+	if position := s.now().FramePosition; position > 0 {
+		if err := s.rebuildFrames(ctx, position, config.Window); err != nil {
+			return err
+		}
 	}
-	frames, err := run.Newest(ctx, s.e.Pool, s.run.RunKey, s.head.FramePosition, config.Window)
+	return s.rebuildCalls(ctx, config.Window)
+}
+
+func (s *session) rebuildFrames(ctx context.Context, position int64, window int) error {
+	frames, err := run.Newest(ctx, s.e.Pool, s.run.RunKey, position, window)
 	if err != nil {
 		return err
 	}
 	for _, f := range slices.Backward(frames) {
+		if namesCall(f.FrameType, f.Payload) != "" {
+			continue // what a tool brought is looked at with its call
+		}
 		if _, err := s.loops.add(f); err != nil {
 			return err
 		}
@@ -104,3 +114,82 @@ func (l *loops) add(f db.FrameListRecentRow) (*loop.Finding, error) {
 }
 
 func (l *loops) answered(text string) { l.window.Answered(text) }
+
+// watchCalls looks at what the last step's tool calls came to.
+func (s *session) watchCalls(ctx context.Context, last db.Frame) (ended bool, err error) {
+	rounds := s.past.rounds
+	if rounds == nil || s.loops.step >= rounds.Last {
+		return false, nil
+	}
+	calls, err := s.newestCalls(ctx, maxRoundTasks)
+	if err != nil {
+		return false, err
+	}
+	for _, t := range calls {
+		if t.Step == nil || *t.Step <= s.loops.step {
+			continue
+		}
+		found, err := s.loops.addCall(t)
+		if err != nil {
+			return false, err
+		}
+		if ended, err := s.goesRound(ctx, last.FrameID, found); ended || err != nil {
+			return ended, err
+		}
+	}
+	s.loops.step = rounds.Last
+	return false, nil
+}
+
+// rebuildCalls reads the calls of the steps before the last one.
+func (s *session) rebuildCalls(ctx context.Context, window int) error {
+	rounds := s.past.rounds
+	if rounds == nil {
+		return nil
+	}
+	calls, err := s.newestCalls(ctx, window)
+	if err != nil {
+		return err
+	}
+	for _, t := range calls {
+		if t.Step == nil || *t.Step >= rounds.Last {
+			continue
+		}
+		if _, err := s.loops.addCall(t); err != nil {
+			return err
+		}
+		s.loops.step = max(s.loops.step, *t.Step)
+	}
+	return nil
+}
+
+// newestCalls are the run's newest calls, the oldest first.
+func (s *session) newestCalls(ctx context.Context, most int) ([]db.ToolTask, error) {
+	calls, _, err := tool.List(ctx, s.e.Pool, s.run.RunKey, nil, most)
+	slices.Reverse(calls)
+	return calls, err
+}
+
+// addCall adds what a call was and what it came to: a call that is repeated is
+// progress when it comes to something else.
+func (l *loops) addCall(t db.ToolTask) (*loop.Finding, error) {
+	payload := map[string]any{"tool_name": t.ToolName, "state": t.State, "error": value(t.ErrorClass)}
+	var input, output any
+	if err := json.Unmarshal(t.Input, &input); err != nil {
+		return nil, fmt.Errorf("the input of call %s: %w", t.ToolCallID, err)
+	}
+	if err := json.Unmarshal(outputOf(t), &output); err != nil {
+		return nil, fmt.Errorf("the output of call %s: %w", t.ToolCallID, err)
+	}
+	payload["input"], payload["output"] = input, output
+	// What a poll is compared by stands at the top.
+	for _, from := range []any{input, output} {
+		members, _ := from.(map[string]any)
+		for _, name := range []string{"action", "status", "exit_code", "total_lines", "text"} {
+			if v, there := members[name]; there {
+				payload[name] = v
+			}
+		}
+	}
+	return l.window.Add("tool_result", payload)
+}

@@ -17,8 +17,20 @@ type past struct {
 	started bool
 	steps   int64
 	usage   ds.UsageV1
+	// toolCalls counts the calls that models asked for.
+	toolCalls int64
+	// rounds are the steps that ended with tool calls since a frame was answered:
+	// they belong to the frames that are open. Nil without any.
+	rounds *rounds
 	// open is the step that was begun and neither finished nor discarded.
 	open *openStep
+}
+
+// rounds are steps one after another that asked for tools.
+type rounds struct {
+	First   int64  `json:"first"`
+	Last    int64  `json:"last"`
+	FrameID string `json:"frame_id"` // the last frame that the last of them answers
 }
 
 // openStep is a step whose executor may be gone.
@@ -34,7 +46,7 @@ type openStep struct {
 var pastTypes = []string{
 	event.TypeRunStarted, event.TypeRunStepStarted, event.TypeRunStepFinished, event.TypeStepDiscarded,
 	event.TypePredictFinished, event.TypeMessageStarted, event.TypeMessageFinished, event.TypeMessageDiscarded,
-	event.TypeReasoningStarted, event.TypeReasoningFinished,
+	event.TypeReasoningStarted, event.TypeReasoningFinished, event.TypeToolRequested,
 }
 
 // readPast knows a run's past from its checkpoint and the log after it, or from
@@ -66,11 +78,32 @@ func (p *past) add(seq int64, e event.Event) {
 		p.steps = e.Step
 		p.open = &openStep{step: e.Step, attempt: e.Attempt, frameID: e.FrameID, fromSeq: seq,
 			texts: map[string]bool{}, reasonings: map[string]bool{}}
-	case event.RunStepFinishedV1, event.StepDiscardedV1:
+	case event.RunStepFinishedV1:
+		p.finishStep(e.FinishReason)
+	case event.StepDiscardedV1:
 		p.open = nil
+	case event.ToolRequestedV1:
+		if e.RequestedBy == event.ToolRequestedV1RequestedByModel {
+			p.toolCalls++
+		}
 	case event.PredictFinishedV1:
 		p.addUsage(e.Usage)
 	}
+}
+
+// finishStep ends the open step. One that asks for tools leaves its frames open.
+func (p *past) finishStep(reason event.RunStepFinishedV1FinishReason) {
+	open := p.open
+	p.open = nil
+	if reason != event.RunStepFinishedV1FinishReasonToolCalls || open == nil {
+		p.rounds = nil
+		return
+	}
+	first := open.step
+	if p.rounds != nil {
+		first = p.rounds.First
+	}
+	p.rounds = &rounds{First: first, Last: open.step, FrameID: open.frameID}
 }
 
 // add follows which parts of the step are open.

@@ -20,7 +20,7 @@ func (s *session) recover(ctx context.Context) error {
 	if s.held.Losses == 0 && s.past.open == nil {
 		return nil
 	}
-	if why, exhausted := s.exhausted(); exhausted && !s.head.CancelRequested {
+	if why, exhausted := s.exhausted(); exhausted && !s.now().CancelRequested {
 		return s.giveUp(ctx, why)
 	}
 	discard, err := s.discardLost(ctx)
@@ -67,22 +67,9 @@ func (s *session) giveUp(ctx context.Context, why string) error {
 	if err != nil {
 		return err
 	}
-	end := s.end("failed", "executor_recovery_exhausted", why)
-	err = s.commit(ctx, func(h runlog.Head) (runlog.Change, error) {
-		change := runlog.Change{
-			Events: []event.Event{s.lost()},
-			Rows:   []runlog.Row{s.held.Release()},
-		}
-		change, err := discard(h, change)
-		if err != nil {
-			return change, err
-		}
-		return run.Finish(s.run, h, change, end)
+	return s.finish(ctx, s.end("failed", "executor_recovery_exhausted", why), func(h runlog.Head) (runlog.Change, error) {
+		return discard(h, runlog.Change{Events: []event.Event{s.lost()}})
 	})
-	if err == nil {
-		s.ended(end)
-	}
-	return err
 }
 
 // discardLost prepares to take back the open step of a lost executor. Its model
@@ -97,11 +84,11 @@ func (s *session) discardLost(ctx context.Context) (func(runlog.Head, runlog.Cha
 		return nil, err
 	}
 	ctx = frameContext(ctx, frame)
-	call, err := s.prepare(ctx, frame, open.step, open.attempt)
+	call, err := s.prepare(ctx, frame, open.step, open.attempt, nil)
 	if err != nil {
 		return nil, err
 	}
-	lost, err := s.e.Predict.Lost(ctx, call).Change(s.held.Epoch)
+	lost, err := s.e.Predict.Lost(ctx, call.call).Change(s.held.Epoch)
 	if err != nil {
 		return nil, err
 	}

@@ -126,7 +126,7 @@ func TestNothingStaysUndoneBecauseNotificationsAreLost(t *testing.T) {
 	hung := &hanging{begun: make(chan struct{})}
 	script := model.NewScript(model.Say("one"), model.Say("two"), model.Say("three"))
 	// Nothing rings the watch of these executors.
-	e := executor.New(config, pool, runlog.NewWatch(), deaf.Leases, predict.NewCaller(script, deaf.Metrics), deaf.Metrics)
+	e := executor.New(config, pool, runlog.NewWatch(), deaf.Leases, predict.NewCaller(script, deaf.Metrics), executor.Tools{}, deaf.Metrics)
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- e.Run(ctx) }()
@@ -146,7 +146,7 @@ func TestNothingStaysUndoneBecauseNotificationsAreLost(t *testing.T) {
 	require.NoError(t, <-done)
 
 	other := runtest.NewProcess(t, pool)
-	e = executor.New(config, pool, runlog.NewWatch(), other.Leases, predict.NewCaller(hung, other.Metrics), other.Metrics)
+	e = executor.New(config, pool, runlog.NewWatch(), other.Leases, predict.NewCaller(hung, other.Metrics), executor.Tools{}, other.Metrics)
 	ctx, stop = context.WithCancel(t.Context())
 	go func() { done <- e.Run(ctx) }()
 	writer.Message(t, r, "f4", "fourth")

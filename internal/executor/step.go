@@ -10,6 +10,7 @@ import (
 	"github.com/openagentsinc/openagents-runtime/gen/ds"
 	"github.com/openagentsinc/openagents-runtime/gen/event"
 	"github.com/openagentsinc/openagents-runtime/internal/crash"
+	"github.com/openagentsinc/openagents-runtime/internal/hook"
 	"github.com/openagentsinc/openagents-runtime/internal/lease"
 	"github.com/openagentsinc/openagents-runtime/internal/model"
 	"github.com/openagentsinc/openagents-runtime/internal/predict"
@@ -48,54 +49,90 @@ func (s *session) answer(ctx context.Context, frames []db.Frame) error {
 	}
 }
 
+// prepared is a step's call, and what the step's start tells of it.
+type prepared struct {
+	call   *predict.Call
+	replay []event.Event
+	hooks  []event.Event
+}
+
 // prepare makes the step's call. The same step and attempt of the same frame
-// is the same call.
-func (s *session) prepare(ctx context.Context, frame db.Frame, step, attempt int64) (*predict.Call, error) {
+// is the same call, unless hooks change it.
+func (s *session) prepare(ctx context.Context, frame db.Frame, step, attempt int64, hooks *hook.Result) (prepared, error) {
+	var p prepared
 	if open := s.past.open; open != nil && open.frameID != frame.FrameID {
 		// The open step answers more than the first frame that waits.
 		last, err := run.FrameByID(ctx, s.e.Pool, s.run.RunKey, open.frameID)
 		if err != nil {
-			return nil, err
+			return p, err
 		}
 		frame = last
 	}
-	messages, err := s.conversation(ctx, frame)
+	in, err := s.input(ctx, frame)
 	if err != nil {
-		return nil, err
+		return p, err
+	}
+	if p.replay, err = replayedEvent(in.ToolReplay, s.replay.omitted, step); err != nil {
+		return p, err
+	}
+	var options []predict.Option
+	if hooks != nil {
+		options = withHooks(&in, *hooks)
 	}
 	id := predict.ID{RunKey: s.run.RunKey, RunID: s.run.RunID,
 		CallID: fmt.Sprintf("frame:%d/step:%d/attempt:%d", frame.FrameSeq, step, attempt)}
-	return predict.Prepare(id, ds.RespondV1, ds.RespondV1Input{Messages: messages})
+	p.call, err = predict.Prepare(id, ds.RespondV1, in, options...)
+	return p, err
+}
+
+// input is what the model is shown.
+func (s *session) input(ctx context.Context, frame db.Frame) (in ds.RespondV1Input, err error) {
+	rounds, err := s.readRounds(ctx)
+	if err != nil {
+		return in, err
+	}
+	if in.Messages, err = s.conversation(ctx, frame, rounds); err != nil {
+		return in, err
+	}
+	if in.ToolReplay, err = s.replayLines(ctx, rounds); err != nil {
+		return in, err
+	}
+	in.Tools, err = s.offered()
+	return in, err
 }
 
 // try makes one attempt at a step. again says that another is worth it.
 func (s *session) try(ctx context.Context, frames []db.Frame, step, attempt int64) (again bool, err error) {
 	frame := frames[len(frames)-1]
-	call, err := s.prepare(ctx, frame, step, attempt)
+	answer, told := s.beforeStep(ctx, frame, step)
+	p, err := s.prepare(ctx, frame, step, attempt, &answer)
 	if err != nil {
 		return false, err
 	}
-	if err := s.beginStep(ctx, frame, step, attempt); err != nil {
+	p.hooks = told
+	if err := s.beginStep(ctx, frame, step, attempt, p); err != nil {
 		return false, err
 	}
-	if s.head.CancelRequested {
-		return false, s.finish(ctx, s.end("canceled", "cancel_requested", "the run was canceled"))
+	if s.now().CancelRequested {
+		return false, s.finish(ctx, s.canceled(), nil)
 	}
 	if !s.held.Trusted() {
 		// The process stood still since the commit: the step may be another's, and
 		// a call is not fenced.
 		return false, lease.ErrLost
 	}
-	working, stop := s.working(ctx, frame.FrameSeq)
+	working, stop, join := s.working(ctx, frame.FrameSeq)
+	defer join()
 	defer stop(nil)
 	voice := newVoice(ctx, s, step, attempt, stop)
-	outcome, lost, err := s.ask(working, call, voice)
+	outcome, lost, err := s.ask(working, p.call, voice)
 	if err != nil {
 		return false, err
 	}
 	s.past.addUsage(outcome.Receipt.Usage)
 	cause := context.Cause(working)
 	stop(nil)
+	join()
 	switch {
 	case errors.Is(lost, lease.ErrLost) || errors.Is(cause, lease.ErrLost):
 		return false, lease.ErrLost
@@ -104,7 +141,7 @@ func (s *session) try(ctx context.Context, frames []db.Frame, step, attempt int6
 	case ctx.Err() != nil:
 		return false, s.putDown(ctx, outcome)
 	case errors.Is(cause, errCanceled):
-		return false, s.endStep(ctx, frames, voice, outcome.Canceled(), s.end("canceled", "cancel_requested", "the run was canceled"))
+		return false, s.endStep(ctx, frames, voice, outcome.Canceled(), s.canceled())
 	case errors.Is(cause, errInterrupted) && outcome.Err != nil:
 		return false, s.interruptStep(ctx, outcome)
 	case errors.Is(cause, errCap):
@@ -117,28 +154,22 @@ func (s *session) try(ctx context.Context, frames []db.Frame, step, attempt int6
 }
 
 // beginStep commits the start of a step, and of the run when it is the first.
-func (s *session) beginStep(ctx context.Context, frame db.Frame, step, attempt int64) error {
+func (s *session) beginStep(ctx context.Context, frame db.Frame, step, attempt int64, p prepared) error {
 	var first int64
 	err := s.commit(ctx, func(h runlog.Head) (runlog.Change, error) {
 		var change runlog.Change
 		if h.CancelRequested {
 			return change, nil
 		}
-		if !s.past.started {
-			change.Events = append(change.Events, event.RunStartedV1{MessageID: run.MessageID(s.run)})
-		} else if h.Status == "waiting" {
-			change.Events = append(change.Events, event.RunWokenV1{Cause: event.RunWokenV1CauseFrame})
-		}
-		if h.Status != "running" {
-			change.Status = "running"
-			change.Rows = append(change.Rows, run.SetStatus(s.run, "running"))
-		}
+		change = s.woken(h, change, event.RunWokenV1CauseFrame)
 		change.Events = append(change.Events, s.loops.warnings...)
+		change.Events = append(change.Events, p.hooks...)
 		first = h.Seq + int64(len(change.Events)) + 1
 		change.Events = append(change.Events, event.RunStepStartedV1{Step: step, FrameID: frame.FrameID, Attempt: attempt})
+		change.Events = append(change.Events, p.replay...)
 		return change, nil
 	})
-	if err != nil || s.head.CancelRequested {
+	if err != nil || s.now().CancelRequested {
 		return err
 	}
 	crash.At("step.started")
@@ -150,24 +181,27 @@ func (s *session) beginStep(ctx context.Context, frame db.Frame, step, attempt i
 
 // working is the context of a model call: it ends when the run is canceled, when
 // its time is up, or when a frame after the last that the call answers interrupts.
-func (s *session) working(ctx context.Context, last int64) (context.Context, context.CancelCauseFunc) {
+func (s *session) working(ctx context.Context, last int64) (_ context.Context, stop context.CancelCauseFunc, join func()) {
 	working, stop := context.WithCancelCause(ctx)
-	if s.limits.MaxWallClockMs > 0 {
-		left := time.Duration(s.limits.MaxWallClockMs)*time.Millisecond - s.before - time.Since(s.begun)
+	if left, bounded := s.timeLeft(); bounded {
 		timer := time.AfterFunc(left, func() { stop(errCap) })
 		context.AfterFunc(working, func() { timer.Stop() })
 	}
+	done := make(chan struct{})
 	go func() {
+		defer close(done)
 		for {
 			select {
 			case <-working.Done():
 				return
 			case <-s.bell:
 				s.lookUp(working, last, stop)
+			case <-s.crew.room():
+				s.lookUp(working, last, stop)
 			}
 		}
 	}()
-	return working, stop
+	return working, stop, func() { <-done }
 }
 
 // lookUp stops the call at work when something has come that asks for it. When
@@ -177,6 +211,7 @@ func (s *session) lookUp(ctx context.Context, last int64, stop context.CancelCau
 	if err != nil {
 		return
 	}
+	s.follow(h)
 	if h.CancelRequested {
 		stop(errCanceled)
 		return
@@ -188,76 +223,14 @@ func (s *session) lookUp(ctx context.Context, last int64, stop context.CancelCau
 		}
 		if interrupted {
 			stop(errInterrupted)
+			return
 		}
 	}
 	s.seen.Store(h.FrameCount)
-}
-
-// endStep commits the end of a step: what was said, the receipt, the frames that
-// are answered and, when nothing is left to do or end says so, the end of the run.
-func (s *session) endStep(ctx context.Context, frames []db.Frame, v *voice, o predict.Outcome, end run.End) error {
-	if end.Status == "" && o.Err == nil {
-		end = s.end("completed", "completed", "every frame was answered")
-		end.FinishReason = o.FinishReason
+	s.crew.suspect()
+	if _, err := s.tend(ctx); errors.Is(err, lease.ErrLost) {
+		stop(err)
 	}
-	proof, err := o.Change(s.held.Epoch)
-	if err != nil {
-		return err
-	}
-	final := end
-	ended := false
-	err = s.commit(ctx, func(h runlog.Head) (runlog.Change, error) {
-		final, ended = end, true
-		if h.CancelRequested && final.Status == "completed" {
-			final = s.end("canceled", "cancel_requested", "the run was canceled")
-		}
-		change := runlog.Change{Events: v.lastWords(o.Receipt.ReceiptID)}
-		change = merge(change, proof)
-		change.Events = append(change.Events, event.RunStepFinishedV1{Step: s.past.open.step, FinishReason: finishReason(o)})
-		for _, f := range frames {
-			change.Events = append(change.Events, event.FrameFinishedV1{FrameID: f.FrameID, FrameSeq: f.FrameSeq})
-		}
-		change.FramePosition = int64(len(frames))
-		change.Rows = append(change.Rows, s.held.Progress())
-		checkpoint, err := s.checkpoint(h, len(change.Events))
-		if err != nil {
-			return change, err
-		}
-		change.Rows = append(change.Rows, checkpoint...)
-		released := change
-		released.Rows = append(released.Rows[:len(released.Rows):len(released.Rows)], s.held.Release())
-		if s.run.KeepOpen && final.Status == "completed" {
-			ended = false
-			return change, nil
-		}
-		finished, err := run.Finish(s.run, h, released, final)
-		if errors.Is(err, run.ErrFramesWait) {
-			ended = false
-			return change, nil
-		}
-		return finished, err
-	})
-	if err != nil {
-		return err
-	}
-	s.past.open, s.advanced = nil, true
-	s.saved = s.saving
-	s.loops.answered(v.said.String())
-	s.e.steps.WithLabelValues(string(o.Receipt.Status)).Inc()
-	if ended {
-		s.ended(final)
-		return nil
-	}
-	crash.At("frame.finished")
-	return nil
-}
-
-func finishReason(o predict.Outcome) event.RunStepFinishedV1FinishReason {
-	r := event.RunStepFinishedV1FinishReason(o.FinishReason)
-	if o.Err != nil || !r.Valid() {
-		return event.RunStepFinishedV1FinishReasonOther
-	}
-	return r
 }
 
 // interruptStep takes the step back that a frame interrupts. What was asked is
@@ -289,33 +262,29 @@ func (s *session) failStep(ctx context.Context, o predict.Outcome, attempt int64
 	if err != nil {
 		return false, err
 	}
-	end := s.end("failed", "model_failed", "the model did not answer: "+reasonOf(o.Err))
-	if m != nil && m.Class == model.ContextWindow {
-		end.ReasonClass, end.Reason = "context_window_exceeded", "the conversation is longer than the model can be shown"
+	discard := func(h runlog.Head) (runlog.Change, error) {
+		return s.discard(h, proof, event.StepDiscardedV1ReasonModelFailed), nil
 	}
-	canceled := false
-	err = s.commit(ctx, func(h runlog.Head) (runlog.Change, error) {
-		canceled = h.CancelRequested
-		change := s.discard(h, proof, event.StepDiscardedV1ReasonModelFailed)
-		if again && !canceled {
-			return change, nil
+	if again {
+		if err := s.commit(ctx, discard); err != nil {
+			return false, err
 		}
-		if canceled {
-			end = s.end("canceled", "cancel_requested", "the run was canceled")
-		}
-		change.Rows = append(change.Rows[:len(change.Rows):len(change.Rows)], s.held.Release())
-		return run.Finish(s.run, h, change, end)
-	})
-	if err != nil {
+		again = !s.now().CancelRequested
+	} else if err := s.finish(ctx, s.failure(o.Err), discard); err != nil {
 		return false, err
 	}
 	s.past.open = nil
 	s.e.steps.WithLabelValues(string(o.Receipt.Status)).Inc()
-	if again && !canceled {
-		return true, nil
+	return again, nil
+}
+
+// failure is the end of a run whose model does not answer.
+func (s *session) failure(err error) run.End {
+	var m *model.Error
+	if errors.As(err, &m) && m.Class == model.ContextWindow {
+		return s.end("failed", "context_window_exceeded", "the conversation is longer than the model can be shown")
 	}
-	s.ended(end)
-	return false, nil
+	return s.end("failed", "model_failed", "the model did not answer: "+reasonOf(err))
 }
 
 func reasonOf(err error) string {
@@ -332,21 +301,27 @@ func (s *session) putDown(ctx context.Context, o predict.Outcome) error {
 	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), handBack)
 	defer stop()
 	o.Receipt.MaybeBilled = true
+	toolsWork := s.crew.any()
 	proof, err := o.Change(s.held.Epoch)
 	if err != nil {
 		return err
 	}
 	err = s.commit(ctx, func(h runlog.Head) (runlog.Change, error) {
 		change := s.discard(h, proof, event.StepDiscardedV1ReasonExecutorDrained)
+		if toolsWork {
+			return change, nil // the lease is needed to say how they end
+		}
 		change.Rows = append(change.Rows[:len(change.Rows):len(change.Rows)], s.held.Release())
-		change.Work = run.AtWork(h)
+		change.Work = s.atWork(h)
 		return change, nil
 	})
 	if err != nil {
 		return err
 	}
 	s.past.open = nil
-	s.gone()
+	if !toolsWork {
+		s.gone()
+	}
 	s.e.steps.WithLabelValues("drained").Inc()
 	return nil
 }

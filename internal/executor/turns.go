@@ -3,7 +3,9 @@ package executor
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 
 	"github.com/google/uuid"
 
@@ -11,12 +13,15 @@ import (
 	"github.com/openagentsinc/openagents-runtime/gen/event"
 	"github.com/openagentsinc/openagents-runtime/internal/run"
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
+	"github.com/openagentsinc/openagents-runtime/internal/tool"
 )
 
 // turn is a frame and what was answered to it, the newest answer first.
 type turn struct {
-	frame   message
-	answers []string
+	frameSeq int64
+	frame    message
+	hidden   bool // the frame belongs to a tool call
+	answers  []answer
 }
 
 const (
@@ -42,19 +47,22 @@ type reader struct {
 	page        int
 	answersOver bool
 	texts       []string // finished in a step whose start is not read
+	rounds      openRounds
 
-	told map[string]bool // frames, by frame_id
+	told   map[string]bool // frames, by frame_id
+	hidden map[string]bool // those that belong to tool calls
 }
 
 // answer is what one step said, newest first.
 type answer struct {
 	frameID string
+	step    int64
 	texts   []string
 }
 
 // newReader begins with a frame.
 func newReader(key uuid.UUID, frameSeq int64) *reader {
-	return &reader{key: key, frameSeq: frameSeq + 1, framePage: firstPage, seq: math.MaxInt64, page: firstPage, told: map[string]bool{}}
+	return &reader{key: key, frameSeq: frameSeq + 1, framePage: firstPage, seq: math.MaxInt64, page: firstPage, told: map[string]bool{}, hidden: map[string]bool{}}
 }
 
 // next tells the next older turn.
@@ -70,7 +78,7 @@ func (r *reader) next(ctx context.Context, q db.DBTX) (turn, bool, error) {
 	f := r.frames[0]
 	r.frames = r.frames[1:]
 	r.told[f.FrameID] = true
-	var t turn
+	t := turn{frameSeq: f.FrameSeq, hidden: r.hidden[f.FrameID]}
 	var err error
 	if t.frame, err = frameMessage(f); err != nil {
 		return turn{}, false, err
@@ -85,7 +93,7 @@ func (r *reader) next(ctx context.Context, q db.DBTX) (turn, bool, error) {
 		if len(r.answers) == 0 || !r.told[r.answers[0].frameID] {
 			return t, true, nil
 		}
-		t.answers = append(t.answers, r.answers[0].texts...)
+		t.answers = append(t.answers, r.answers[0])
 		r.answers = r.answers[1:]
 	}
 }
@@ -115,6 +123,33 @@ func fillFrames(ctx context.Context, q db.DBTX, readers []*reader) error {
 	for _, r := range of {
 		r.framesOver = len(r.frames) < limit
 		r.framePage = min(2*limit, maxPage)
+		if err := r.hide(ctx, q); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hide finds the frames of the page that belong to tool calls: the model sees
+// the calls.
+func (r *reader) hide(ctx context.Context, q db.DBTX) error {
+	named := map[string][]db.FrameListNewestRow{}
+	for _, f := range r.frames {
+		if id := namesCall(f.FrameType, f.Payload); id != "" {
+			named[id] = append(named[id], f)
+		}
+	}
+	if len(named) == 0 {
+		return nil
+	}
+	tasks, err := tool.ByIDs(ctx, q, r.key, slices.Sorted(maps.Keys(named)))
+	if err != nil {
+		return err
+	}
+	for _, t := range tasks {
+		for _, f := range named[t.ToolCallID] {
+			r.hidden[f.FrameID] = belongs(f.FrameID, f.FrameType, t)
+		}
 	}
 	return nil
 }
@@ -158,8 +193,8 @@ func (r *reader) add(e event.Event) {
 	case event.MessageFinishedV1:
 		r.texts = append(r.texts, e.Text)
 	case event.RunStepStartedV1:
-		if len(r.texts) > 0 {
-			r.answers = append(r.answers, answer{e.FrameID, r.texts})
+		if len(r.texts) > 0 || len(r.rounds.calls[e.Step]) > 0 {
+			r.answers = append(r.answers, answer{e.FrameID, e.Step, r.texts})
 			r.texts = nil
 		}
 	}

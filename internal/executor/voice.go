@@ -92,7 +92,7 @@ func (v *voice) commit(batch []model.Event) error {
 	switch {
 	case err != nil:
 		return err
-	case v.s.head.CancelRequested:
+	case v.s.now().CancelRequested:
 		v.stop(errCanceled)
 		return nil
 	}

@@ -68,12 +68,23 @@ type Call struct {
 	request model.Request
 	receipt ds.PredictReceiptV1
 	timeout time.Duration
-	names   names
+}
+
+// Option changes how a call is rendered.
+type Option func(*ds.SignatureContractV1PromptIR)
+
+// SystemPrompt takes the place of the signature's prompt. The receipt's hash of
+// what was rendered covers it; its prompt hash is still the signature's.
+func SystemPrompt(text string) Option {
+	return func(prompt *ds.SignatureContractV1PromptIR) {
+		prompt.Blocks = prompt.Blocks[:1] // a prompt has one at the least
+		prompt.Blocks[0].Text = text
+	}
 }
 
 // Prepare validates the input and renders the prompt. The signature's output is
 // {text, tool_calls}.
-func Prepare[In any](id ID, sig ds.Signature[In, ds.RespondV1Output], in In) (*Call, error) {
+func Prepare[In any](id ID, sig ds.Signature[In, ds.RespondV1Output], in In, options ...Option) (*Call, error) {
 	input, err := canon.Marshal(in)
 	if err != nil {
 		return nil, fmt.Errorf("predict %s: input: %w", sig.ID, err)
@@ -84,6 +95,9 @@ func Prepare[In any](id ID, sig ds.Signature[In, ds.RespondV1Output], in In) (*C
 	var contract ds.SignatureContractV1
 	if err := json.Unmarshal(sig.Document, &contract); err != nil {
 		return nil, fmt.Errorf("predict %s: %w", sig.ID, err)
+	}
+	for _, change := range options {
+		change(&contract.PromptIr)
 	}
 	shown, err := render(contract.PromptIr, input)
 	if err != nil {
@@ -98,7 +112,7 @@ func Prepare[In any](id ID, sig ds.Signature[In, ds.RespondV1Output], in In) (*C
 		return nil, err
 	}
 	return &Call{
-		id: id, sig: sig.Contract, timeout: time.Duration(contract.Defaults.TimeoutMs) * time.Millisecond, names: shown.names,
+		id: id, sig: sig.Contract, timeout: time.Duration(contract.Defaults.TimeoutMs) * time.Millisecond,
 		request: model.Request{
 			Messages: shown.messages, Tools: shown.tools, MaxOutputTokens: int(contract.Defaults.MaxOutputTokens), IdempotencyKey: receiptID,
 		},

@@ -20,8 +20,8 @@ import (
 // Outcome is how a call ended, with its sealed receipt.
 type Outcome struct {
 	Text string
-	// ToolCalls are the tools that the model asks for, by their real names, in its
-	// order. Their ids are the model's own.
+	// ToolCalls are the tools that the model asks for, in its order. Names and ids
+	// are the model's own.
 	ToolCalls    []ds.MessageV1ToolCall
 	FinishReason string
 	Receipt      ds.PredictReceiptV1
@@ -58,7 +58,7 @@ func (call *Call) seal(ctx context.Context, info model.Info, res model.Result, e
 		r.Status, r.ErrorClass = ds.PredictReceiptV1Status(status), &class
 	} else {
 		var digest string
-		if calls, digest, err = call.output(res); err == nil {
+		if calls, digest, err = output(res); err == nil {
 			r.Hashes.OutputHash = &digest
 		} else {
 			class := string(model.Protocol)
@@ -71,7 +71,7 @@ func (call *Call) seal(ctx context.Context, info model.Info, res model.Result, e
 
 // output gives the tool calls of a result, and the digest of the signature's
 // output. Text that is not Unicode has no canonical form, so it cannot be proved.
-func (call *Call) output(res model.Result) (calls []ds.MessageV1ToolCall, digest string, err error) {
+func output(res model.Result) (calls []ds.MessageV1ToolCall, digest string, err error) {
 	for _, c := range res.ToolCalls {
 		arguments := map[string]any{}
 		d := json.NewDecoder(bytes.NewReader(c.Arguments))
@@ -79,7 +79,7 @@ func (call *Call) output(res model.Result) (calls []ds.MessageV1ToolCall, digest
 		if err := d.Decode(&arguments); err != nil {
 			return nil, "", fmt.Errorf("the arguments of a call of %s: %w", c.Name, err)
 		}
-		calls = append(calls, ds.MessageV1ToolCall{ToolCallID: c.ID, ToolName: call.names.real(c.Name), Arguments: arguments})
+		calls = append(calls, ds.MessageV1ToolCall{ToolCallID: c.ID, ToolName: c.Name, Arguments: arguments})
 	}
 	digest, err = canon.HashJSON(ds.RespondV1Output{Text: res.Text, ToolCalls: calls})
 	return calls, digest, err

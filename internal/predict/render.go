@@ -14,7 +14,6 @@ import (
 type rendered struct {
 	messages []model.Message
 	tools    []model.Tool
-	names    names
 }
 
 // shape is a signature's input as far as it is rendered.
@@ -33,7 +32,7 @@ func render(prompt ds.SignatureContractV1PromptIR, input []byte) (rendered, erro
 	if err := json.Unmarshal(input, &in); err != nil {
 		return rendered{}, fmt.Errorf("render: %w", err)
 	}
-	r := rendered{names: namesOf(in)}
+	var r rendered
 	var blocks []string
 	for _, b := range prompt.Blocks {
 		blocks = append(blocks, b.Text)
@@ -43,18 +42,18 @@ func render(prompt ds.SignatureContractV1PromptIR, input []byte) (rendered, erro
 	}
 	r.messages = []model.Message{{Role: model.RoleSystem, Content: strings.Join(blocks, "\n\n")}}
 	for _, m := range in.Messages {
-		rendered, err := r.message(m)
+		shown, err := message(m)
 		if err != nil {
 			return r, err
 		}
-		r.messages = append(r.messages, rendered)
+		r.messages = append(r.messages, shown)
 	}
 	for _, t := range in.Tools {
 		parameters, err := canon.Marshal(t.InputSchema)
 		if err != nil {
 			return r, fmt.Errorf("render: the input schema of %s: %w", t.Name, err)
 		}
-		r.tools = append(r.tools, model.Tool{Name: r.names.shown(t.Name), Description: t.Description, Parameters: parameters})
+		r.tools = append(r.tools, model.Tool{Name: t.Name, Description: t.Description, Parameters: parameters})
 	}
 	return r, nil
 }
@@ -64,7 +63,7 @@ func replayBlock(lines []string) string {
 		strings.Join(lines, "\n") + "\n</tool_replay>"
 }
 
-func (r rendered) message(m ds.MessageV1) (model.Message, error) {
+func message(m ds.MessageV1) (model.Message, error) {
 	switch m.Role {
 	case ds.MessageV1RoleAssistant:
 		out := model.Message{Role: model.RoleAssistant, Content: m.Content}
@@ -73,7 +72,7 @@ func (r rendered) message(m ds.MessageV1) (model.Message, error) {
 			if err != nil {
 				return out, fmt.Errorf("render: the arguments of %s: %w", c.ToolCallID, err)
 			}
-			out.ToolCalls = append(out.ToolCalls, model.ToolCall{ID: c.ToolCallID, Name: r.names.shown(c.ToolName), Arguments: arguments})
+			out.ToolCalls = append(out.ToolCalls, model.ToolCall{ID: c.ToolCallID, Name: c.ToolName, Arguments: arguments})
 		}
 		return out, nil
 	case ds.MessageV1RoleTool:
@@ -97,15 +96,15 @@ func (r rendered) hash() (string, error) {
 		Name      string          `json:"name"`
 		Arguments json.RawMessage `json:"arguments"`
 	}
-	type message struct {
+	type said struct {
 		Role       string `json:"role"`
 		Content    string `json:"content"`
 		ToolCalls  []call `json:"tool_calls,omitempty"`
 		ToolCallID string `json:"tool_call_id,omitempty"`
 	}
-	prompt := make([]message, len(r.messages))
+	prompt := make([]said, len(r.messages))
 	for i, m := range r.messages {
-		prompt[i] = message{Role: string(m.Role), Content: m.Content, ToolCallID: m.ToolCallID}
+		prompt[i] = said{Role: string(m.Role), Content: m.Content, ToolCallID: m.ToolCallID}
 		for _, c := range m.ToolCalls {
 			prompt[i].ToolCalls = append(prompt[i].ToolCalls, call{c.ID, c.Name, c.Arguments})
 		}

@@ -3,6 +3,8 @@ package redact
 import (
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -69,7 +71,14 @@ func newIndex(secrets []string) *index {
 
 // forms are the spellings of a secret that no undoing of escapes reaches.
 func forms(s string) []string {
-	all := []string{s, strings.ReplaceAll(s, " ", "+"), hex.EncodeToString([]byte(s)), strings.ToUpper(hex.EncodeToString([]byte(s)))}
+	quoted, loose := string(quote(s)), url.QueryEscape(s)
+	html, err := json.Marshal(s)
+	if err != nil {
+		html = quote(s)
+	}
+	// A secret that itself looks escaped would be undone too far: its escaped
+	// spellings are looked for as they are.
+	all := []string{s, quoted[1 : len(quoted)-1], string(html[1 : len(html)-1]), loose, url.PathEscape(s), strings.ReplaceAll(s, " ", "+"), hex.EncodeToString([]byte(s)), strings.ToUpper(hex.EncodeToString([]byte(s)))}
 	for _, enc := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
 		for shift := range 3 {
 			// Letters that other bytes share with the secret are left out.

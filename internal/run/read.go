@@ -129,3 +129,22 @@ func NewestFrames(ctx context.Context, q db.DBTX, keys []uuid.UUID, before []int
 // MessageID is the id of the run's one assistant message, the same in every
 // replay of its stream.
 func MessageID(r db.Run) string { return "msg-" + r.RunKey.String() }
+
+// OfTools are at most limit frames after a position that bring a tool's result or
+// ask for a tool, in their order.
+func OfTools(ctx context.Context, q db.DBTX, key uuid.UUID, position int64, limit int) ([]db.Frame, error) {
+	frames, err := db.New(q).FrameListOfTools(ctx, db.FrameListOfToolsParams{RunKey: key, AfterSeq: position, MaxFrames: int32(limit)})
+	if err != nil {
+		return nil, fmt.Errorf("list the frames of tools: %w", err)
+	}
+	return frames, nil
+}
+
+// Now is the moment by the database's clock, which deadlines are told by.
+func Now(ctx context.Context, q db.DBTX) (time.Time, error) {
+	now, err := db.New(q).RunNow(ctx)
+	if err != nil {
+		return now, fmt.Errorf("ask for the time: %w", err)
+	}
+	return now, nil
+}

@@ -103,7 +103,8 @@ func (r *Runner) Acquire(runKey uuid.UUID, owner string, s Spec, perRun int) (re
 func (r *Runner) Freed() <-chan struct{} { return r.limits.next() }
 
 // Breakers are the states of the providers' circuit breakers in this process:
-// closed, half_open or open.
+// closed, half_open or open. A provider that was not asked yet is not among them;
+// it counts as closed.
 func (r *Runner) Breakers() map[string]string { return r.breakers.states() }
 
 // CountLate counts a result that changed nothing.

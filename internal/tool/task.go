@@ -121,11 +121,7 @@ func (q Request) record(e *policy.Evaluation, approvalID string) (runlog.Change,
 	change := runlog.Change{Events: []event.Event{requested}}
 	if e != nil {
 		row.Decision, row.ReasonCode, row.EvaluationHash = &e.Decision, &e.ReasonCode, &e.Hash
-		change.Events = append(change.Events, event.PolicyDecisionV1{
-			Subject: event.PolicyDecisionV1SubjectTool, ToolCallID: &q.ToolCallID, ToolName: &s.Name,
-			Decision: event.PolicyDecisionV1Decision(e.Decision), ReasonCode: e.ReasonCode,
-			ReasonCodesVersion: ds.ReasonCodesVersion, EvaluationHash: e.Hash,
-		})
+		change.Events = append(change.Events, decision(q.ToolCallID, s.Name, *e))
 		change.Rows = append(change.Rows, Evaluated(*e))
 	}
 	change.Rows = append(change.Rows, func(q *db.Queries, _ int64) error {
@@ -146,8 +142,38 @@ const (
 	maxTitle    = 160
 	maxProvider = 128
 	maxClass    = 64
+	maxReason   = 1000
 	maxForeign  = 200 // of a provider's ids
 )
+
+func decision(toolCallID, name string, e policy.Evaluation) event.Event {
+	return event.PolicyDecisionV1{
+		Subject: event.PolicyDecisionV1SubjectTool, ToolCallID: &toolCallID, ToolName: &name,
+		Decision: event.PolicyDecisionV1Decision(e.Decision), ReasonCode: e.ReasonCode,
+		ReasonCodesVersion: ds.ReasonCodesVersion, EvaluationHash: e.Hash,
+	}
+}
+
+// Decided notes that policy decided again on a queued task, as it does when a
+// person has answered: policy.decision, the evaluation's row and what the receipt
+// will name.
+func Decided(t db.ToolTask, e policy.Evaluation, epoch int64) runlog.Change {
+	return runlog.Change{
+		Events: []event.Event{decision(t.ToolCallID, t.ToolName, e)},
+		Rows: []runlog.Row{Evaluated(e), func(q *db.Queries, _ int64) error {
+			return q.ToolTaskDecide(context.Background(), db.ToolTaskDecideParams{
+				RunKey: t.RunKey, ToolCallID: t.ToolCallID, LeaseEpoch: epoch,
+				Decision: &e.Decision, ReasonCode: &e.ReasonCode, EvaluationHash: &e.Hash,
+			})
+		}},
+	}
+}
+
+// AfterDecided is the row once Decided is committed, for the units that follow.
+func AfterDecided(t db.ToolTask, e policy.Evaluation, epoch int64) db.ToolTask {
+	t.Decision, t.ReasonCode, t.EvaluationHash, t.LeaseEpoch = &e.Decision, &e.ReasonCode, &e.Hash, epoch
+	return t
+}
 
 // Evaluated is the row that keeps an evaluation, once.
 func Evaluated(e policy.Evaluation) runlog.Row {

@@ -8,6 +8,7 @@ import (
 	"github.com/openagentsinc/openagents-runtime/gen/db"
 	"github.com/openagentsinc/openagents-runtime/gen/event"
 	"github.com/openagentsinc/openagents-runtime/internal/canon"
+	"github.com/openagentsinc/openagents-runtime/internal/redact"
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
 )
 
@@ -110,7 +111,7 @@ func Late(t db.ToolTask, o Outcome, frameID string) runlog.Change {
 func CancelRequested(t db.ToolTask, actor, reason string) runlog.Change {
 	return runlog.Change{
 		Work:   true,
-		Events: []event.Event{event.ToolCancelRequestedV1{ToolCallID: t.ToolCallID, RequestedBy: actor, Reason: optional(reason)}},
+		Events: []event.Event{event.ToolCancelRequestedV1{ToolCallID: t.ToolCallID, RequestedBy: actor, Reason: optional(clip(redact.Text(reason), maxReason))}},
 		Rows: []runlog.Row{func(q *db.Queries, _ int64) error {
 			return q.ToolTaskRequestCancel(context.Background(), db.ToolTaskRequestCancelParams{
 				RunKey: t.RunKey, ToolCallID: t.ToolCallID,

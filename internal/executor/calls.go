@@ -1,0 +1,250 @@
+package executor
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+
+	"github.com/openagentsinc/openagents-runtime/gen/db"
+	"github.com/openagentsinc/openagents-runtime/gen/ds"
+	"github.com/openagentsinc/openagents-runtime/gen/event"
+	"github.com/openagentsinc/openagents-runtime/internal/approval"
+	"github.com/openagentsinc/openagents-runtime/internal/canon"
+	"github.com/openagentsinc/openagents-runtime/internal/crash"
+	"github.com/openagentsinc/openagents-runtime/internal/hook"
+	"github.com/openagentsinc/openagents-runtime/internal/policy"
+	"github.com/openagentsinc/openagents-runtime/internal/predict"
+	"github.com/openagentsinc/openagents-runtime/internal/redact"
+	"github.com/openagentsinc/openagents-runtime/internal/runlog"
+	"github.com/openagentsinc/openagents-runtime/internal/tool"
+)
+
+// openTools reads what the run says of its tools.
+func (s *session) openTools(ctx context.Context) error {
+	var err error
+	if s.view, err = s.e.Tools.Catalog.For(s.run.ClientTools); err != nil {
+		return fmt.Errorf("the run's client tools: %w", err)
+	}
+	s.policy, err = tool.PolicyRun(s.run)
+	return err
+}
+
+// offered are the tools that the model is shown: those that policy lets the run
+// call, or have called after a person agreed.
+func (s *session) offered() ([]ds.RespondV1InputToolsItem, error) {
+	var all []policy.Tool
+	for _, spec := range s.view.Specs() {
+		all = append(all, spec.Asked())
+	}
+	var offered []ds.RespondV1InputToolsItem
+	for _, t := range s.e.Tools.Policy.Visible(s.policy, all) {
+		spec, known := s.view.Spec(t.Name)
+		if !known {
+			continue
+		}
+		schema := map[string]any{}
+		if err := json.Unmarshal(spec.Input, &schema); err != nil {
+			return nil, fmt.Errorf("the input schema of %s: %w", spec.Name, err)
+		}
+		offered = append(offered, ds.RespondV1InputToolsItem{
+			Name: s.view.ModelName(spec.Name), Description: cut(spec.Description, maxDescription), InputSchema: schema,
+		})
+	}
+	return offered, nil
+}
+
+const (
+	maxDescription = 4000 // characters, as the signature's input takes
+	maxToolName    = 128
+)
+
+// asked is what a step's tool calls come to: the change that goes into the
+// step's end, and the inputs as the model gave them.
+type asked struct {
+	change runlog.Change
+	whole  map[string]json.RawMessage
+	people bool // a person is asked
+}
+
+// ask decides on the calls that the model asks for. It writes nothing.
+func (s *session) askFor(ctx context.Context, o predict.Outcome, step int64, frame db.Frame) (asked, error) {
+	a := asked{whole: map[string]json.RawMessage{}}
+	for i, c := range o.ToolCalls {
+		if err := s.askOne(ctx, &a, c, o.Receipt.CallID, i, step, frame); err != nil {
+			return a, err
+		}
+	}
+	return a, nil
+}
+
+func (s *session) askOne(ctx context.Context, a *asked, c ds.MessageV1ToolCall, stepCall string, index int, step int64, frame db.Frame) error {
+	name, known := s.view.FromModel(c.ToolName)
+	if !known {
+		name = cut(c.ToolName, maxToolName)
+	}
+	spec, known := s.view.Spec(name)
+	if !known {
+		spec = tool.Spec{Name: name}
+	}
+	input, told, err := s.beforeCall(ctx, c, spec, step, frame)
+	if err != nil {
+		return err
+	}
+	a.change.Events = append(a.change.Events, told...)
+	hash := tool.ParamsHash(input)
+	id, err := tool.CallID(s.run.RunID, stepCall, index, name, hash)
+	if err != nil {
+		return err
+	}
+	q := tool.Request{Run: s.run, ToolCallID: id, Spec: spec, Input: input, RequestedBy: "model", Step: step, Index: index, FrameID: frame.FrameID, Trace: s.trace}
+	change, err := s.decide(a, q, known, hash)
+	if err != nil {
+		return err
+	}
+	a.change, a.whole[id] = merge(a.change, change), input
+	return nil
+}
+
+// decide is the change that puts a call into the log: queued, waiting for a
+// person, or refused.
+func (s *session) decide(a *asked, q tool.Request, known bool, hash string) (runlog.Change, error) {
+	if !known {
+		return tool.Refused(q, nil, &tool.Error{Class: tool.ClassNotFound, Message: "There is no tool of this name."})
+	}
+	if wrong := s.view.CheckInput(q.Spec.Name, q.Input); wrong != nil {
+		return tool.Refused(q, nil, wrong)
+	}
+	e, err := s.evaluate(q.Spec, hash, q.Input, nil)
+	if err != nil {
+		return runlog.Change{}, err
+	}
+	switch e.Decision {
+	case policy.Allowed:
+		return tool.Requested(q, e, "")
+	case policy.NeedsApproval:
+		ask := s.question(q, e, hash)
+		id, err := approval.ID(s.run.RunID, ask)
+		if err != nil {
+			return runlog.Change{}, err
+		}
+		requested, err := tool.Requested(q, e, id)
+		if err != nil {
+			return requested, err
+		}
+		asking, err := approval.Request(s.run, ask)
+		a.people = true
+		return merge(requested, asking), err
+	default:
+		return tool.Refused(q, &e, &tool.Error{Class: "policy_denied", ReasonCode: e.ReasonCode, Message: "The call is not allowed: " + e.ReasonCode + "."})
+	}
+}
+
+// question is what a person is asked about a call.
+func (s *session) question(q tool.Request, e policy.Evaluation, hash string) approval.Ask {
+	title := q.Spec.Title
+	if title == "" {
+		title = q.Spec.Name
+	}
+	request, err := canon.Marshal(map[string]any{"tool_name": q.Spec.Name, "input": redact.JSON(q.Input)})
+	if err != nil {
+		request = json.RawMessage(`{}`) // the input has passed its schema, and has a canonical form
+	}
+	return approval.Ask{
+		Kind: approval.ToolCall, ToolCallID: q.ToolCallID, Title: cut("May the tool “"+title+"” be called?", 300), Decider: approval.ByOwner,
+		Request: request, ArgsHash: hash, PolicyHash: e.PolicyHash, ReasonCode: e.ReasonCode, For: s.e.Tools.Policy.ApprovalLifetime(),
+	}
+}
+
+// evaluate asks policy about a call, with what a person decided if anybody did.
+func (s *session) evaluate(spec tool.Spec, hash string, input json.RawMessage, decided *db.Approval) (policy.Evaluation, error) {
+	in := s.e.Tools.Policy.Input(s.policy, spec.Asked(), policy.Call{ArgsHash: hash, Domain: domainOf(input), At: crash.Now()})
+	if decided != nil {
+		in.Approval = &ds.PolicyEvaluationV1Approval{
+			ApprovalID: decided.ApprovalID, State: decided.State, ArgsHash: &decided.ArgsHash, PolicyHash: &decided.PolicyHash,
+		}
+	}
+	return policy.Decide(in)
+}
+
+// approved evaluates a call again that a person approved. The change has the
+// decision; refused says why the call may not be made all the same.
+func (s *session) approved(t db.ToolTask, spec tool.Spec, a db.Approval) (c runlog.Change, refused *tool.Error, err error) {
+	e, err := s.evaluate(spec, t.ParamsHash, t.Input, &a)
+	if err != nil {
+		return c, nil, err
+	}
+	c.Events = []event.Event{event.PolicyDecisionV1{
+		Subject: "tool", ToolCallID: &t.ToolCallID, ToolName: &t.ToolName, Decision: event.PolicyDecisionV1Decision(e.Decision),
+		ReasonCode: e.ReasonCode, ReasonCodesVersion: policy.ReasonCodesVersion, EvaluationHash: e.Hash,
+	}}
+	c.Rows = []runlog.Row{tool.Evaluated(e)}
+	if e.Decision != policy.Allowed {
+		refused = &tool.Error{Class: "policy_denied", ReasonCode: e.ReasonCode, Message: "The call was approved, but is not allowed any more: " + e.ReasonCode + "."}
+	}
+	return c, refused, nil
+}
+
+// domainOf is the host that a call reaches, when its input has a url.
+func domainOf(input json.RawMessage) string {
+	var in struct {
+		URL string `json:"url"`
+	}
+	if json.Unmarshal(input, &in) != nil {
+		return "" // an input whose url is not a text is of another kind
+	}
+	u, err := url.Parse(in.URL)
+	if err != nil {
+		return ""
+	}
+	return cut(u.Hostname(), 253)
+}
+
+// beforeCall asks the hooks about a call. What they want in its input comes
+// before what the model gave.
+func (s *session) beforeCall(ctx context.Context, c ds.MessageV1ToolCall, spec tool.Spec, step int64, frame db.Frame) (json.RawMessage, []event.Event, error) {
+	input, err := canon.Marshal(c.Arguments)
+	if err != nil || !s.e.Tools.Hooks.Any(hook.BeforeToolCall) {
+		return input, nil, err
+	}
+	e := s.hookEvent(hook.BeforeToolCall, step, frame)
+	e.ToolName, e.Input = spec.Name, redact.JSON(bytes.Clone(input))
+	answer, told := s.e.Tools.Hooks.Ask(ctx, e)
+	if len(answer.Input()) == 0 {
+		return input, told, nil
+	}
+	merged := map[string]any{}
+	for k, v := range c.Arguments {
+		merged[k] = v
+	}
+	for k, v := range answer.Input() {
+		merged[k] = v
+	}
+	input, err = canon.Marshal(merged)
+	return input, told, err
+}
+
+// hookEvent is what hooks are told of a run.
+func (s *session) hookEvent(phase hook.Phase, step int64, frame db.Frame) hook.Event {
+	return hook.Event{Phase: phase, RunID: s.run.RunID, ThreadID: s.run.ThreadID, Owner: s.run.Owner, Step: step, FrameID: frame.FrameID, FrameType: frame.FrameType}
+}
+
+// cut shortens a text to so many characters.
+func cut(text string, most int) string {
+	if runes := []rune(text); len(runes) > most {
+		return string(runes[:most-1]) + "…"
+	}
+	return text
+}
+
+// mayFallBack says whether policy lets the tool be asked that stands in for
+// another, without a person.
+func (s *session) mayFallBack(spec tool.Spec, hash string, input json.RawMessage) (bool, error) {
+	other, known := s.view.Spec(spec.Fallback)
+	if spec.Fallback == "" || !known {
+		return false, nil
+	}
+	e, err := s.evaluate(other, hash, input, nil)
+	return e.Decision == policy.Allowed, err
+}
