@@ -85,7 +85,7 @@ func TestWhatAModelIsShown(t *testing.T) {
 		"guest":                  {``, policy.Run{Guest: true}, []string{"timeline.search", "pick_color"}},
 		"no guest list":          {`,"guest_tools":[]`, policy.Run{Guest: true, Allow: []string{"*"}}, nil},
 		"only misspelt":          {``, policy.Run{Allow: []string{"htpp.fetch"}}, nil},
-		"only look-alikes":       {``, policy.Run{Allow: []string{"httр.fetch", "*​"}}, nil},
+		"only look-alikes":       {``, policy.Run{Allow: []string{"httр.fetch", "*\u200b"}}, nil},
 		"look-alikes deny":       {``, policy.Run{Deny: []string{"httр.fetch"}}, []string{"timeline.search", "pick_color"}},
 		"alias":                  {`,"aliases":{"fetch":"http.fetch"}`, policy.Run{Allow: []string{"Fetch"}}, []string{"http.fetch"}},
 	} {
@@ -128,7 +128,7 @@ func TestWritesAskAPersonUnlessTheFileSaysOtherwise(t *testing.T) {
 func TestNoSpellingPassesADenyList(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{
-		"HTTP.FETCH", " http.fetch ", "http.fetch​", "ｈｔｔｐ.ｆｅｔｃｈ", "httр.fetch", "http․fetch", "hттp.fetch", "http.fеtch",
+		"HTTP.FETCH", " http.fetch ", "http.fetch\u200b", "ｈｔｔｐ.ｆｅｔｃｈ", "httр.fetch", "http․fetch", "hттp.fetch", "http.fеtch",
 		"h\u00adttp.fetch", "http.fetch\u200d", "ℎttp.fetch", "http.fet\u0301ch", "𝐡𝐭𝐭𝐩.fetch", "http.fetch\u0000", "HTTP.ＦETCH", "http.ƒetch", "http.fetch\ufe0f", "http.feтch",
 	} {
 		folded, _ := policy.Name(name)

@@ -248,15 +248,18 @@ func (c *Contract) bundleDS() ([]byte, error) {
 			names = append(names, t.name)
 		}
 	}
-	reasons, err := c.reasonCodes()
-	if b.errs = append(b.errs, err); errors.Join(b.errs...) != nil {
-		return nil, errors.Join(b.errs...)
+	if c.Taxonomy != nil {
+		reasons, err := c.reasonCodes()
+		if where, taken := b.where["schemas/"+ReasonCodeName]; taken {
+			err = errors.Join(err, c.Taxonomy.problem(c.Taxonomy.Node, "the name %s is also made from %s; rename that", ReasonCodeName, where))
+		}
+		b.errs = append(b.errs, err)
+		nodes[ReasonCodeName] = reasons
+		names = append(names, ReasonCodeName)
 	}
-	if where, taken := b.where[ReasonCodeName]; taken {
-		return nil, c.Taxonomy.problem(c.Taxonomy.Node, "the name %s is also made from %s; rename that", ReasonCodeName, where)
+	if err := errors.Join(b.errs...); err != nil {
+		return nil, err
 	}
-	nodes[ReasonCodeName] = reasons
-	names = append(names, ReasonCodeName)
 	slices.Sort(names)
 	schemas := mapping()
 	for _, name := range names {

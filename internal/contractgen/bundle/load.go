@@ -46,7 +46,7 @@ type Contract struct {
 	Events     *File
 	Records    []*File
 	Signatures []*File
-	Taxonomy   *File
+	Taxonomy   *File // nil for a contract without reason codes
 }
 
 // Problem is one thing wrong in one place.
@@ -78,7 +78,9 @@ func Load(root string) (*Contract, error) {
 	}
 	c.OpenAPI = read(OpenAPIPath, KindOpenAPI)
 	c.Events = read(EventsPath, KindEvents)
-	c.Taxonomy = read(TaxonomyPath, KindTaxonomy)
+	if _, err := os.Stat(filepath.Join(root, filepath.FromSlash(TaxonomyPath))); !errors.Is(err, fs.ErrNotExist) {
+		c.Taxonomy = read(TaxonomyPath, KindTaxonomy)
+	}
 	for _, dir := range []struct {
 		path string
 		kind Kind

@@ -64,6 +64,8 @@ func TestChangesThatBreakAreRefused(t *testing.T) {
 		"record pattern":            {edits{edit(record, "$defs|Digest|pattern", "'^sha512:'")}, dsDoc, "pattern"},
 		"signature input":           {edits{edit(ask, "output_schema|properties|text|maxLength", "10")}, dsDoc, "RespondV1Output"},
 		"extensible enum shrinks":   {edits{edit(record, "properties|status|enum", "[succeeded, failed, canceled]")}, dsDoc, "timed_out"},
+		"reason code removed":       {edits{edit(reasons, "codes|3|code", "policy_denied.renamed")}, dsDoc, "the number of policy_denied.explicit_deny went from 100 to none"},
+		"reason code renumbered":    {edits{edit(reasons, "codes|0|number", "2"), edit(reasons, "codes|1|number", "3"), edit(reasons, "codes|2|number", "4")}, dsDoc, "the number of policy_allowed.default went from 1 to 2"},
 		"nothing":                   {nil, "", ""},
 		"extensible enum grows":     {edits{edit(record, "properties|status|enum", "[succeeded, failed, canceled, timed_out, lost]"), edit(api, shapes+"|ReasonClass|enum", "[completed, cancel_requested, model_failed, context_window_exceeded, max_steps_exceeded, max_wall_clock_exceeded, max_tokens_exceeded, max_model_calls_exceeded, executor_recovery_exhausted, internal_error, tired]")}, "", ""},
 		"optional members are new":  {edits{edit(api, shapes+"|StartRunRequest|properties|label", "{type: string, description: A label., maxLength: 10}"), edit(api, shapes+"|RunList|properties|total", "{type: integer, format: int64, description: All.}")}, "", ""},

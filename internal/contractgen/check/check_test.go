@@ -63,13 +63,14 @@ func TestTheContractIsWhole(t *testing.T) {
 }
 
 const (
-	api    = "openapi/openapi.yaml"
-	events = "openapi/events.yaml"
-	record = "schemas/ds/predict_receipt.v1.json"
-	ask    = "schemas/ds/signatures/Respond.v1.json"
-	start  = "paths|/internal/v1/runs|post"
-	list   = "paths|/internal/v1/runs|get"
-	shapes = "components|schemas"
+	api     = "openapi/openapi.yaml"
+	events  = "openapi/events.yaml"
+	reasons = bundle.TaxonomyPath
+	record  = "schemas/ds/predict_receipt.v1.json"
+	ask     = "schemas/ds/signatures/Respond.v1.json"
+	start   = "paths|/internal/v1/runs|post"
+	list    = "paths|/internal/v1/runs|get"
+	shapes  = "components|schemas"
 )
 
 type edits = []contractcopy.Edit

@@ -11,6 +11,9 @@ import (
 // writeReasons gives each reason code its number. The codes themselves are an
 // enum of the DS document, which oapi-codegen writes.
 func writeReasons(_ context.Context, in Input) error {
+	if in.Contract.Taxonomy == nil {
+		return nil
+	}
 	type code struct{ Code, Number, Description string }
 	var all []code
 	if codes := bundle.Get(in.Contract.Taxonomy.Node, "codes"); codes != nil {
