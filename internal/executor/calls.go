@@ -169,21 +169,17 @@ func (s *session) evaluate(spec tool.Spec, hash string, input json.RawMessage, d
 }
 
 // approved evaluates a call again that a person approved. The change has the
-// decision; refused says why the call may not be made all the same.
-func (s *session) approved(t db.ToolTask, spec tool.Spec, a db.Approval) (c runlog.Change, refused *tool.Error, err error) {
+// decision, and the call is as it will be then; refused says why it may not be
+// made all the same.
+func (s *session) approved(t db.ToolTask, spec tool.Spec, a db.Approval) (_ db.ToolTask, c runlog.Change, refused *tool.Error, err error) {
 	e, err := s.evaluate(spec, t.ParamsHash, t.Input, &a)
 	if err != nil {
-		return c, nil, err
+		return t, c, nil, err
 	}
-	c.Events = []event.Event{event.PolicyDecisionV1{
-		Subject: "tool", ToolCallID: &t.ToolCallID, ToolName: &t.ToolName, Decision: event.PolicyDecisionV1Decision(e.Decision),
-		ReasonCode: e.ReasonCode, ReasonCodesVersion: policy.ReasonCodesVersion, EvaluationHash: e.Hash,
-	}}
-	c.Rows = []runlog.Row{tool.Evaluated(e)}
 	if e.Decision != policy.Allowed {
 		refused = &tool.Error{Class: "policy_denied", ReasonCode: e.ReasonCode, Message: "The call was approved, but is not allowed any more: " + e.ReasonCode + "."}
 	}
-	return c, refused, nil
+	return tool.AfterDecided(t, e, s.held.Epoch), tool.Decided(t, e, s.held.Epoch), refused, nil
 }
 
 // domainOf is the host that a call reaches, when its input has a url.

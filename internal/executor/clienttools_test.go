@@ -160,7 +160,7 @@ func TestACancelReachesARunThatWaitsForAClient(t *testing.T) {
 }
 
 // execute asks for a call as the API does: a frame with the call beside it.
-func execute(t *testing.T, p *runtest.Process, r db.Run, callID, name string) {
+func execute(t *testing.T, p *runtest.Process, r db.Run, callID, name string) error {
 	t.Helper()
 	input := json.RawMessage(`{"text":"x"}`)
 	of, err := tool.PolicyRun(r)
@@ -175,7 +175,7 @@ func execute(t *testing.T, p *runtest.Process, r db.Run, callID, name string) {
 	require.NoError(t, err)
 	_, err = run.AppendFrame(t.Context(), p.Pool, p.Log, r, run.Frame{FrameID: "tool:" + callID, Type: "tool_request", Payload: payload,
 		With: func(runlog.Head) (runlog.Change, error) { return requested, nil }})
-	require.NoError(t, err)
+	return err
 }
 
 func TestTheAPIsCallsRunWithoutAModel(t *testing.T) {
@@ -184,7 +184,7 @@ func TestTheAPIsCallsRunWithoutAModel(t *testing.T) {
 	script := model.NewScript()
 	p := workWith(t, pool, script, with(t, echo("test.echo")))
 	r := runtest.Start(t, pool, allowing())
-	execute(t, p, r, "mine", "test.echo")
+	require.NoError(t, execute(t, p, r, "mine", "test.echo"))
 	require.Equal(t, event.RunFinishedV1StatusCompleted, finished(t, p, r).Status)
 	settled(t, pool, r)
 	require.Zero(t, script.Calls())
@@ -217,7 +217,7 @@ func TestTheAPIsCallsRunBesideTheModel(t *testing.T) {
 	r := runtest.Start(t, pool, allowing())
 	p.Message(t, r, "f1", "Hi")
 	p.WaitFor(t, r, event.TypeRunStepStarted)
-	execute(t, p, r, "mine", "test.slow")
+	require.NoError(t, execute(t, p, r, "mine", "test.slow"))
 	<-begun
 	close(speaks)
 	until(t, p, r, "both frames are finished", func() bool { return len(all[event.FrameFinishedV1](t, pool, r)) == 2 })

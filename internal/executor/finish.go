@@ -2,6 +2,7 @@ package executor
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/openagentsinc/openagents-runtime/gen/db"
@@ -15,6 +16,10 @@ import (
 // was changed meanwhile by somebody else: the API, or a sweep.
 const moves = 8
 
+// errNews says that a frame came that was not looked at: it may have a call
+// beside it.
+var errNews = errors.New("a frame came meanwhile")
+
 // moved says that a call or a question is not as a change expected it.
 func moved(err error) bool { return tool.Moved(err) || approval.Moved(err) }
 
@@ -26,12 +31,16 @@ func (s *session) finish(ctx context.Context, end run.End, first func(runlog.Hea
 		first = func(runlog.Head) (runlog.Change, error) { return runlog.Change{}, nil }
 	}
 	for try := 1; ; try++ {
+		looked := s.now()
 		closing, err := s.closing(ctx, end)
 		if err != nil {
 			return err
 		}
 		final := end
 		err = s.commit(ctx, func(h runlog.Head) (runlog.Change, error) {
+			if h.FrameCount != looked.FrameCount && try < moves {
+				return runlog.Change{}, errNews
+			}
 			if final = end; h.CancelRequested {
 				final = s.canceled()
 			}
@@ -47,10 +56,13 @@ func (s *session) finish(ctx context.Context, end run.End, first func(runlog.Hea
 			s.ended(final)
 			return nil
 		}
-		if !moved(err) || try == moves {
+		if !moved(err) && !errors.Is(err, errNews) || try == moves {
 			return err
 		}
 		s.crew.suspect()
+		if err := s.refresh(ctx); err != nil {
+			return err
+		}
 	}
 }
 

@@ -101,7 +101,8 @@ func (s *session) commitStep(ctx context.Context, build func(runlog.Head) (runlo
 			final = s.canceled()
 		}
 		change, err := build(h)
-		if err != nil || !mayComplete || s.run.KeepOpen && final.Status == "completed" {
+		unseen := final.Status == "canceled" && !s.crew.idle(h)
+		if err != nil || unseen || !mayComplete || s.run.KeepOpen && final.Status == "completed" {
 			ended = false
 			return change, err
 		}

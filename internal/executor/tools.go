@@ -159,7 +159,7 @@ func (s *session) startCall(ctx context.Context, t db.ToolTask, l *look) (ended 
 			return false, nil
 		case approval.Approved:
 			var refused *tool.Error
-			if beside, refused, err = s.approved(t, spec, a); err != nil {
+			if t, beside, refused, err = s.approved(t, spec, a); err != nil {
 				return false, err
 			}
 			if refused != nil {
