@@ -58,6 +58,23 @@ func TestACallerWaitsForTheEndOfACall(t *testing.T) {
 	require.Contains(t, string(a.Body), `"state":"queued"`)
 }
 
+// A process that stops answers those who wait with what there is.
+func TestADrainEndsTheWaiting(t *testing.T) {
+	t.Parallel()
+	draining := make(chan struct{})
+	rig := contracttest.New(t, dbtest.New(t), contracttest.Options{Draining: draining})
+	r := runtest.Run(t, rig.Pool)
+	begun := time.Now()
+	var stops sync.WaitGroup
+	stops.Go(func() {
+		rig.Process.WaitFor(t, r, event.TypeToolRequested)
+		close(draining)
+	})
+	require.Equal(t, http.StatusAccepted, rig.Do(t, callTool(r, "c1", contracttest.FreeTool, page, "?wait=30000")).Status)
+	stops.Wait()
+	require.Less(t, time.Since(begun), 20*time.Second)
+}
+
 // Who waits takes no place of those who bring work.
 func TestWaitingIsNoWork(t *testing.T) {
 	t.Parallel()
