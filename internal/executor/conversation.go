@@ -26,12 +26,14 @@ const bytesPerToken = 2
 // text alone.
 //
 // The calls of the steps that belong to the open frames are shown as messages of
-// tools, the newest steps that fit.
-func (s *session) conversation(ctx context.Context, frame db.Frame, rounds openRounds) ([]message, error) {
+// tools, the newest steps that fit. What the descriptions of tools take, in bytes,
+// is taken from the window, as far as a quarter of it is left.
+func (s *session) conversation(ctx context.Context, frame db.Frame, rounds openRounds, tools int) ([]message, error) {
 	w := window{bytes: s.e.Config.Window, s: s, position: math.MaxInt64}
 	if tokens := s.e.Predict.Model.Info().ContextTokens; tokens > 0 {
 		w.bytes = min(w.bytes, tokens*bytesPerToken)
 	}
+	w.bytes = max(w.bytes-tools, w.bytes/4)
 	if len(rounds.calls) > 0 {
 		w.position, w.rounds = s.now().FramePosition, w.bytes*roundShare/5
 	}

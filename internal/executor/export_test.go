@@ -57,5 +57,5 @@ func (e *Executor) ReadPast(ctx context.Context, key uuid.UUID, head int64) (Pas
 func (e *Executor) Conversation(ctx context.Context, r db.Run, f db.Frame) ([]ds.MessageV1, error) {
 	s := newSession(e)
 	s.run = r
-	return s.conversation(ctx, f, openRounds{})
+	return s.conversation(ctx, f, openRounds{}, 0)
 }

@@ -70,11 +70,13 @@ func (s *session) follow(h runlog.Head) {
 	}
 }
 
-// refresh reads the head.
+// refresh reads the head, while no model is at work: whoever is next looks at the
+// frames that there are.
 func (s *session) refresh(ctx context.Context) error {
 	h, err := runlog.GetHead(ctx, s.e.Pool, s.run.RunKey)
 	if err == nil {
 		s.follow(h)
+		s.seen.Store(h.FrameCount)
 	}
 	return err
 }
@@ -126,7 +128,7 @@ func (s *session) advance(ctx context.Context) (done bool, err error) {
 		return false, s.finish(ctx, s.canceled(), nil)
 	}
 	open, err := s.tend(ctx)
-	if err != nil {
+	if err != nil || s.now().CancelRequested {
 		return false, err
 	}
 	if end, reached := s.timeReached(open); reached {

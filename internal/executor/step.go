@@ -2,6 +2,7 @@ package executor
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -87,17 +88,21 @@ func (s *session) prepare(ctx context.Context, frame db.Frame, step, attempt int
 
 // input is what the model is shown.
 func (s *session) input(ctx context.Context, frame db.Frame) (in ds.RespondV1Input, err error) {
+	if in.Tools, err = s.offered(); err != nil {
+		return in, err
+	}
+	tools, err := json.Marshal(in.Tools)
+	if err != nil {
+		return in, err
+	}
 	rounds, err := s.readRounds(ctx)
 	if err != nil {
 		return in, err
 	}
-	if in.Messages, err = s.conversation(ctx, frame, rounds); err != nil {
+	if in.Messages, err = s.conversation(ctx, frame, rounds, len(tools)); err != nil {
 		return in, err
 	}
-	if in.ToolReplay, err = s.replayLines(ctx, rounds); err != nil {
-		return in, err
-	}
-	in.Tools, err = s.offered()
+	in.ToolReplay, err = s.replayLines(ctx, rounds)
 	return in, err
 }
 

@@ -69,9 +69,15 @@ func (call *Call) seal(ctx context.Context, info model.Info, res model.Result, e
 	return Outcome{Text: res.Text, ToolCalls: calls, FinishReason: string(res.FinishReason), Receipt: r, Err: err, id: call.id}
 }
 
+// maxCalls is how many tools an answer may ask for, as the signature's output says.
+const maxCalls = 128
+
 // output gives the tool calls of a result, and the digest of the signature's
 // output. Text that is not Unicode has no canonical form, so it cannot be proved.
 func output(res model.Result) (calls []ds.MessageV1ToolCall, digest string, err error) {
+	if len(res.ToolCalls) > maxCalls {
+		return nil, "", fmt.Errorf("it asks for %d tools at once", len(res.ToolCalls))
+	}
 	for _, c := range res.ToolCalls {
 		arguments := map[string]any{}
 		d := json.NewDecoder(bytes.NewReader(c.Arguments))

@@ -174,3 +174,61 @@ func TestAFailingListenerEndsTheCall(t *testing.T) {
 	require.ErrorIs(t, o.Err, full)
 	require.Equal(t, "failed", string(o.Receipt.Status))
 }
+
+func TestToolsAndTheirMessagesAreShownNatively(t *testing.T) {
+	t.Parallel()
+	script := model.NewScript(model.Turn{Events: []model.Event{
+		{Kind: model.TextDelta, Delta: "I look."},
+		{Kind: model.CallsTool, ToolCall: &model.ToolCall{ID: "m2", Name: "http_fetch", Arguments: json.RawMessage(`{"url":"https://example.com"}`)}},
+	}})
+	callID := "call_1"
+	in := input("Fetch it.")
+	in.Messages = append(in.Messages,
+		ds.MessageV1{Role: ds.MessageV1RoleAssistant, ToolCalls: []ds.MessageV1ToolCall{{ToolCallID: callID, ToolName: "http_fetch", Arguments: map[string]any{"url": "x"}}}},
+		ds.MessageV1{Role: ds.MessageV1RoleTool, ToolCallID: &callID, Content: `{"status":404}`})
+	in.Tools = []ds.RespondV1InputToolsItem{{Name: "http_fetch", Description: "Fetches.", InputSchema: map[string]any{"type": "object"}}}
+	in.ToolReplay = []string{`{"tool":"http.fetch","state":"failed"}`}
+	o := caller(script).Run(t.Context(), prepare(t, in), ignore)
+	require.NoError(t, o.Err)
+	require.Equal(t, []ds.MessageV1ToolCall{{ToolCallID: "m2", ToolName: "http_fetch", Arguments: map[string]any{"url": "https://example.com"}}}, o.ToolCalls)
+	want, err := canon.HashJSON(ds.RespondV1Output{Text: "I look.", ToolCalls: o.ToolCalls})
+	require.NoError(t, err)
+	require.Equal(t, want, *o.Receipt.Hashes.OutputHash)
+
+	asked := script.Requests()[0]
+	require.Contains(t, asked.Messages[0].Content, in.ToolReplay[0])
+	require.Equal(t, model.Message{Role: model.RoleAssistant, ToolCalls: []model.ToolCall{{ID: callID, Name: "http_fetch", Arguments: json.RawMessage(`{"url":"x"}`)}}}, asked.Messages[2])
+	require.Equal(t, model.Message{Role: model.RoleTool, ToolCallID: callID, Content: `{"status":404}`}, asked.Messages[3])
+	require.Equal(t, []model.Tool{{Name: "http_fetch", Description: "Fetches.", Parameters: json.RawMessage(`{"type":"object"}`)}}, asked.Tools)
+
+	// Whatever of it changes is another rendered prompt.
+	seen := map[string]bool{o.Receipt.Hashes.RenderedPromptHash: true}
+	for name, change := range map[string]func(*ds.RespondV1Input){
+		"another tool":          func(in *ds.RespondV1Input) { in.Tools[0].Description = "Gets." },
+		"no tool":               func(in *ds.RespondV1Input) { in.Tools = nil },
+		"another replay":        func(in *ds.RespondV1Input) { in.ToolReplay = []string{"x"} },
+		"other arguments":       func(in *ds.RespondV1Input) { in.Messages[1].ToolCalls[0].Arguments = map[string]any{"url": "y"} },
+		"another call's result": func(in *ds.RespondV1Input) { other := "call_2"; in.Messages[2].ToolCallID = &other },
+	} {
+		changed := in
+		changed.Tools = append([]ds.RespondV1InputToolsItem(nil), in.Tools...)
+		changed.Messages = append([]ds.MessageV1(nil), in.Messages...)
+		changed.Messages[1].ToolCalls = append([]ds.MessageV1ToolCall(nil), in.Messages[1].ToolCalls...)
+		change(&changed)
+		hash := caller(model.NewScript(model.Say("x"))).Run(t.Context(), prepare(t, changed), ignore).Receipt.Hashes.RenderedPromptHash
+		require.False(t, seen[hash], name)
+		seen[hash] = true
+	}
+}
+
+func TestASystemPromptTakesThePlaceOfTheSignatures(t *testing.T) {
+	t.Parallel()
+	script := model.NewScript(model.Say("x"))
+	call, err := predict.Prepare(id, ds.RespondV1, input("Hi"), predict.SystemPrompt("Be kind."))
+	require.NoError(t, err)
+	o := caller(script).Run(t.Context(), call, ignore)
+	require.Equal(t, "Be kind.", script.Requests()[0].Messages[0].Content)
+	require.Equal(t, ds.RespondV1.PromptHash, o.Receipt.Hashes.PromptHash)
+	plain := caller(model.NewScript(model.Say("x"))).Run(t.Context(), prepare(t, input("Hi")), ignore)
+	require.NotEqual(t, plain.Receipt.Hashes.RenderedPromptHash, o.Receipt.Hashes.RenderedPromptHash)
+}

@@ -3,6 +3,7 @@ package run_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"github.com/openagentsinc/openagents-runtime/gen/api"
 	"github.com/openagentsinc/openagents-runtime/gen/db"
 	"github.com/openagentsinc/openagents-runtime/gen/event"
+	"github.com/openagentsinc/openagents-runtime/internal/canon"
 	"github.com/openagentsinc/openagents-runtime/internal/dbtest"
 	"github.com/openagentsinc/openagents-runtime/internal/fault"
 	"github.com/openagentsinc/openagents-runtime/internal/run"
@@ -267,4 +269,65 @@ func TestRunnableRunsAreFoundAmongManyThatWait(t *testing.T) {
 	plan, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	require.NoError(t, err)
 	require.Contains(t, strings.Join(plan, "\n"), "runs_runnable")
+}
+
+// Requests without client tools hash as they always did.
+func TestClientToolsArePartOfTheRequest(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.New(t)
+	plain := runtest.Envelope()
+	r := runtest.Start(t, pool, plain)
+	require.Nil(t, r.ClientTools)
+	want, err := canon.HashJSON(map[string]any{
+		"runId": plain.RunID, "threadId": plain.ThreadID, "userId": *plain.UserID, "authenticatedSession": true, "keepOpen": false,
+	})
+	require.NoError(t, err)
+	require.Equal(t, want, r.RequestHash)
+
+	e := runtest.Envelope()
+	e.ClientTools = json.RawMessage(`[{"name":"ask_user","description":"Asks.","inputSchema":{"type":"object"}}]`)
+	r = runtest.Start(t, pool, e)
+	require.JSONEq(t, string(e.ClientTools), string(r.ClientTools))
+	other := e
+	other.ClientTools = nil
+	_, _, err = run.Start(t.Context(), pool, other)
+	require.True(t, fault.Is(err, api.RunConflict))
+}
+
+// What goes beside a frame is there with it, or not at all.
+func TestWhatGoesBesideAFrameIsInItsCommit(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.New(t)
+	p := runtest.NewProcess(t, pool)
+	r := runtest.Run(t, pool)
+	f := runtest.UserMessage("f1", "Hi")
+	odd := errors.New("odd")
+	f.With = func(runlog.Head) (runlog.Change, error) { return runlog.Change{}, odd }
+	_, err := run.AppendFrame(t.Context(), pool, p.Log, r, f)
+	require.ErrorIs(t, err, odd)
+	require.Equal(t, []string{"run.accepted"}, runtest.Types(t, pool, r))
+	f.With = func(runlog.Head) (runlog.Change, error) {
+		return runlog.Change{Events: []event.Event{event.RunWokenV1{Cause: "frame"}}}, nil
+	}
+	_, err = run.AppendFrame(t.Context(), pool, p.Log, r, f)
+	require.NoError(t, err)
+	require.Equal(t, []string{"run.accepted", "frame.appended", "run.woken"}, runtest.Types(t, pool, r))
+}
+
+// A secret in a frame is not stored; the same frame again is still the same.
+func TestAFramesSecretsAreNotStored(t *testing.T) {
+	t.Parallel()
+	const secret = "ghp_abcdefghijklmnopqrstuvwxyz0123456789"
+	pool := dbtest.New(t)
+	p := runtest.NewProcess(t, pool)
+	r := runtest.Run(t, pool)
+	first := p.Message(t, r, "f1", "my token is "+secret)
+	require.True(t, p.Message(t, r, "f1", "my token is "+secret).Replay)
+	f, err := run.FrameByID(t.Context(), pool, r.RunKey, "f1")
+	require.NoError(t, err)
+	require.NotContains(t, string(f.Payload), secret)
+	require.Contains(t, string(f.Payload), "my token is ")
+	require.Equal(t, first.PayloadHash, f.PayloadHash)
+	_, err = run.AppendFrame(t.Context(), pool, p.Log, r, runtest.UserMessage("f1", "my token is another"))
+	require.True(t, fault.Is(err, api.FrameConflict))
 }

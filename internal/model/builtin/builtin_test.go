@@ -258,3 +258,35 @@ func fuzzOne(t *testing.T, req model.Request) {
 		require.True(t, json.Valid([]byte(res.Text)), res.Text)
 	}
 }
+
+// A call that failed is told as such, and not as what a tool found.
+func TestAFailedCallIsToldAsOne(t *testing.T) {
+	t.Parallel()
+	messages := append(user("Fetch https://example.com/a."),
+		model.Message{Role: model.RoleAssistant, ToolCalls: []model.ToolCall{{ID: "c1", Name: "http_fetch", Arguments: json.RawMessage(`{"url":"https://example.com/a"}`)}}},
+		model.Message{Role: model.RoleTool, ToolCallID: "c1", Content: `{"error":"policy_denied","message":"The call is not allowed.","state":"failed"}`})
+	_, res := ask(t, model.Request{Messages: messages})
+	require.Equal(t, "The tool http_fetch did not do it: The call is not allowed.", res.Text)
+}
+
+func TestShippedToolsAreCalledWithWhatWasAsked(t *testing.T) {
+	t.Parallel()
+	tools := []model.Tool{
+		{Name: "http_fetch", Description: "Reads a public web address.", Parameters: json.RawMessage(`{"type":"object","additionalProperties":false,"required":["url"],
+			"properties":{"url":{"type":"string","minLength":1,"maxLength":8192,"description":"An absolute http or https URL."},"method":{"enum":["GET","HEAD"]},
+			"headers":{"type":"object","additionalProperties":{"type":"string"}},"maxBytes":{"type":"integer","minimum":1}}}`)},
+		{Name: "timeline_search", Description: "Searches what happened in this run and earlier in its thread.", Parameters: json.RawMessage(`{"type":"object","additionalProperties":false,
+			"required":["query"],"properties":{"query":{"type":"string","description":"Words to look for."},"limit":{"type":"integer","minimum":1,"maximum":50}}}`)},
+		{Name: "github_issue_get", Description: "Reads an issue of a repository.", Parameters: json.RawMessage(`{"type":"object","required":["owner","repo","number"],
+			"properties":{"owner":{"type":"string"},"repo":{"type":"string"},"number":{"type":"integer"}}}`)},
+	}
+	for said, want := range map[string]string{
+		"Please fetch http://127.0.0.1:4567/page.":           `http_fetch {"url":"http://127.0.0.1:4567/page"}`,
+		"Search the timeline for blue.":                      `timeline_search {"query":"blue"}`,
+		"Get issue 12 of the repository openagents/runtime.": `github_issue_get {"number":12,"owner":"openagents","repo":"runtime"}`,
+	} {
+		_, res := ask(t, model.Request{Messages: user(said), Tools: tools})
+		require.Len(t, res.ToolCalls, 1, "%s: %s", said, res.Text)
+		require.Equal(t, want, res.ToolCalls[0].Name+" "+string(res.ToolCalls[0].Arguments))
+	}
+}

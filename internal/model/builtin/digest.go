@@ -1,6 +1,7 @@
 package builtin
 
 import (
+	"encoding/json"
 	"fmt"
 	"regexp"
 	"slices"
@@ -145,7 +146,10 @@ func (t thread) fromResults() string {
 			name = "the tool"
 		}
 		text := flatten(r.content)
+		failed := failureOf(r.content)
 		switch {
+		case failed != "":
+			out = append(out, fmt.Sprintf("The tool %s did not do it: %s", name, failed))
 		case strings.TrimSpace(text) == "":
 			out = append(out, fmt.Sprintf("The tool %s returned nothing.", name))
 		case len(text) <= 600:
@@ -155,6 +159,16 @@ func (t thread) fromResults() string {
 		}
 	}
 	return strings.Join(out, "\n")
+}
+
+// failureOf is why a call failed, when its result says that it did: an object
+// with an error and a message.
+func failureOf(content string) string {
+	var failed struct{ Error, Message string }
+	if json.Unmarshal([]byte(content), &failed) != nil || failed.Error == "" || failed.Message == "" {
+		return "" // it is what the tool found
+	}
+	return failed.Message
 }
 
 // relevant cuts a long result to the sentences that the question is about.

@@ -12,7 +12,7 @@ var (
 	afterFrom   = regexp.MustCompile(`\bfrom\s+(\p{Lu}[\p{L}'’-]*(?:[ -]\p{Lu}[\p{L}'’-]*)*)`)
 	afterTo     = regexp.MustCompile(`\bto\s+(\p{Lu}[\p{L}'’-]*(?:[ -]\p{Lu}[\p{L}'’-]*)*)`)
 	afterPerson = regexp.MustCompile(`\b(?:for|with|to|by|named|called|name is|am|from|contact|customer|user|invite|assign(?:ed)? to|this is)\s+(\p{Lu}[\p{L}'’-]*(?: \p{Lu}[\p{L}'’-]*)*)`)
-	searchFor   = regexp.MustCompile(`(?is)^(?:please |can you |could you |i want to |help me )?(?:search|look up|look for|find|google|query|fetch|get|show|research)(?: me)?(?: (?:the|our) (?:web|internet|docs|documentation|knowledge base|catalog|site|archive)| online| docs| documentation)?(?: (?:for|about|on))?\s+(.+?)[\s.?!]*$`)
+	searchFor   = regexp.MustCompile(`(?is)^(?:please |can you |could you |i want to |help me )?(?:search|look up|look for|find|google|query|fetch|get|show|research)(?: me)?(?: (?:the|our|my|this) (?:web|internet|docs|documentation|knowledge base|catalog|site|archive|timeline|history|log|thread|conversation)| online| docs| documentation)?(?: (?:for|about|on))?\s+(.+?)[\s.?!]*$`)
 	saying      = regexp.MustCompile(`(?is)\b(?:saying|that says|says|that reads|reading|with the (?:text|message|body)|to say|remind me to|reminder to|note that|note to|tell(?:ing)? (?:him|her|them) (?:that )?)[\s:]+(.+?)\s*$`)
 	aboutWhat   = regexp.MustCompile(`(?i)\b(?:about|regarding|titled|concerning|subject|entitled|called|on the topic of)\s+["“]?([^,.;\n"”]+)`)
 	whenWords   = regexp.MustCompile(`(?i)\b(?:(?:this|next|on) )?(?:today|tomorrow|tonight|monday|tuesday|wednesday|thursday|friday|saturday|sunday)\b(?: (?:morning|afternoon|evening|night))?|\bnext (?:week|month|year)\b|\bin \d+ (?:minutes|hours|days|weeks)\b`)
@@ -20,6 +20,7 @@ var (
 	codeLike    = regexp.MustCompile(`#\d+\b|\b[A-Z]{2,}-?\d+\b|\b[A-Z]+\d[A-Z\d-]*\b`)
 	afterCount  = regexp.MustCompile(`\b\d+\s*(?:x |× |pieces of |units of |boxes of )?\s*(\p{L}[\p{L} -]*)`)
 	currency    = regexp.MustCompile(`\b(?:USD|EUR|GBP|JPY|CHF|CAD|AUD|SEK|NOK|DKK|BTC)\b`)
+	repository  = regexp.MustCompile(`(?:^|[\s("'])([A-Za-z0-9][\w.-]*)/([A-Za-z0-9](?:[\w.-]*\w)?)(?:$|[\s)"'.,;:!?#])`)
 	language    = regexp.MustCompile(`\b(?:in|to|into)\s+(English|French|German|Spanish|Italian|Dutch|Japanese|Chinese|Russian|Portuguese|Arabic|Korean|Polish|Swedish|Go|Python|JavaScript|TypeScript|PHP|Ruby|Rust|Java)\b`)
 )
 
@@ -199,6 +200,16 @@ func (f *filler) byName(s *schema, name string) (string, bool) {
 	}
 	kind := func(kinds ...string) func() (string, bool) { return func() (string, bool) { return f.take(kinds...) } }
 	by := func(re *regexp.Regexp) func() (string, bool) { return func() (string, bool) { return f.match(re) } }
+	if m := repository.FindStringSubmatch(f.text); m != nil {
+		switch name { // as in openagents/runtime
+		case "owner":
+			return m[1], true
+		case "repo":
+			return m[2], true
+		case "repository":
+			return m[1] + "/" + m[2], true
+		}
+	}
 	switch {
 	case says("email", "e-mail") && !is("subject", "body", "message", "text", "content", "title"):
 		return f.take("email")
