@@ -58,7 +58,8 @@ type teller struct {
 func (t *teller) part(p part) error {
 	t.parts++
 	var said struct {
-		Type, Delta, ErrorText string
+		Type, Delta, ErrorText, ToolName string
+		Data                             struct{ ApprovalID, State, Title string }
 	}
 	if err := json.Unmarshal([]byte(p.Data), &said); err != nil {
 		return fmt.Errorf("part %d: %w", p.Seq, err)
@@ -71,6 +72,14 @@ func (t *teller) part(p part) error {
 		fmt.Fprint(t.out, said.Delta)
 	case "data-discard", "reset-step":
 		fmt.Fprint(t.out, "\n  (what was just written is taken back)\n")
+	case "tool-input-available":
+		fmt.Fprintf(t.out, "\n  (calls %s)\n", said.ToolName)
+	case "tool-output-error":
+		fmt.Fprintf(t.out, "  (the call failed: %s)\n", said.ErrorText)
+	case "data-approval":
+		if said.Data.State == "pending" {
+			fmt.Fprintf(t.out, "  (a person is asked: %s; openagents-runtime approval approve %s)\n", said.Data.Title, said.Data.ApprovalID)
+		}
 	case "error":
 		fmt.Fprintf(t.out, "\n  the run failed: %s", said.ErrorText)
 	case "abort":

@@ -58,6 +58,8 @@ type Options struct {
 	Stream   stream.Config
 	// Admission bounds what is let in; its tick is for the test to call.
 	Admission server.AdmissionConfig
+	// Draining ends what waits when it is closed.
+	Draining <-chan struct{}
 	// Answers wraps the answers, to break one.
 	Answers func(*server.Server) api.StrictServerInterface
 }
@@ -81,6 +83,7 @@ func New(t testing.TB, pool *pgxpool.Pool, o Options) *Rig {
 	r.Admission = server.NewAdmission(o.Admission, pool, pool, p.Log, p.Metrics)
 	answers := &server.Server{
 		Pool: pool, Log: p.Log, Watch: p.Watch, Streams: r.streams, Tools: tools(t), Admission: r.Admission, Version: Version,
+		Draining: o.Draining,
 	}
 	var answering api.StrictServerInterface = answers
 	if o.Answers != nil {

@@ -181,6 +181,50 @@ func TestNoTextBreaksOutOfItsBlock(t *testing.T) {
 	})
 }
 
+// What tools and people say stays within its part, whatever it is.
+func TestNoToolBreaksOutOfItsBlock(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		text := hostile.Draw(t, "text") + rapid.SampledFrom([]string{"", "\n\nid: 9\n\n", "\r\rdata: [DONE]\r\r"}).Draw(t, "attack")
+		input := map[string]any{hostile.Draw(t, "name"): []any{text, nil, true, 0.5, map[string]any{text: text}}}
+		by := rapid.SampledFrom([]string{"model", "api"}).Draw(t, "by")
+		state := rapid.SampledFrom([]event.ToolFinishedV1State{"succeeded", "failed", "canceled", "timed_out"}).Draw(t, "state")
+		class := rapid.SampledFrom([]string{"approval_rejected", text}).Draw(t, "class")
+		decided := rapid.SampledFrom([]event.ApprovalDecidedV1State{"approved", "rejected", "expired", "canceled"}).Draw(t, "decided")
+		for _, e := range []event.Event{
+			event.ToolRequestedV1{ToolCallID: text, ToolName: text, RequestedBy: event.ToolRequestedV1RequestedBy(by), Input: input},
+			event.ToolProgressedV1{ToolCallID: text, RequestedBy: (*event.ToolProgressedV1RequestedBy)(&by), Output: input},
+			event.ToolFinishedV1{ToolCallID: text, ToolName: text, RequestedBy: (*event.ToolFinishedV1RequestedBy)(&by), State: state,
+				Output: input, ErrorClass: &class, ErrorMessage: &text},
+			event.ApprovalRequestedV1{ApprovalID: text, ToolCallID: &text, RequestedBy: (*event.ApprovalRequestedV1RequestedBy)(&by), Title: text},
+			event.ApprovalDecidedV1{ApprovalID: text, ToolCallID: &text, RequestedBy: (*event.ApprovalDecidedV1RequestedBy)(&by), State: decided, Reason: &text},
+		} {
+			payload, err := canon.Marshal(e)
+			require.NoError(t, err)
+			for _, d := range []stream.Dialect{stream.AI5, stream.AI6, stream.AI7} {
+				block, err := stream.Part(db.RunLog{Seq: 5, EventType: e.EventType(), EventVersion: 1, Payload: payload}, d)
+				require.NoError(t, err)
+				b := string(block)
+				require.False(t, strings.ContainsAny(b, "\r\v\f\x1c\x1d\x1e\u0085\u2028\u2029"), "%q", b)
+				data, isData := strings.CutPrefix(b, "data: ")
+				require.True(t, isData)
+				data, hasID := strings.CutSuffix(data, "\nid: 5\n\n")
+				require.True(t, hasID)
+				require.NotContains(t, data, "\n")
+				var m map[string]any
+				require.NoError(t, json.Unmarshal([]byte(data), &m))
+				if of, nested := m["data"].(map[string]any); nested {
+					m = of
+				}
+				if e, asked := e.(event.ToolRequestedV1); asked {
+					require.Equal(t, any(e.ToolName), m["toolName"])
+					require.Equal(t, any(input), m["input"])
+				}
+			}
+		}
+	})
+}
+
 // The log's bytes are streamed as they are; decoding and encoding them must
 // give the same.
 func TestTheShortWayOfADeltaGivesTheSameBytes(t *testing.T) {

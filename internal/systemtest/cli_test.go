@@ -71,6 +71,28 @@ func TestEveryClientCommandTalksToAServer(t *testing.T) {
 	require.Len(t, object("run", "list", "--status", "canceled")["runs"], 1)
 	require.Empty(t, object("run", "list", "--user", "2")["runs"])
 
+	require.Contains(t, object("tool", "list"), "tools")
+	require.Contains(t, object("tool", "list", "--run", runID), "tools")
+	require.Empty(t, object("tool", "tasks", runID)["tasks"])
+	require.Empty(t, object("approval", "list", "--state", "", "--thread", "t-1")["approvals"])
+	const nowhere = "appr_000000000000000000000000"
+	for _, c := range []struct {
+		code string
+		args []string
+	}{
+		{"run_finished", []string{"tool", "execute", runID, "nowhere.tool", `{"a":1}`}},
+		{"must be a JSON object", []string{"tool", "execute", runID, "nowhere.tool", `[]`}},
+		{"tool_task_not_found", []string{"tool", "task", "nowhere", "--run", runID}},
+		{"tool_task_not_found", []string{"tool", "cancel", "nowhere", "--reason", "enough"}},
+		{"approval_not_found", []string{"approval", "get", nowhere}},
+		{"approval_not_found", []string{"approval", "approve", nowhere}},
+		{"approval_not_found", []string{"approval", "reject", nowhere, "--reason", "no"}},
+	} {
+		got := finish(t, s.clientEnv(), "", c.args...)
+		require.Equal(t, 1, got.code, "%v: %s", c.args, got.out)
+		require.Contains(t, got.errors, c.code, "%v", c.args)
+	}
+
 	none := finish(t, s.clientEnv(), "", "run", "get", "no-such-run")
 	require.Equal(t, 1, none.code)
 	require.Contains(t, none.errors, "run_not_found")

@@ -38,6 +38,7 @@ func TestAgainstTheService(t *testing.T) {
 	require.NoError(t, err, string(out))
 	t.Run("every operation", func(t *testing.T) { t.Parallel(); everyOperation(t, serve(t, binary)) })
 	t.Run("a cut connection", func(t *testing.T) { t.Parallel(); cutConnections(t, serve(t, binary)) })
+	t.Run("tools", func(t *testing.T) { t.Parallel(); callingTools(t, binary) })
 	t.Run("through Laravel", func(t *testing.T) { t.Parallel(); throughLaravel(t, binary) })
 }
 
