@@ -1,6 +1,7 @@
 package egress
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"net/url"
@@ -16,6 +17,8 @@ const maxURLBytes = 8 << 10
 // names maps a host as people write it to the ASCII form that is resolved, and
 // refuses what is no host name.
 var names = idna.New(idna.MapForLookup(), idna.BidiRule(), idna.StrictDomainName(true), idna.VerifyDNSLength(true))
+
+var errUnstable = errors.New("the name changes when it is mapped again")
 
 // target is where one request goes. Its URL spells the host in the one form that
 // is checked, resolved and sent.
@@ -113,6 +116,14 @@ func parseHost(host string, bracketed bool) (name string, addr netip.Addr, why s
 		return "", netip.Addr{}, "there is no IPv6 address in the brackets"
 	}
 	name, err := names.ToASCII(strings.TrimSuffix(host, "."))
+	if err == nil {
+		// Some names are mapped to what is no name itself: another reader would go
+		// elsewhere with it.
+		var again string
+		if again, err = names.ToASCII(name); again != name {
+			err = errUnstable
+		}
+	}
 	if err != nil {
 		return "", netip.Addr{}, "the host is no host name"
 	}
