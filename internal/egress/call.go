@@ -24,6 +24,8 @@ type Request struct {
 	Body   []byte
 	// MaxBytes lowers the guard's bound of the body, when it is not zero.
 	MaxBytes int64
+	// NoRedirects makes a redirect the answer.
+	NoRedirects bool
 }
 
 // Response is what a call came to, read whole.
@@ -49,7 +51,7 @@ var perHop = []string{
 func (g *Guard) Do(ctx context.Context, r Request) (Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, g.c.Timeout)
 	defer cancel()
-	w := &walk{g: g, found: map[string][]netip.Addr{}, method: r.Method, body: r.Body, header: r.Header.Clone()}
+	w := &walk{g: g, found: map[string][]netip.Addr{}, method: r.Method, body: r.Body, header: r.Header.Clone(), stay: r.NoRedirects}
 	if w.method == "" {
 		w.method = http.MethodGet
 	}
@@ -87,6 +89,7 @@ type walk struct {
 	header http.Header
 	body   []byte
 	hops   int
+	stay   bool        // redirects are not followed
 	sent   atomic.Bool // something was written to a server
 }
 
@@ -114,7 +117,7 @@ func (w *walk) hop(ctx context.Context, t target, limit int64) (_ Response, next
 		return Response{}, nil, w.failed(ctx, err, t)
 	}
 	defer resp.Body.Close()
-	if redirects(resp.StatusCode) && w.g.c.MaxRedirects > 0 {
+	if redirects(resp.StatusCode) && w.g.c.MaxRedirects > 0 && !w.stay {
 		next, refusal := w.follow(t, resp)
 		if refusal != nil {
 			return Response{}, nil, w.refused(ctx, refusal, t)

@@ -183,6 +183,9 @@ func TestRedirectsAreCheckedLikeTheFirst(t *testing.T) {
 	resp, err := excepting(t, egress.GuardConfig{MaxRedirects: -1}, s).Do(t.Context(), egress.Request{URL: s.URL})
 	require.NoError(t, err)
 	require.Equal(t, http.StatusFound, resp.Status)
+	resp, err = g.Do(t.Context(), egress.Request{URL: s.URL, NoRedirects: true})
+	require.NoError(t, err)
+	require.Equal(t, http.StatusFound, resp.Status)
 }
 
 func TestARedirectChangesTheMethodAsItShould(t *testing.T) {

@@ -24,7 +24,9 @@ type API struct {
 	Header   http.Header // of every request
 	// Says finds the provider's own words in the body of a refusal.
 	Says func(body []byte) string
-	Now  func() time.Time
+	// Reason is the reason code of what the provider did wrong.
+	Reason string
+	Now    func() time.Time
 }
 
 // NewAPI makes an API whose guard calls the host of its address alone, by https
@@ -41,8 +43,6 @@ func NewAPI(provider, base string, g egress.GuardConfig, s *secret.Store) (*API,
 		u.Path = "/"
 	}
 	g.Allow, g.HTTPSOnly, g.Provider = []string{u.Hostname()}, true, provider
-	// What an API redirects, it does not do: the caller hears of it.
-	g.MaxRedirects = -1
 	guard, err := egress.NewGuard(g)
 	if err != nil {
 		return nil, err
@@ -60,7 +60,8 @@ type Ask struct {
 	Query  url.Values
 	Header http.Header
 	Body   any // JSON, when not nil
-	// Writes says that the request changes something.
+	// Writes says that the request changes something. It is not sent on by a
+	// redirect, which could make a question of it.
 	Writes bool
 }
 
@@ -71,7 +72,7 @@ func (a *API) Do(ctx context.Context, call tool.Call, ask Ask, out any) (http.He
 	if err != nil {
 		return nil, SecretError(err)
 	}
-	req := egress.Request{Method: ask.Method, URL: a.url(ask), Header: a.Header.Clone()}
+	req := egress.Request{Method: ask.Method, URL: a.url(ask), Header: a.Header.Clone(), NoRedirects: ask.Writes}
 	if req.Header == nil {
 		req.Header = http.Header{}
 	}
@@ -87,7 +88,7 @@ func (a *API) Do(ctx context.Context, call tool.Call, ask Ask, out any) (http.He
 	}
 	resp, err := a.Guard.Do(ctx, req)
 	if err != nil {
-		return nil, Error(err, ask.Writes)
+		return nil, a.because(Error(err, ask.Writes))
 	}
 	if resp.Status == http.StatusUnauthorized {
 		a.Secrets.Forget(scope)
@@ -97,15 +98,22 @@ func (a *API) Do(ctx context.Context, call tool.Call, ask Ask, out any) (http.He
 		says = Line(a.Says(resp.Body), 300)
 	}
 	if e := Status(resp, says, a.Now(), ask.Writes); e != nil {
-		return resp.Header, e
+		return resp.Header, a.because(e)
 	}
 	if resp.Truncated || json.Unmarshal(resp.Body, out) != nil {
-		return resp.Header, &tool.Error{
+		return resp.Header, a.because(&tool.Error{
 			Class: BadAnswer, Message: "the provider's answer is not the JSON that was expected",
 			ProviderFault: true, Unknown: ask.Writes,
-		}
+		})
 	}
 	return resp.Header, nil
+}
+
+func (a *API) because(e *tool.Error) *tool.Error {
+	if e.ReasonCode == "" {
+		e.ReasonCode = a.Reason
+	}
+	return e
 }
 
 func (a *API) url(ask Ask) string {
