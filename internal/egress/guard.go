@@ -127,6 +127,9 @@ func (g *Guard) Check(rawURL string) error {
 	if refusal == nil {
 		refusal = g.permit(t)
 	}
+	if refusal == nil && t.addr.IsValid() {
+		refusal = g.admit(t, []netip.Addr{t.addr})
+	}
 	if refusal != nil {
 		return refusal
 	}

@@ -141,6 +141,8 @@ func TestHostileURLsAreRefused(t *testing.T) {
 		require.ErrorAs(t, err, &r, "%q", c.url)
 		require.Equal(t, c.code, r.ReasonCode, "%q: %v", c.url, err)
 		require.NotContains(t, err.Error()+r.URL, ":pass")
+		require.ErrorAs(t, g.Check(c.url), &r, c.url)
+		require.Equal(t, c.code, r.ReasonCode, c.url)
 	}
 	require.Len(t, refusals, len(hostile), "each is told")
 	require.Empty(t, ns.asked(), "nothing is looked up")
