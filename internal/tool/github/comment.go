@@ -77,7 +77,7 @@ func (c commenter) Reconcile(ctx context.Context, call tool.Call) (tool.Result, 
 	if bad != nil {
 		return tool.Result{}, false, bad
 	}
-	page, last := 1, 1
+	page := 1
 	for seen := 0; seen < maxPages && page > 0; seen++ {
 		var list []gitHubComment
 		h, err := c.ask(ctx, call, in, outbound.Ask{Method: http.MethodGet, Query: asked(page)}, "issues", []string{"comments"}, &list)
@@ -92,10 +92,9 @@ func (c commenter) Reconcile(ctx context.Context, call tool.Call) (tool.Result, 
 		}
 		// GitHub lists the oldest first and says which page is the last.
 		if page == 1 {
-			if last = lastPage(h.Values("Link")); last == 1 {
+			if page = lastPage(h.Values("Link")); page == 1 {
 				break
 			}
-			page = last
 		} else if page--; page == 1 {
 			break
 		}
