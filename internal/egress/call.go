@@ -160,7 +160,7 @@ func (w *walk) follow(from target, resp *http.Response) (*target, *Refusal) {
 	refuse := func(code, why string) (*target, *Refusal) {
 		return nil, &Refusal{ReasonCode: code, Host: from.host, URL: shown(from.url), Message: why}
 	}
-	if w.hops >= w.g.c.MaxRedirects {
+	if w.hops++; w.hops > w.g.c.MaxRedirects {
 		return refuse(RedirectLimitExceeded, "there are too many redirects")
 	}
 	locations := resp.Header.Values("Location")
@@ -192,7 +192,6 @@ func (w *walk) follow(from target, resp *http.Response) (*target, *Refusal) {
 		}
 		w.header = http.Header{}
 	}
-	w.hops++
 	return &next, nil
 }
 

@@ -179,7 +179,7 @@ func TestRedirectsAreCheckedLikeTheFirst(t *testing.T) {
 	}
 	to.Store("/again")
 	_, err := g.Do(t.Context(), egress.Request{URL: s.URL})
-	require.Equal(t, 5, refusal(t, err, egress.RedirectLimitExceeded).Hops)
+	require.Equal(t, 6, refusal(t, err, egress.RedirectLimitExceeded).Hops)
 	resp, err := excepting(t, egress.GuardConfig{MaxRedirects: -1}, s).Do(t.Context(), egress.Request{URL: s.URL})
 	require.NoError(t, err)
 	require.Equal(t, http.StatusFound, resp.Status)

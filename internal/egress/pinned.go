@@ -51,7 +51,7 @@ func (p pin) dial(ctx context.Context, within time.Duration) (net.Conn, error) {
 	list := p.addrs[:min(len(p.addrs), maxDialed)]
 	var last error
 	for i, a := range list {
-		d := net.Dialer{KeepAlive: -1, Control: p.control}
+		d := p.dialer()
 		if i < len(list)-1 {
 			d.Timeout = 2 * time.Second
 		}
@@ -63,6 +63,8 @@ func (p pin) dial(ctx context.Context, within time.Duration) (net.Conn, error) {
 	}
 	return nil, last
 }
+
+func (p pin) dialer() net.Dialer { return net.Dialer{KeepAlive: -1, Control: p.control} }
 
 // control is asked by the dialer about the address that it is about to use, after
 // all else, so whatever led there, only checked addresses are reached.

@@ -1,6 +1,7 @@
 package egress
 
 import (
+	"net"
 	"net/http"
 	"net/netip"
 	"testing"
@@ -20,6 +21,13 @@ func TestOnlyCheckedAddressesAreDialed(t *testing.T) {
 		require.ErrorAs(t, p.control("tcp", other, nil), &r, other)
 		require.Equal(t, DNSPinMismatch, r.ReasonCode)
 	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	d := p.dialer()
+	_, err = d.DialContext(t.Context(), "tcp", l.Addr().String())
+	require.ErrorContains(t, err, DNSPinMismatch)
+
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://93.184.215.14/", nil)
 	require.NoError(t, err)
 	_, err = pinnedTransport(GuardConfig{}).RoundTrip(req)

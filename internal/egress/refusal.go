@@ -28,7 +28,7 @@ type Refusal struct {
 	Host       string // "" when the URL names none
 	URL        string // without user, query and fragment
 	Message    string // holds no secret
-	// Hops is how many requests were answered with a redirect before.
+	// Hops is how many requests were sent, and answered with a redirect.
 	Hops int
 	// Err is the cause, if there is one, such as the resolver's error.
 	Err error

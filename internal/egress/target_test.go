@@ -78,6 +78,7 @@ var hostile = []struct{ url, code string }{
 	{"http://%31%32%37.0.0.1/", egress.InvalidURL},
 	{"http://127%2e0%2e0%2e1/", egress.InvalidURL},
 	{"http://127%E3%80%820%E3%80%820%E3%80%821/", egress.InvalidURL},
+	{"http://ex%C3%A4mple.com/", egress.InvalidURL},
 	{"http://[fe80::1%25eth0]/", egress.InvalidURL},
 	{"http://[::1%25lo]/", egress.InvalidURL},
 	{"http://[127.0.0.1]/", egress.InvalidURL},

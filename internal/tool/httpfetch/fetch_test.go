@@ -282,9 +282,11 @@ func TestALostAnswerOfAWriteIsUnknown(t *testing.T) {
 	_, err = post("/lost")
 	require.True(t, refused(t, err, "answer_incomplete").Unknown)
 	_, err = post("/sent-on")
-	require.False(t, refused(t, err, egress.RedirectInvalidLocation).Retryable)
+	e := refused(t, err, egress.RedirectInvalidLocation)
+	require.False(t, e.Retryable)
+	require.True(t, e.Unknown, "the server has seen it")
 	_, err = run(t, h.Fetch(), map[string]any{"url": s.URL + "/lost"})
-	e := refused(t, err, "answer_incomplete")
+	e = refused(t, err, "answer_incomplete")
 	require.False(t, e.Unknown)
 	require.True(t, e.Retryable)
 
