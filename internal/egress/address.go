@@ -86,8 +86,8 @@ func CheckAddr(a netip.Addr) (reasonCode, why string) {
 		return PrivateAddress, "of one link only"
 	}
 	for _, r := range notPublic {
-		// Prefixes of IPv4 do not contain mapped addresses, so those fall to their own.
-		if r.prefix.Contains(a) || a.Is4In6() && r.prefix.Addr().Is4In6() {
+		// A prefix of IPv4 holds no mapped address, so those fall to their own.
+		if r.prefix.Contains(a) {
 			return PrivateAddress, r.what
 		}
 	}

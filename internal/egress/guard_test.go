@@ -299,6 +299,31 @@ func TestTLSIsForTheNameNotForTheAddress(t *testing.T) {
 	failure(t, err, egress.FailedTLS)
 }
 
+// A connection that is kept would be found again by a call whose name leads elsewhere by now.
+func TestAConnectionServesOneRequest(t *testing.T) {
+	t.Parallel()
+	for _, http2 := range []bool{false, true} {
+		var conns atomic.Int64
+		proto := make(chan string, 2)
+		s := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { proto <- r.Proto }))
+		s.EnableHTTP2 = http2
+		s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+			if state == http.StateNew {
+				conns.Add(1)
+			}
+		}
+		s.StartTLS()
+		t.Cleanup(s.Close)
+		g := excepting(t, egress.GuardConfig{RootCAs: s.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs}, s)
+		for i := range int64(2) {
+			_, err := g.Do(t.Context(), egress.Request{Method: http.MethodPost, URL: s.URL, Body: []byte("x")})
+			require.NoError(t, err)
+			require.Equal(t, http2, <-proto == "HTTP/2.0")
+			require.Equal(t, i+1, conns.Load())
+		}
+	}
+}
+
 func TestOurTraceStaysAtHome(t *testing.T) {
 	t.Parallel()
 	got := make(chan http.Header, 1)

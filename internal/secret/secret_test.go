@@ -184,6 +184,15 @@ func TestSecretsAreKeptForAShortWhile(t *testing.T) {
 	n, err = s.Once(t.Context())
 	require.NoError(t, err)
 	require.EqualValues(t, 3, n, "no more are kept than may be")
+
+	require.EqualValues(t, 1, get("e"))
+	p.later.Store(int64(2 * time.Hour))
+	require.EqualValues(t, 1, get("f"))
+	n, err = s.Once(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, n, "to keep one drops those that have expired")
+	p.later.Store(int64(2*time.Hour + 61*time.Second))
+	require.EqualValues(t, 1, get("f"))
 }
 
 func TestCallsAtOnceShareOneRequest(t *testing.T) {

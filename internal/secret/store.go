@@ -75,6 +75,7 @@ func New(c Config) (*Store, error) {
 	if c.Timeout < 0 || c.TTL < 0 || c.MaxTTL < 0 || c.MaxEntries < 0 {
 		return nil, errors.New("secret: a limit is below zero")
 	}
+	c.TTL = min(c.TTL, c.MaxTTL)
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -204,7 +205,7 @@ func (s *Store) find(scope Scope) (Value, bool) {
 }
 
 func (s *Store) keep(scope Scope, v Value, ttl time.Duration) {
-	if ttl = min(ttl, s.c.MaxTTL); ttl <= 0 {
+	if ttl <= 0 {
 		return
 	}
 	s.mu.Lock()

@@ -443,6 +443,8 @@ func TestSettingsThatCannotBeMeant(t *testing.T) {
 		_, err := github.New(c)
 		require.Error(t, err, "%+v", c)
 	}
-	_, err = github.New(github.Config{Secrets: s})
-	require.NoError(t, err)
+	for _, base := range []string{"", "https://github.example.com:8443/api/v3"} {
+		_, err = github.New(github.Config{BaseURL: base, Secrets: s})
+		require.NoError(t, err)
+	}
 }

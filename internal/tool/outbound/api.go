@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -29,8 +30,8 @@ type API struct {
 	Now    func() time.Time
 }
 
-// NewAPI makes an API whose guard calls the host of its address alone, by https
-// unless g excepts the address.
+// NewAPI makes an API whose guard calls the host and port of its address alone,
+// by https unless g excepts the address.
 func NewAPI(provider, base string, g egress.GuardConfig, s *secret.Store) (*API, error) {
 	u, err := url.Parse(base)
 	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
@@ -43,6 +44,14 @@ func NewAPI(provider, base string, g egress.GuardConfig, s *secret.Store) (*API,
 		u.Path = "/"
 	}
 	g.Allow, g.HTTPSOnly, g.Provider = []string{u.Hostname()}, true, provider
+	g.Ports = []uint16{443}
+	if p := u.Port(); p != "" {
+		n, err := strconv.ParseUint(p, 10, 16)
+		if err != nil {
+			return nil, errors.New(provider + ": the address has no port that can be called")
+		}
+		g.Ports = []uint16{uint16(n)}
+	}
 	guard, err := egress.NewGuard(g)
 	if err != nil {
 		return nil, err
