@@ -265,6 +265,23 @@ func TestNothingOfTheCallersGoesToAnotherOrigin(t *testing.T) {
 	require.Empty(t, got, "the body was not sent on")
 }
 
+func TestHeadersOfTheConnectionAreTheGuards(t *testing.T) {
+	t.Parallel()
+	got := make(chan *http.Request, 1)
+	s := server(t, func(_ http.ResponseWriter, r *http.Request) { got <- r })
+	_, err := excepting(t, egress.GuardConfig{}, s).Do(t.Context(), egress.Request{URL: s.URL, Header: http.Header{
+		"Host": {"canary.example"}, "Proxy-Authorization": {"canary"}, "Te": {"canary"}, "Upgrade": {"canary"},
+		"Connection": {"canary"}, "Accept-Encoding": {"canary"}, "X-Kept": {"yes"},
+	}})
+	require.NoError(t, err)
+	r := <-got
+	require.Equal(t, s.Listener.Addr().String(), r.Host)
+	require.Equal(t, "yes", r.Header.Get("X-Kept"))
+	for name, values := range r.Header {
+		require.NotContains(t, strings.Join(values, " "), "canary", name)
+	}
+}
+
 func TestTheEnvironmentsProxyIsNotUsed(t *testing.T) {
 	var proxied atomic.Int64
 	proxy := server(t, func(http.ResponseWriter, *http.Request) { proxied.Add(1) })

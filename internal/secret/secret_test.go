@@ -195,6 +195,27 @@ func TestSecretsAreKeptForAShortWhile(t *testing.T) {
 	require.EqualValues(t, 1, get("f"))
 }
 
+func TestNothingIsKeptLongerThanTheBound(t *testing.T) {
+	t.Parallel()
+	p := controlPlane(t, gives(canary, ""))
+	start := time.Now()
+	var later atomic.Int64
+	s := store(t, secret.Config{
+		BaseURL: p.URL, TTL: time.Hour, MaxTTL: time.Minute,
+		Now: func() time.Time { return start.Add(time.Duration(later.Load())) },
+	})
+	_, err := s.Get(t.Context(), scope)
+	require.NoError(t, err)
+	later.Store(int64(59 * time.Second))
+	n, err := s.Once(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, n)
+	later.Store(int64(time.Minute))
+	n, err = s.Once(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, 1, n)
+}
+
 func TestCallsAtOnceShareOneRequest(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})

@@ -289,6 +289,7 @@ func TestALostAnswerOfAWriteIsUnknown(t *testing.T) {
 	e = refused(t, err, "answer_incomplete")
 	require.False(t, e.Unknown)
 	require.True(t, e.Retryable)
+	require.False(t, e.ProviderFault, "the provider is everybody")
 
 	spec := h.Request().Spec()
 	require.True(t, spec.Writes && spec.NeedsApproval)
