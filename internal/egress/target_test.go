@@ -104,6 +104,7 @@ var hostile = []struct{ url, code string }{
 	{"http://example..com/", egress.InvalidURL},
 	{"http://.example.com/", egress.InvalidURL},
 	{"http://example.com../", egress.InvalidURL},
+	{"http://0\u2135.example.com/", egress.InvalidURL}, // mapped to what is no name
 	{"http://-a.example.com/", egress.InvalidURL},
 	{"http://xn--zzzzzzzzz.example.com/", egress.InvalidURL},
 	{"http://a" + strings.Repeat(".a", 130) + ".com/", egress.InvalidURL},
