@@ -25,6 +25,7 @@ var arrows = map[string]string{
 	"pg":        "telemetry migrations",
 	"egress":    "fault telemetry",
 	"auth":      "fault canon",
+	"secret":    "auth egress",
 	"blob":      "fault telemetry",
 
 	// 2 Records: tables, and the rules for changing them.
@@ -42,7 +43,7 @@ var arrows = map[string]string{
 	"model":   "egress fault telemetry",
 	"predict": "model artifact policy runlog redact blob canon fault telemetry",
 	"tool":    "spend policy redact runlog canon fault telemetry",
-	"tool/*":  "tool egress fault",
+	"tool/*":  "tool tool/outbound egress secret redact runlog fault",
 	"memory":  "predict runlog",
 	"compile": "predict artifact canon",
 

@@ -65,7 +65,7 @@ func (c Config) Validate() error {
 // to go) and hands bodies on as they come, not decompressed.
 func New(c Config) *http.Client {
 	return &http.Client{
-		Transport: &tripper{next: transport(c), classes: c.HostClasses, observe: c.Observe},
+		Transport: &tripper{next: transport(c), classes: c.HostClasses, otherwise: otherHosts, observe: c.Observe},
 		Timeout:   c.Timeout,
 		CheckRedirect: func(*http.Request, []*http.Request) error {
 			return http.ErrUseLastResponse

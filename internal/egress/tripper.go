@@ -30,11 +30,17 @@ const otherHosts = "other"
 type tripper struct {
 	next    http.RoundTripper
 	classes map[string]string
-	observe func(Call)
+	// otherwise is what hosts without a class are counted under.
+	otherwise string
+	observe   func(Call)
+	// untraced keeps our trace to ourselves.
+	untraced bool
 }
 
 func (t *tripper) RoundTrip(req *http.Request) (*http.Response, error) {
-	req = traced(req)
+	if !t.untraced {
+		req = traced(req)
+	}
 	if t.observe == nil {
 		return t.next.RoundTrip(req)
 	}
@@ -75,7 +81,7 @@ func (t *tripper) class(req *http.Request) string {
 			return class
 		}
 	}
-	return otherHosts
+	return t.otherwise
 }
 
 func outcome(resp *http.Response, err error) Outcome {

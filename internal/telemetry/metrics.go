@@ -23,7 +23,7 @@ const (
 	ReasonClass Label = "reason_class" // ReasonClass of the contract
 	RunStatus   Label = "run_status"   // RunStatus of the contract
 	Provider    Label = "provider"     // configured providers
-	Reason      Label = "reason"       // refusal reasons of auth
+	Reason      Label = "reason"       // refusal reasons of auth, ssrf_block codes of the taxonomy
 	Signature   Label = "signature"    // signatures in schemas/ds
 	Sweep       Label = "sweep"        // sweeps that cmd/openagents-runtime names
 )

@@ -63,6 +63,11 @@ var (
 	SweepPasses  = Metric{"sweep_passes_total", "Passes of the janitor's sweeps.", []Label{Sweep, Outcome}}
 	SweepChanges = Metric{"sweep_changes_total", "What sweeps changed: rows, runs or partitions.", []Label{Sweep}}
 	SweepSeconds = Metric{"sweep_seconds", "Time of one pass of a sweep.", []Label{Sweep}}
+
+	// Calls to hosts that somebody else may have chosen.
+
+	EgressRefusals = Metric{"egress_refusals_total", "Outgoing calls that were refused, by reason code.", []Label{Provider, Reason}}
+
 	// Supervision.
 
 	ExecutorFailures = Metric{"executor_session_failures_total", "Sessions of runs that ended early, by cause: panic, hang, database, lease_lost, other. The run goes on with another session.", []Label{Outcome}}
