@@ -238,7 +238,10 @@ func TestA45TheServingRoleChangesNoLog(t *testing.T) {
 		"rights given on":              `GRANT ALL ON run_log TO PUBLIC`,
 		"log locked against everybody": `LOCK TABLE run_log IN ACCESS EXCLUSIVE MODE`,
 	} {
-		_, err := pool.Exec(t.Context(), sql)
+		err := pgx.BeginFunc(t.Context(), pool, func(tx pgx.Tx) error {
+			_, err := tx.Exec(t.Context(), sql)
+			return err
+		})
 		var refusal *pgconn.PgError
 		if attack == "rights given on" {
 			// A warning, not an error: nothing is given.
@@ -249,7 +252,7 @@ func TestA45TheServingRoleChangesNoLog(t *testing.T) {
 			continue
 		}
 		require.ErrorAs(t, err, &refusal, attack)
-		require.Contains(t, []string{"42501", "25001"}, refusal.Code, "%s: %s", attack, refusal.Message)
+		require.Equal(t, "42501", refusal.Code, "%s: %s", attack, refusal.Message)
 		s.note(t, attack, refusal.Code+" "+refusal.Message)
 	}
 	require.Equal(t, before, s.state(t))
