@@ -71,8 +71,11 @@ func TestScarceConnectionsAreRefused(t *testing.T) {
 		}
 		return err
 	}
+	require.NoError(t, served.Ping(t.Context()))
+	_ = look() // making the first connection is a wait too, and is told here
 	c, err := served.Acquire(t.Context())
 	require.NoError(t, err)
+	t.Cleanup(c.Release)
 	require.NoError(t, look())
 	before := served.Stat().EmptyAcquireCount()
 	waited := make(chan error, 1)
