@@ -30,6 +30,7 @@ import (
 type config struct {
 	Env             string        `env:"RUNTIME_ENV" envDefault:"production" validate:"oneof=production dev" help:"production, or dev: only dev runs without a secret, and only on loopback"`
 	DatabaseURL     string        `env:"DATABASE_URL" help:"postgres:// URL of the database" secret:"true"`
+	UpkeepURL       string        `env:"DATABASE_UPKEEP_URL" help:"the database as the owner of its tables, for the sweeps that fold and drop; empty for DATABASE_URL" secret:"true"`
 	DatabaseConns   int           `env:"DATABASE_MAX_CONNS" envDefault:"20" validate:"min=4,max=1000" help:"connections of the pools together, the log's aside: a tenth for upkeep (leases, sweeps, ticks), the rest in halves for serving and executing"`
 	APIAddr         string        `env:"RUNTIME_API_ADDR" envDefault:"127.0.0.1:4000" validate:"host:port" help:"where the API listens"`
 	OpsAddr         string        `env:"RUNTIME_OPS_ADDR" envDefault:"127.0.0.1:4001" validate:"host:port" help:"where /healthz, /readyz and /metrics listen"`
@@ -228,6 +229,15 @@ func (c config) pool(conns int, name string) pg.Config {
 		// its runs over needs.
 		IdleInTransactionTimeout: min(pg.DefaultIdleInTransactionTimeout, c.LeaseTTL/3),
 	}
+}
+
+// sweepPool is the janitor's, as the owner of the tables when there is one.
+func (c config) sweepPool() pg.Config {
+	p := c.pool(sweepConns, "sweeps")
+	if c.UpkeepURL != "" {
+		p.URL = c.UpkeepURL
+	}
+	return p
 }
 
 func (c config) executor() executor.Config {

@@ -114,7 +114,7 @@ func (s *service) openPools(ctx context.Context) error {
 		config pg.Config
 	}{
 		{&s.pool, s.c.pool(serving, "serve")}, {&s.workPool, s.c.keyPool(executing, "execute")},
-		{&s.upkeepPool, s.c.pool(upkeep, "upkeep")}, {&s.sweepPool, s.c.pool(sweepConns, "sweeps")},
+		{&s.upkeepPool, s.c.pool(upkeep, "upkeep")}, {&s.sweepPool, s.c.sweepPool()},
 		{&s.logPool, s.c.keyPool(s.c.Lanes, "log")}, {&s.readPool, s.c.keyPool(streamConns, "streams")},
 	} {
 		var err error

@@ -48,6 +48,15 @@ func (s *session) answer(ctx context.Context, frames []db.Frame) error {
 	}
 }
 
+// mayCall refuses a call to a holder whose trust window is over: it may have
+// stood still on the way to the wire.
+func (s *session) mayCall() error {
+	if !s.held.Trusted() {
+		return lease.ErrLost
+	}
+	return nil
+}
+
 // prepare makes the step's call. The same step and attempt of the same frame
 // is the same call.
 func (s *session) prepare(ctx context.Context, frame db.Frame, step, attempt int64) (*predict.Call, error) {
@@ -89,7 +98,7 @@ func (s *session) try(ctx context.Context, frames []db.Frame, step, attempt int6
 	working, stop := s.working(ctx, frame.FrameSeq)
 	defer stop(nil)
 	voice := newVoice(ctx, s, step, attempt, stop)
-	outcome, lost, err := s.ask(working, call, voice)
+	outcome, lost, err := s.ask(model.WithGuard(working, s.mayCall), call, voice)
 	if err != nil {
 		return false, err
 	}
