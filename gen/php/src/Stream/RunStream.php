@@ -22,15 +22,16 @@ use Psr\Http\Message\ResponseInterface;
  *
  * Read it once, as parts() or as bytes(). A connection that ends before [DONE]
  * was cut, however it ended; the stream is then taken up again after the last
- * event, again and again, and only short-lived reconnections that bring nothing new are
- * counted. Nothing is handed on twice: never a second start.
+ * event, again and again, and only reconnections that bring nothing new within
+ * half a minute are counted. Nothing is handed on twice: never a second start.
  */
 final class RunStream
 {
-    private ?ResponseInterface $response;
-    private bool $taken = false;
+    /** A connection that lived so long was no failure. */
     private const LIVED_NS = 30_000_000_000;
 
+    private ?ResponseInterface $response;
+    private bool $taken = false;
     private ?int $retryMs = null;
 
     /** @internal use RuntimeClient::streamRun() */
