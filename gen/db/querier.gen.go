@@ -142,9 +142,9 @@ type Querier interface {
 	// Follows the head's status, in the commit that changes it. A run that waits has
 	// nothing to do.
 	RunSetStatus(ctx context.Context, arg RunSetStatusParams) error
-	// Creates a run with its head and its first event in one statement, or returns
-	// no row when the run_id is taken.
-	RunStart(ctx context.Context, arg RunStartParams) (uuid.UUID, error)
+	// Creates a run with its head and its first event in one statement and returns
+	// it, or returns no row when the run_id is taken.
+	RunStart(ctx context.Context, arg RunStartParams) (RunStartRow, error)
 }
 
 var _ Querier = (*Queries)(nil)
