@@ -70,10 +70,10 @@ func (n *notifier) run(quit <-chan struct{}) error {
 		select {
 		case <-n.bell:
 		case <-quit:
-			return n.send()
+			return n.send(context.Background())
 		}
 		pause := notifyRest
-		if n.send() != nil { // kept for the next time
+		if n.send(context.Background()) != nil { // kept for the next time
 			pause = notifyRetry
 			n.ring()
 		} else if len(n.bell) == 0 {
@@ -83,13 +83,13 @@ func (n *notifier) run(quit <-chan struct{}) error {
 		select {
 		case <-rest.C:
 		case <-quit:
-			return n.send()
+			return n.send(context.Background())
 		}
 	}
 }
 
 // send notifies of what has gathered, or keeps it when that fails.
-func (n *notifier) send() error {
+func (n *notifier) send(ctx context.Context) error {
 	n.mu.Lock()
 	grown := n.grown
 	n.grown = map[uuid.UUID]bool{}
@@ -97,7 +97,7 @@ func (n *notifier) send() error {
 	if len(grown) == 0 {
 		return nil
 	}
-	ctx, stop := context.WithTimeout(context.Background(), notifyTimeout)
+	ctx, stop := context.WithTimeout(ctx, notifyTimeout)
 	defer stop()
 	pb := &pgx.Batch{}
 	q := db.New(queuer{batch: pb})
