@@ -33,7 +33,7 @@ const (
 	// notifyRest is how long the notifier rests when logs have grown while it
 	// sent: it then cannot keep up with single commits, and each notification
 	// wakes every process.
-	notifyRest = time.Millisecond
+	notifyRest    = time.Millisecond
 	notifyTimeout = 5 * time.Second
 	notifyRetry   = 100 * time.Millisecond // it waits after a failure
 )
