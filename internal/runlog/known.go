@@ -63,7 +63,7 @@ func (l *lane) believe(ctx context.Context, conn *pgx.Conn, items []*item) (b *b
 	if heads == nil {
 		return nil, false, nil
 	}
-	b = newBatch(heads)
+	b = l.newBatch(heads)
 	for _, it := range items {
 		ack, err := b.add(it.unit)
 		if err != nil || ack.LastSeq < ack.FirstSeq {

@@ -24,6 +24,8 @@ type lane struct {
 	a     *Appender
 	queue chan *item
 	known known
+
+	controlRows, deltaRows int // of the last batch: about what the next one needs
 }
 
 func (l *lane) run(ctx context.Context) error {
@@ -90,6 +92,7 @@ func (l *lane) write(items []*item) {
 		}
 		return
 	}
+	l.controlRows, l.deltaRows = len(b.rows.Seqs), len(b.deltas.Seqs)
 	l.a.units.Observe(float64(len(items)))
 	l.a.seconds.Observe(time.Since(begun).Seconds())
 	var again []*item
@@ -127,8 +130,21 @@ func (b *batch) count(events *prometheus.CounterVec) {
 	}
 }
 
-func newBatch(heads map[uuid.UUID]*Head) *batch {
-	return &batch{out: map[*item]outcome{}, heads: heads, has: map[uuid.UUID]bool{}, work: map[uuid.UUID]bool{}}
+func (l *lane) newBatch(heads map[uuid.UUID]*Head) *batch {
+	return &batch{
+		out: map[*item]outcome{}, heads: heads, has: map[uuid.UUID]bool{}, work: map[uuid.UUID]bool{},
+		rows: roomFor(l.controlRows), deltas: roomFor(l.deltaRows),
+	}
+}
+
+// roomFor has room for n events, so that a large batch is not copied as it grows.
+func roomFor(n int) db.RunLogInsertManyParams {
+	return db.RunLogInsertManyParams{
+		RunKeys: make([]uuid.UUID, 0, n), Seqs: make([]int64, 0, n),
+		EventTypes: make([]string, 0, n), EventVersions: make([]int32, 0, n), Payloads: make([]string, 0, n),
+		ContentHashes: make([][]byte, 0, n), EventHashes: make([][]byte, 0, n),
+		Traceparents: make([]string, 0, n), Tracestates: make([]string, 0, n), RequestIds: make([]string, 0, n),
+	}
 }
 
 // commit writes the items in one transaction: in one round trip when all heads
@@ -143,12 +159,12 @@ func (l *lane) commit(ctx context.Context, items []*item) (b *batch, err error) 
 	}()
 	conn, err := l.a.pool.Acquire(ctx)
 	if err != nil {
-		return newBatch(nil), fmt.Errorf("append: %w", err)
+		return l.newBatch(nil), fmt.Errorf("append: %w", err)
 	}
 	defer conn.Release()
 	b, ok, err := l.believe(ctx, conn.Conn(), items)
 	if err != nil {
-		return newBatch(nil), err
+		return l.newBatch(nil), err
 	}
 	if ok {
 		return b, nil
@@ -158,7 +174,7 @@ func (l *lane) commit(ctx context.Context, items []*item) (b *batch, err error) 
 
 // ask decides under locked heads.
 func (l *lane) ask(ctx context.Context, conn *pgx.Conn, items []*item) (*batch, error) {
-	b := newBatch(map[uuid.UUID]*Head{})
+	b := l.newBatch(map[uuid.UUID]*Head{})
 	if err := b.lock(ctx, conn, items); err != nil {
 		return b, rollback(conn, err)
 	}
