@@ -1,6 +1,6 @@
 -- name: RunStart :one
--- Creates a run with its head and its first event in one statement, or returns
--- no row when the run_id is taken.
+-- Creates a run with its head and its first event in one statement and returns
+-- it, or returns no row when the run_id is taken.
 WITH started AS (
     INSERT INTO runs (run_key, run_id, thread_id, user_id, guest_scope, autopilot_id,
                       authenticated_session, tool_policy, limits, keep_open, request_hash,
@@ -9,7 +9,7 @@ WITH started AS (
             @authenticated_session, sqlc.narg('tool_policy'), sqlc.narg('limits'), @keep_open, @request_hash,
             sqlc.narg('traceparent'), sqlc.narg('tracestate'), sqlc.narg('request_id'))
     ON CONFLICT (run_id) DO NOTHING
-    RETURNING run_key
+    RETURNING *
 ), head AS (
     INSERT INTO run_heads (run_key, latest_seq, latest_hash)
     SELECT run_key, 1, @event_hash FROM started
@@ -19,7 +19,7 @@ WITH started AS (
            sqlc.narg('traceparent'), sqlc.narg('tracestate'), sqlc.narg('request_id')
     FROM started
 )
-SELECT run_key FROM started;
+SELECT * FROM started;
 
 -- name: RunGet :one
 SELECT * FROM runs WHERE run_id = @run_id;

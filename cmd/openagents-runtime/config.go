@@ -44,7 +44,7 @@ type config struct {
 	AllowedSubjects []string      `env:"RUNTIME_IDENTITY_SUBJECTS" help:"subjects that may call, comma separated"`
 	LeaseTTL        time.Duration `env:"RUNTIME_LEASE_TTL" envDefault:"30s" validate:"min=900ms,max=10m" help:"how long a silent executor keeps a run"`
 	MaxRuns         int           `env:"RUNTIME_MAX_RUNS" envDefault:"256" validate:"min=1,max=100000" help:"runs that this process drives at once"`
-	Lanes           int           `env:"RUNTIME_LOG_LANES" envDefault:"1" validate:"min=1,max=8" help:"connections that append to the log"`
+	Lanes           int           `env:"RUNTIME_LOG_LANES" envDefault:"2" validate:"min=1,max=8" help:"connections that append to the log"`
 	DrainTimeout    time.Duration `env:"RUNTIME_DRAIN_TIMEOUT" envDefault:"20s" validate:"min=1s,max=10m" help:"how long a stop may take"`
 	FoldAfter       time.Duration `env:"RUNTIME_FOLD_AFTER" envDefault:"10m" validate:"min=0,max=720h" help:"how long a run has ended at the least before its deltas are folded"`
 	RetainDeltas    time.Duration `env:"RUNTIME_RETAIN_DELTAS" envDefault:"2160h" validate:"omitempty,min=48h" help:"how long after a run's end its stream can be resumed in the middle at the least; 0 for ever"`

@@ -44,9 +44,11 @@ type Querier interface {
 	RunFinish(ctx context.Context, arg RunFinishParams) error
 	RunGet(ctx context.Context, runID string) (Run, error)
 	RunGetByKey(ctx context.Context, runKey uuid.UUID) (Run, error)
-	// Locks heads that the caller knows, in key order, and fails with a division by
-	// zero unless all of them are still as it knows them.
-	RunHeadAssertMany(ctx context.Context, arg RunHeadAssertManyParams) error
+	// Moves heads that the caller knows on, and fails with a division by zero unless
+	// all of them are still as it knows them. The keys are sorted: sessions that
+	// find rows by key alone take the rows in that order, so that two processes that
+	// move several at once do not deadlock.
+	RunHeadAdvanceMany(ctx context.Context, arg RunHeadAdvanceManyParams) error
 	// Makes an epoch the only one that may write.
 	RunHeadFence(ctx context.Context, arg RunHeadFenceParams) error
 	RunHeadGet(ctx context.Context, runKey uuid.UUID) (RunHead, error)
@@ -65,8 +67,8 @@ type Querier interface {
 	// Locks the heads of many runs in key order, so that two processes that lock
 	// several at once cannot deadlock. What is read is the newest committed state.
 	RunHeadLockMany(ctx context.Context, runKeys []uuid.UUID) ([]RunHead, error)
-	// Wakes the followers of other processes; delivered when the transaction
-	// commits. The payload is run keys and never data.
+	// Wakes the followers of other processes. The payload is run keys and never
+	// data.
 	RunHeadNotify(ctx context.Context, payload string) error
 	// Nothing of some runs' logs is kept any more.
 	RunHeadRaiseFloor(ctx context.Context, runKeys []uuid.UUID) error
@@ -102,6 +104,9 @@ type Querier interface {
 	RunLogDeltaDeleteStray(ctx context.Context, runKey uuid.UUID) (int64, error)
 	// Appends deltas whose seq and hashes were computed under locked heads.
 	RunLogDeltaInsertMany(ctx context.Context, arg RunLogDeltaInsertManyParams) error
+	// Appends one delta to a head that the caller knows, in one statement; no row when
+	// the head has moved or has another epoch.
+	RunLogDeltaInsertOne(ctx context.Context, arg RunLogDeltaInsertOneParams) (int64, error)
 	// Runs of a range of keys that ended so long ago, and whose deltas are not
 	// folded yet, in key order.
 	RunLogDeltaListFoldable(ctx context.Context, arg RunLogDeltaListFoldableParams) ([]RunLogDeltaListFoldableRow, error)
@@ -125,6 +130,9 @@ type Querier interface {
 	RunLogFoldLock(ctx context.Context, runKey uuid.UUID) (uuid.UUID, error)
 	// Appends events whose seq and hashes were computed under locked heads.
 	RunLogInsertMany(ctx context.Context, arg RunLogInsertManyParams) error
+	// Appends one control event to a head that the caller knows, in one statement; no row when
+	// the head has moved or has another epoch.
+	RunLogInsertOne(ctx context.Context, arg RunLogInsertOneParams) (int64, error)
 	// What is there of the next events of a run, in seq order, without deltas that
 	// were folded. Seqs have no gaps, so a range of them bounds the page whatever
 	// the planner believes of the run's length. One row more, with nothing but a
@@ -142,9 +150,9 @@ type Querier interface {
 	// Follows the head's status, in the commit that changes it. A run that waits has
 	// nothing to do.
 	RunSetStatus(ctx context.Context, arg RunSetStatusParams) error
-	// Creates a run with its head and its first event in one statement, or returns
-	// no row when the run_id is taken.
-	RunStart(ctx context.Context, arg RunStartParams) (uuid.UUID, error)
+	// Creates a run with its head and its first event in one statement and returns
+	// it, or returns no row when the run_id is taken.
+	RunStart(ctx context.Context, arg RunStartParams) (RunStartRow, error)
 }
 
 var _ Querier = (*Queries)(nil)

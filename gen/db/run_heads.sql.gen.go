@@ -12,35 +12,54 @@ import (
 	"time"
 )
 
-const runHeadAssertMany = `-- name: RunHeadAssertMany :exec
-SELECT 1 / (CASE WHEN count(*) = $1::bigint THEN 1 ELSE 0 END)
-FROM (
-    SELECT h.run_key
-    FROM run_heads h
-    JOIN (SELECT unnest($2::uuid[]) AS run_key,
-                 unnest($3::bigint[]) AS latest_seq,
-                 unnest($4::bigint[]) AS lease_epoch) k ON h.run_key = k.run_key
-    WHERE h.latest_seq = k.latest_seq AND h.lease_epoch = k.lease_epoch
-    ORDER BY h.run_key
-    FOR UPDATE OF h
-) locked
+const runHeadAdvanceMany = `-- name: RunHeadAdvanceMany :exec
+WITH moved AS (
+    UPDATE run_heads h
+    SET latest_seq = u.latest_seq, latest_hash = u.latest_hash,
+        frame_count = u.frame_count, frame_position = u.frame_position,
+        status = u.status, cancel_requested = u.cancel_requested
+    FROM (SELECT unnest($1::uuid[]) AS run_key,
+                 unnest($2::bigint[]) AS known_seq,
+                 unnest($3::bigint[]) AS lease_epoch,
+                 unnest($4::bigint[]) AS latest_seq,
+                 unnest($5::bytea[]) AS latest_hash,
+                 unnest($6::bigint[]) AS frame_count,
+                 unnest($7::bigint[]) AS frame_position,
+                 unnest($8::text[]) AS status,
+                 unnest($9::boolean[]) AS cancel_requested) u
+    WHERE h.run_key = u.run_key AND h.latest_seq = u.known_seq AND h.lease_epoch = u.lease_epoch
+    RETURNING h.run_key
+)
+SELECT 1 / (CASE WHEN count(*) = cardinality($1::uuid[]) THEN 1 ELSE 0 END) FROM moved
 `
 
-type RunHeadAssertManyParams struct {
-	Wanted      int64
-	RunKeys     []uuid.UUID
-	LatestSeqs  []int64
-	LeaseEpochs []int64
+type RunHeadAdvanceManyParams struct {
+	RunKeys          []uuid.UUID
+	KnownSeqs        []int64
+	LeaseEpochs      []int64
+	LatestSeqs       []int64
+	LatestHashes     [][]byte
+	FrameCounts      []int64
+	FramePositions   []int64
+	Statuses         []string
+	CancelRequesteds []bool
 }
 
-// Locks heads that the caller knows, in key order, and fails with a division by
-// zero unless all of them are still as it knows them.
-func (q *Queries) RunHeadAssertMany(ctx context.Context, arg RunHeadAssertManyParams) error {
-	_, err := q.db.Exec(ctx, runHeadAssertMany,
-		arg.Wanted,
+// Moves heads that the caller knows on, and fails with a division by zero unless
+// all of them are still as it knows them. The keys are sorted: sessions that
+// find rows by key alone take the rows in that order, so that two processes that
+// move several at once do not deadlock.
+func (q *Queries) RunHeadAdvanceMany(ctx context.Context, arg RunHeadAdvanceManyParams) error {
+	_, err := q.db.Exec(ctx, runHeadAdvanceMany,
 		arg.RunKeys,
-		arg.LatestSeqs,
+		arg.KnownSeqs,
 		arg.LeaseEpochs,
+		arg.LatestSeqs,
+		arg.LatestHashes,
+		arg.FrameCounts,
+		arg.FramePositions,
+		arg.Statuses,
+		arg.CancelRequesteds,
 	)
 	return err
 }
@@ -300,8 +319,8 @@ const runHeadNotify = `-- name: RunHeadNotify :exec
 SELECT pg_notify('runtime_run_events', $1::text)
 `
 
-// Wakes the followers of other processes; delivered when the transaction
-// commits. The payload is run keys and never data.
+// Wakes the followers of other processes. The payload is run keys and never
+// data.
 func (q *Queries) RunHeadNotify(ctx context.Context, payload string) error {
 	_, err := q.db.Exec(ctx, runHeadNotify, payload)
 	return err

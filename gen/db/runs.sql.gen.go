@@ -7,9 +7,9 @@ package db
 
 import (
 	"context"
+	"time"
 
 	"github.com/google/uuid"
-	"time"
 )
 
 const runCountByOwner = `-- name: RunCountByOwner :many
@@ -376,7 +376,7 @@ WITH started AS (
             $7, $8, $9, $10, $11,
             $12, $13, $14)
     ON CONFLICT (run_id) DO NOTHING
-    RETURNING run_key
+    RETURNING run_key, run_id, thread_id, user_id, guest_scope, owner, autopilot_id, authenticated_session, tool_policy, limits, keep_open, request_hash, status, runnable, reason_class, reason, traceparent, tracestate, request_id, inserted_at, started_at, finished_at, updated_at
 ), head AS (
     INSERT INTO run_heads (run_key, latest_seq, latest_hash)
     SELECT run_key, 1, $15 FROM started
@@ -386,7 +386,7 @@ WITH started AS (
            $12, $13, $14
     FROM started
 )
-SELECT run_key FROM started
+SELECT run_key, run_id, thread_id, user_id, guest_scope, owner, autopilot_id, authenticated_session, tool_policy, limits, keep_open, request_hash, status, runnable, reason_class, reason, traceparent, tracestate, request_id, inserted_at, started_at, finished_at, updated_at FROM started
 `
 
 type RunStartParams struct {
@@ -411,9 +411,35 @@ type RunStartParams struct {
 	ContentHash          []byte
 }
 
-// Creates a run with its head and its first event in one statement, or returns
-// no row when the run_id is taken.
-func (q *Queries) RunStart(ctx context.Context, arg RunStartParams) (uuid.UUID, error) {
+type RunStartRow struct {
+	RunKey               uuid.UUID
+	RunID                string
+	ThreadID             string
+	UserID               *int64
+	GuestScope           *string
+	Owner                string
+	AutopilotID          *string
+	AuthenticatedSession bool
+	ToolPolicy           []byte
+	Limits               []byte
+	KeepOpen             bool
+	RequestHash          string
+	Status               string
+	Runnable             bool
+	ReasonClass          *string
+	Reason               *string
+	Traceparent          *string
+	Tracestate           *string
+	RequestID            *string
+	InsertedAt           time.Time
+	StartedAt            *time.Time
+	FinishedAt           *time.Time
+	UpdatedAt            time.Time
+}
+
+// Creates a run with its head and its first event in one statement and returns
+// it, or returns no row when the run_id is taken.
+func (q *Queries) RunStart(ctx context.Context, arg RunStartParams) (RunStartRow, error) {
 	row := q.db.QueryRow(ctx, runStart,
 		arg.RunKey,
 		arg.RunID,
@@ -435,7 +461,31 @@ func (q *Queries) RunStart(ctx context.Context, arg RunStartParams) (uuid.UUID, 
 		arg.Payload,
 		arg.ContentHash,
 	)
-	var run_key uuid.UUID
-	err := row.Scan(&run_key)
-	return run_key, err
+	var i RunStartRow
+	err := row.Scan(
+		&i.RunKey,
+		&i.RunID,
+		&i.ThreadID,
+		&i.UserID,
+		&i.GuestScope,
+		&i.Owner,
+		&i.AutopilotID,
+		&i.AuthenticatedSession,
+		&i.ToolPolicy,
+		&i.Limits,
+		&i.KeepOpen,
+		&i.RequestHash,
+		&i.Status,
+		&i.Runnable,
+		&i.ReasonClass,
+		&i.Reason,
+		&i.Traceparent,
+		&i.Tracestate,
+		&i.RequestID,
+		&i.InsertedAt,
+		&i.StartedAt,
+		&i.FinishedAt,
+		&i.UpdatedAt,
+	)
+	return i, err
 }

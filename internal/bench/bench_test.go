@@ -46,7 +46,7 @@ func TestEachRowComparesCellsThatAreMeasured(t *testing.T) {
 	t.Parallel()
 	s := &subjects{plain: &plain{}, one: &process{}, two: &process{}, reader: &reader{}, posts: &poster{}}
 	s.held = append(s.held, make([]*lease.Held, manyRuns)...)
-	s.heldTwo = append(s.heldTwo, make([]*lease.Held, batchRuns)...)
+	s.heldOne = append(s.heldOne, make([]*lease.Held, batchRuns)...)
 	names := map[string]bool{}
 	for _, c := range s.cells() {
 		require.False(t, names[c.name], "%s comes twice", c.name)

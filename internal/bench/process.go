@@ -56,7 +56,7 @@ func (p *process) start(ctx, running context.Context, databaseURL string, lanes 
 	if p.pool, err = pg.Open(ctx, pg.Config{URL: databaseURL, MaxConns: poolSize, AppName: "bench"}); err != nil {
 		return err
 	}
-	if p.logPool, err = pg.Open(ctx, pg.Config{URL: databaseURL, MaxConns: lanes, AppName: "bench log"}); err != nil {
+	if p.logPool, err = pg.Open(ctx, pg.Config{URL: databaseURL, MaxConns: lanes + 1, AppName: "bench log", ByKeyOnly: true}); err != nil {
 		return err
 	}
 	metrics, watch := telemetry.NewMetrics(), runlog.NewWatch()

@@ -23,15 +23,15 @@ const deltaText = "a delta of a few words, about as long as models stream"
 
 const userID = int64(1)
 
-// subjects are what the cells measure: the plain cases, a process of one log
-// lane, one of two, and another operating-system process that serves streams.
+// subjects are what the cells measure: the plain cases, a process of two log
+// lanes as is the default, one of one, and another operating-system process that serves streams.
 type subjects struct {
 	plain    *plain
-	one, two *process
+	two, one *process
 	reader   *reader
 
-	held    []*lease.Held // of process one
-	heldTwo []*lease.Held
+	held    []*lease.Held // of process two
+	heldOne []*lease.Held
 	letGo   []func()
 	posts   *poster
 }
@@ -51,22 +51,22 @@ func newSubjects(ctx context.Context, databaseURL string) (_ *subjects, err erro
 	if s.plain, err = newPlain(ctx, databaseURL); err != nil {
 		return nil, err
 	}
-	if s.one, err = newProcess(ctx, databaseURL, 1); err != nil {
+	if s.two, err = newProcess(ctx, databaseURL, 2); err != nil {
 		return nil, err
 	}
-	if s.two, err = newProcess(ctx, databaseURL, 2); err != nil {
+	if s.one, err = newProcess(ctx, databaseURL, 1); err != nil {
 		return nil, err
 	}
 	if s.reader, err = startReader(ctx, databaseURL); err != nil {
 		return nil, err
 	}
-	if s.held, err = s.hold(ctx, s.one, manyRuns); err != nil {
+	if s.held, err = s.hold(ctx, s.two, manyRuns); err != nil {
 		return nil, err
 	}
-	if s.heldTwo, err = s.hold(ctx, s.two, batchRuns); err != nil {
+	if s.heldOne, err = s.hold(ctx, s.one, batchRuns); err != nil {
 		return nil, err
 	}
-	s.posts, err = newPoster(ctx, s.one)
+	s.posts, err = newPoster(ctx, s.two)
 	return s, err
 }
 
@@ -78,7 +78,7 @@ func (s *subjects) close() error {
 	if s.reader != nil {
 		errs = append(errs, s.reader.close())
 	}
-	for _, p := range []*process{s.one, s.two} {
+	for _, p := range []*process{s.two, s.one} {
 		if p != nil {
 			errs = append(errs, p.close())
 		}
@@ -94,9 +94,9 @@ func (s *subjects) cells() []cell {
 		s.plain.inserts(1), s.starts(1), s.appends(s.held[:1], 1, "append 1"), s.posts.frames(1),
 		s.plain.inserts(32), s.starts(32), s.posts.frames(32),
 		s.plain.inserts(64), s.appends(s.held[:64], 1, "append 64"), s.appends(s.held, 1, "append 256"),
-		s.plain.batches(64, 10), s.appends(s.held[:64], 10, "append 64 of 10"), s.appends(s.heldTwo, 10, "append 64 of 10, 2 lanes"),
-		s.plain.batches(64, 50), s.appends(s.held[:64], 50, "append 64 of 50"), s.appends(s.heldTwo, 50, "append 64 of 50, 2 lanes"),
-		s.plain.notices(), streamed("stream here", s.one, s.one.url), streamed("stream there", s.one, s.reader.url),
+		s.plain.batches(64, 10), s.appends(s.held[:64], 10, "append 64 of 10"), s.appends(s.heldOne, 10, "append 64 of 10, 1 lane"),
+		s.plain.batches(64, 50), s.appends(s.held[:64], 50, "append 64 of 50"), s.appends(s.heldOne, 50, "append 64 of 50, 1 lane"),
+		s.plain.notices(), streamed("stream here", s.two, s.two.url), streamed("stream there", s.two, s.reader.url),
 	}
 }
 
@@ -113,7 +113,7 @@ func (s *subjects) starts(n int) cell {
 	return cell{fmt.Sprintf("start %d", n), func(ctx context.Context, d time.Duration) (result, error) {
 		ctx = telemetry.WithTrace(ctx, telemetry.NewTrace("", "", ""))
 		return load(ctx, n, d, 1, func(ctx context.Context, _ int) error {
-			_, err := newRun(ctx, s.one)
+			_, err := newRun(ctx, s.two)
 			return err
 		})
 	}}

@@ -8,7 +8,6 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -25,6 +24,8 @@ type lane struct {
 	a     *Appender
 	queue chan *item
 	known known
+
+	controlRows, deltaRows int // of the last batch: about what the next one needs
 }
 
 func (l *lane) run(ctx context.Context) error {
@@ -91,6 +92,7 @@ func (l *lane) write(items []*item) {
 		}
 		return
 	}
+	l.controlRows, l.deltaRows = len(b.rows.Seqs), len(b.deltas.Seqs)
 	l.a.units.Observe(float64(len(items)))
 	l.a.seconds.Observe(time.Since(begun).Seconds())
 	var again []*item
@@ -110,6 +112,7 @@ func (l *lane) write(items []*item) {
 	l.write(again)
 	if err == nil {
 		l.a.watch.Wake(b.grown, slices.Collect(maps.Keys(b.work)))
+		l.a.others.tell(b.grown, b.work)
 		b.count(l.a.events)
 	}
 }
@@ -129,8 +132,18 @@ func (b *batch) count(events *prometheus.CounterVec) {
 
 func (l *lane) newBatch(heads map[uuid.UUID]*Head) *batch {
 	return &batch{
-		sender: l.a.watch.sender, out: map[*item]outcome{}, heads: heads,
-		has: map[uuid.UUID]bool{}, work: map[uuid.UUID]bool{},
+		out: map[*item]outcome{}, heads: heads, has: map[uuid.UUID]bool{}, work: map[uuid.UUID]bool{},
+		rows: roomFor(l.controlRows), deltas: roomFor(l.deltaRows),
+	}
+}
+
+// roomFor has room for n events, so that a large batch is not copied as it grows.
+func roomFor(n int) db.RunLogInsertManyParams {
+	return db.RunLogInsertManyParams{
+		RunKeys: make([]uuid.UUID, 0, n), Seqs: make([]int64, 0, n),
+		EventTypes: make([]string, 0, n), EventVersions: make([]int32, 0, n), Payloads: make([]string, 0, n),
+		ContentHashes: make([][]byte, 0, n), EventHashes: make([][]byte, 0, n),
+		Traceparents: make([]string, 0, n), Tracestates: make([]string, 0, n), RequestIds: make([]string, 0, n),
 	}
 }
 
@@ -151,7 +164,7 @@ func (l *lane) commit(ctx context.Context, items []*item) (b *batch, err error) 
 	defer conn.Release()
 	b, ok, err := l.believe(ctx, conn.Conn(), items)
 	if err != nil {
-		return l.newBatch(nil), rollback(conn.Conn(), err)
+		return l.newBatch(nil), err
 	}
 	if ok {
 		return b, nil
@@ -173,7 +186,7 @@ func (l *lane) ask(ctx context.Context, conn *pgx.Conn, items []*item) (*batch, 
 	if len(b.grown) == 0 && len(b.stmts) == 0 {
 		return b, rollback(conn, nil)
 	}
-	if err := b.store(ctx, conn, nil); err != nil {
+	if err := b.store(ctx, conn); err != nil {
 		return b, rollback(conn, err)
 	}
 	return b, nil
@@ -200,7 +213,6 @@ type outcome struct {
 type batch struct {
 	out    map[*item]outcome
 	heads  map[uuid.UUID]*Head
-	sender string // of the notification
 	grown  []uuid.UUID
 	has    map[uuid.UUID]bool        // what grown holds
 	work   map[uuid.UUID]bool        // among grown, those with a new frame or cancel
@@ -340,21 +352,22 @@ func (b *batch) addEvents(u Unit, next *Head, change Change) error {
 	return nil
 }
 
-// store writes everything and commits, in one round trip. before, when given,
-// comes first in it.
-func (b *batch) store(ctx context.Context, conn *pgx.Conn, before func(*pgx.Batch, *db.Queries) error) error {
+// store writes everything under locked heads and commits, in one round trip.
+func (b *batch) store(ctx context.Context, conn *pgx.Conn) error {
 	pb := &pgx.Batch{}
 	q := db.New(queuer{batch: pb})
-	if before != nil {
-		if err := before(pb, q); err != nil {
-			return err
-		}
+	if err := b.queueHeads(ctx, q); err != nil {
+		return err
 	}
-	if err := b.queue(ctx, q); err != nil {
+	if err := b.queueRows(ctx, q); err != nil {
 		return err
 	}
 	pb.Queue("COMMIT")
-	err := conn.SendBatch(ctx, pb).Close()
+	return outcomeOf(conn.SendBatch(ctx, pb).Close())
+}
+
+// outcomeOf says what an error of the statements that commit means.
+func outcomeOf(err error) error {
 	switch {
 	case err == nil:
 		return nil
@@ -373,7 +386,8 @@ func refused(err error) bool {
 	return errors.As(err, &e) && e.SeverityUnlocalized == "ERROR"
 }
 
-func (b *batch) queue(ctx context.Context, q *db.Queries) error {
+// queueRows queues the events and the units' rows.
+func (b *batch) queueRows(ctx context.Context, q *db.Queries) error {
 	if len(b.rows.Seqs) > 0 {
 		if err := q.RunLogInsertMany(ctx, b.rows); err != nil {
 			return err
@@ -383,6 +397,19 @@ func (b *batch) queue(ctx context.Context, q *db.Queries) error {
 		if err := q.RunLogDeltaInsertMany(ctx, db.RunLogDeltaInsertManyParams(b.deltas)); err != nil {
 			return err
 		}
+	}
+	for _, stmt := range b.stmts {
+		if err := stmt(q); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// queueHeads queues the new heads of logs that are locked.
+func (b *batch) queueHeads(ctx context.Context, q *db.Queries) error {
+	if len(b.grown) == 0 {
+		return nil
 	}
 	var heads db.RunHeadUpdateManyParams
 	for _, key := range b.grown {
@@ -395,37 +422,5 @@ func (b *batch) queue(ctx context.Context, q *db.Queries) error {
 		heads.Statuses = append(heads.Statuses, h.Status)
 		heads.CancelRequesteds = append(heads.CancelRequesteds, h.CancelRequested)
 	}
-	if len(b.grown) > 0 {
-		if err := q.RunHeadUpdateMany(ctx, heads); err != nil {
-			return err
-		}
-	}
-	for _, stmt := range b.stmts {
-		if err := stmt(q); err != nil {
-			return err
-		}
-	}
-	for _, payload := range b.payloads() {
-		if err := q.RunHeadNotify(ctx, payload); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// payloads packs the sender and the keys into notifications of less than Postgres' 8,000 bytes.
-func (b *batch) payloads() []string {
-	const perPayload = 200 // of a mark, 36 characters and a comma
-	var out []string
-	for keys := range slices.Chunk(b.grown, perPayload) {
-		names := make([]string, len(keys))
-		for i, k := range keys {
-			names[i] = k.String()
-			if b.work[k] {
-				names[i] = workMark + names[i]
-			}
-		}
-		out = append(out, b.sender+","+strings.Join(names, ","))
-	}
-	return out
+	return q.RunHeadUpdateMany(ctx, heads)
 }
