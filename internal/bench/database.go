@@ -59,7 +59,7 @@ func openDatabase(ctx context.Context, o options, progress io.Writer) (_ *databa
 	if err := pg.Migrate(ctx, d.url, migrations.FS, func(string) {}); err != nil {
 		return nil, err
 	}
-	return d, execute(ctx, d.url, plainTable)
+	return d, execute(ctx, d.url, plainTable+";"+counterTable+";"+quietNotify)
 }
 
 func (d *database) startPrivate(ctx context.Context, dir string, progress io.Writer) (admin string, err error) {

@@ -40,7 +40,7 @@ func newPoster(ctx context.Context, p *process) (*poster, error) {
 
 // frames is n clients, each posting a signed frame after another.
 func (w *poster) frames(n int) cell {
-	return cell{fmt.Sprintf("frame %d", n), func(ctx context.Context, d time.Duration) (result, error) {
+	return cell{name: fmt.Sprintf("frame %d", n), measure: func(ctx context.Context, d time.Duration) (result, error) {
 		return load(ctx, n, d, 1, func(ctx context.Context, client int) error { return w.post(ctx, w.runs[client].RunID) })
 	}}
 }

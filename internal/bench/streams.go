@@ -20,7 +20,7 @@ import (
 // streamed is one delta after another: from the call that appends it to its
 // first byte at an HTTP client that follows the run at url.
 func streamed(name string, writer *process, url string) cell {
-	return cell{name, func(ctx context.Context, d time.Duration) (_ result, err error) {
+	return cell{name: name, measure: func(ctx context.Context, d time.Duration) (_ result, err error) {
 		ctx, cancel := context.WithCancel(telemetry.WithTrace(ctx, telemetry.NewTrace("", "", "")))
 		defer cancel()
 		r, err := newRun(ctx, writer)
