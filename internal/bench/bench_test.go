@@ -44,7 +44,7 @@ func TestArgumentsThatMakeNoSenseAreRefused(t *testing.T) {
 
 func TestEachRowComparesCellsThatAreMeasured(t *testing.T) {
 	t.Parallel()
-	s := &subjects{plain: &plain{}, one: &process{}, two: &process{}, reader: &reader{}, posts: &poster{}}
+	s := &subjects{plain: &plain{}, one: &process{}, two: &process{}, reader: &child{}, posts: &poster{}}
 	s.held = append(s.held, make([]*lease.Held, manyRuns)...)
 	s.heldTwo = append(s.heldTwo, make([]*lease.Held, batchRuns)...)
 	names := map[string]bool{}

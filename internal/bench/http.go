@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -18,6 +19,9 @@ import (
 )
 
 const maxPosters = 32
+
+// errRefused says that the service takes no more work now.
+var errRefused = errors.New("refused: too much work")
 
 // poster appends frames over HTTP, a run per client.
 type poster struct {
@@ -65,6 +69,12 @@ func (w *poster) post(ctx context.Context, runID string) error {
 	answer, err := io.ReadAll(res.Body)
 	if err != nil {
 		return err
+	}
+	if res.StatusCode == http.StatusServiceUnavailable || res.StatusCode == http.StatusTooManyRequests {
+		if res.Header.Get("Retry-After") == "" {
+			return fmt.Errorf("a refusal (%d) does not say when to come back", res.StatusCode)
+		}
+		return errRefused
 	}
 	if res.StatusCode != http.StatusAccepted {
 		return fmt.Errorf("a frame was answered %d: %s", res.StatusCode, firstLine(string(answer)))

@@ -14,9 +14,9 @@ type cell struct {
 	measure func(ctx context.Context, d time.Duration) (result, error)
 	// prepare, when set, is called once, before the first round.
 	prepare func(ctx context.Context) error
-	// rare is for a cell that takes much longer than its time: it is measured in
-	// the first rounds only.
-	rare bool
+	// most is in how many rounds a cell is measured that takes much longer than
+	// its time; 0 is all.
+	most int
 }
 
 // result is what one measurement gave.

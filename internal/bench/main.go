@@ -39,12 +39,12 @@ type options struct {
 type sizes struct {
 	runs, leases, longRun      int
 	streams, idle, subscribers int
-	snapshot                   time.Duration
+	snapshot, settle, quiet    time.Duration
 }
 
 var (
-	fullSize  = sizes{runs: 1000, leases: 10_000, longRun: 1_000_000, streams: 1000, idle: 10_000, subscribers: 1000, snapshot: 30 * time.Second}
-	quickSize = sizes{runs: 64, leases: 200, longRun: 2_000, streams: 100, idle: 200, subscribers: 50, snapshot: 500 * time.Millisecond}
+	fullSize  = sizes{runs: 1000, leases: 10_000, longRun: 1_000_000, streams: 1000, idle: 10_000, subscribers: 1000, snapshot: 30 * time.Second, settle: 12 * time.Second, quiet: 20 * time.Second}
+	quickSize = sizes{runs: 64, leases: 200, longRun: 2_000, streams: 100, idle: 200, subscribers: 50, snapshot: 500 * time.Millisecond, settle: time.Second, quiet: time.Second}
 )
 
 func main() {
@@ -104,6 +104,13 @@ func bench(ctx context.Context, args []string, out, progress io.Writer) (err err
 	if o.serve != "" {
 		return serveStreams(ctx, o.serve, os.Stdin, out)
 	}
+	if o.watch {
+		w := &watcher{}
+		return obey(ctx, os.Stdin, out, order{}, w.do)
+	}
+	if o.memory {
+		return serveMemory(ctx, os.Stdin, out)
+	}
 	db, err := openDatabase(ctx, o, progress)
 	if err != nil {
 		return err
@@ -141,8 +148,8 @@ func bench(ctx context.Context, args []string, out, progress io.Writer) (err err
 	return nil
 }
 
-// rareRounds is in how many rounds a rare cell is measured.
-const rareRounds = 3
+// fewRounds is for cells that take long.
+const fewRounds = 3
 
 // rounds measures every cell once per round, forwards and backwards in turn,
 // after a short round that warms caches and is thrown away.
@@ -154,7 +161,7 @@ func rounds(ctx context.Context, wal *walMeter, cells []cell, o options, progres
 				return nil, fmt.Errorf("prepare %s: %w", c.name, err)
 			}
 		}
-		if c.rare {
+		if c.most > 0 {
 			continue
 		}
 		if _, err := c.measure(ctx, min(o.each, 200*time.Millisecond)); err != nil {
@@ -180,7 +187,7 @@ func rounds(ctx context.Context, wal *walMeter, cells []cell, o options, progres
 			if round%2 == 1 {
 				c = cells[len(cells)-1-i]
 			}
-			if c.rare && round >= rareRounds {
+			if c.most > 0 && round >= c.most {
 				continue
 			}
 			r, err := wal.around(ctx, c, o.each)

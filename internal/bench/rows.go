@@ -8,18 +8,19 @@ const (
 	aRatio    = "times, lower is better"
 	perFsync  = "per fsync, higher is better"
 	perSecQ   = "queries/s, lower is better"
+	micros    = "µs, lower is better"
 	kilobytes = "KB, lower is better"
 )
 
 // table is every row, subject by subject.
 func table() []row {
-	return slices.Concat(appendRows(), hotRows(), leaseRows(), streamRows())
+	return slices.Concat(appendRows(), hotRows(), leaseRows(), streamRows(), fanRows(), readRows(), scaleRows())
 }
 
 // cells are what the rows need. Neighbours are measured one after the other, so
 // what a row compares stands together.
 func (s *subjects) cells() []cell {
-	return slices.Concat(s.appendCells(), s.hotCells(), s.leaseCells(), s.streamCells())
+	return slices.Concat(s.appendCells(), s.hotCells(), s.leaseCells(), s.streamCells(), s.fanCells(), s.readCells(), s.scaleCells())
 }
 
 // pair is a rate and how long the usual operation takes.
@@ -116,5 +117,5 @@ func streamRows() []row {
 }
 
 func (s *subjects) streamCells() []cell {
-	return []cell{s.plain.notices(), streamed("stream here", s.one, s.one.url), streamed("stream there", s.one, s.reader.url)}
+	return []cell{s.plain.notices(), streamed("stream here", s.one, s.one.url), streamed("stream there", s.one, s.reader.hello.URL)}
 }

@@ -28,7 +28,7 @@ const userID = int64(1)
 type subjects struct {
 	plain    *plain
 	one, two *process
-	reader   *reader
+	reader   *child
 
 	held    []*lease.Held // of process one
 	heldTwo []*lease.Held
@@ -40,10 +40,12 @@ type subjects struct {
 	frameRuns []db.Run
 	keeper    *lease.Keeper
 	ends      []func() error
-	longRun   db.Run
+	reads     []db.Run
+	others    *kit
 
-	url string
-	o   options
+	database *database
+	url      string
+	o        options
 }
 
 // oneDelta is a unit with one delta.
@@ -56,7 +58,7 @@ const (
 
 func newSubjects(ctx context.Context, d *database, o options) (_ *subjects, err error) {
 	databaseURL := d.url
-	s := &subjects{url: databaseURL, o: o}
+	s := &subjects{database: d, url: databaseURL, o: o}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())
@@ -71,7 +73,7 @@ func newSubjects(ctx context.Context, d *database, o options) (_ *subjects, err 
 	if s.two, err = newProcess(ctx, databaseURL, 2); err != nil {
 		return nil, err
 	}
-	if s.reader, err = startReader(ctx, databaseURL); err != nil {
+	if s.reader, err = startChild(ctx, "-serve", databaseURL); err != nil {
 		return nil, err
 	}
 	if s.held, err = s.hold(ctx, s.one, manyRuns); err != nil {
