@@ -164,7 +164,7 @@ func (s *Stream) serve(ctx context.Context) error {
 // next is the batches after the cursor, or what tells when there may be some.
 func (s *Stream) next(ctx context.Context) (found []batch, changed <-chan struct{}, err error) {
 	if s.tail == nil {
-		s.tail = s.h.tails.join(s.run.RunKey, s.cursor, s.cursor >= s.head)
+		s.tail = s.h.tails.join(s.run.RunKey, s.cursor, s.head)
 	}
 	behind := true
 	if s.tail != nil {
