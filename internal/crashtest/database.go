@@ -51,7 +51,10 @@ func (d *database) prepare(ctx context.Context) (err error) {
 	if err := pg.Migrate(ctx, d.url(d.relay.address()), migrations.FS, func(string) {}); err != nil {
 		return err
 	}
-	d.pool, err = pg.Open(ctx, pg.Config{URL: d.url(d.relay.address()), MaxConns: 4, AppName: "crashtest"})
+	if d.pool, err = pg.Open(ctx, pg.Config{URL: d.url(d.relay.address()), MaxConns: 6, AppName: "crashtest"}); err != nil {
+		return err
+	}
+	_, err = d.pool.Exec(ctx, rigging)
 	return err
 }
 
@@ -76,8 +79,11 @@ func (d *database) requireDurable(ctx context.Context) error {
 }
 
 // url reaches the database through an address.
-func (d *database) url(address string) string {
-	return "postgres://postgres@" + address + "/" + databaseName + "?sslmode=disable"
+func (d *database) url(address string) string { return d.urlOf("postgres", address) }
+
+// urlOf is the same for one of the roles that processes log in as.
+func (d *database) urlOf(role, address string) string {
+	return "postgres://" + role + "@" + address + "/" + databaseName + "?sslmode=disable"
 }
 
 // start starts the server, again when the last one's backends still hold its

@@ -160,6 +160,11 @@ func try(ctx context.Context, w *world, f fault, seeds *rand.Rand, tallies *ledg
 		for _, v := range res.violations {
 			fmt.Println("  VIOLATION", v)
 		}
+		if verbose {
+			for _, l := range res.logs {
+				fmt.Println(l)
+			}
+		}
 		for _, e := range res.excused {
 			fmt.Println("  late on a machine that stood still:", e)
 		}

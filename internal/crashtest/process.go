@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -35,9 +36,15 @@ type process struct {
 	line  *line
 	owner string        // of its leases
 	api   string        // http://host:port
+	asks  string        // the path by which the provider knows it
 	done  chan struct{} // closed when it has ended
 	ended time.Time     // valid once done is closed
+	// stopped is when it was first hurt so that it got no processor; zero for never.
+	stopped time.Time
 }
+
+// callers counts the processes that ask the provider.
+var callers atomic.Int64
 
 // launch starts a server and waits until it listens.
 func launch(ctx context.Context, w *world, name string, env ...string) (*process, error) {
@@ -45,14 +52,15 @@ func launch(ctx context.Context, w *world, name string, env ...string) (*process
 	if err != nil {
 		return nil, err
 	}
-	p := &process{name: name, said: &output{more: make(chan struct{})}, line: l, done: make(chan struct{})}
+	p := &process{name: name, said: &output{more: make(chan struct{})}, line: l, done: make(chan struct{}),
+		asks: fmt.Sprintf("/%d", callers.Add(1))}
 	p.cmd = exec.Command(w.binary, "serve")
 	p.cmd.Env = append([]string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + os.TempDir(),
-		"DATABASE_URL=" + w.db.url(l.address()), "RUNTIME_SIGNATURE_SECRET=" + secret,
+		"DATABASE_URL=" + w.db.urlOf(roleOf(name), l.address()), "RUNTIME_SIGNATURE_SECRET=" + secret,
 		"RUNTIME_API_ADDR=127.0.0.1:0", "RUNTIME_OPS_ADDR=127.0.0.1:0", "RUNTIME_LEASE_TTL=" + w.ttl.String(),
 		"RUNTIME_LOG_LEVEL=info", "DATABASE_MAX_CONNS=8", "GOMAXPROCS=2",
-		"MODEL_PROVIDER=openai", "MODEL_BASE_URL=" + w.provider.URL, "MODEL_NAME=scripted",
+		"MODEL_PROVIDER=openai", "MODEL_BASE_URL=" + w.provider.URL + p.asks, "MODEL_NAME=scripted",
 	}, env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.said, p.said
 	if err := spawn(p.cmd); err != nil {
@@ -98,6 +106,9 @@ func (p *process) until(ctx context.Context, re *regexp.Regexp) ([]string, error
 }
 
 func (p *process) signal(s syscall.Signal) error {
+	if s == syscall.SIGSTOP && p.stopped.IsZero() {
+		p.stopped = time.Now()
+	}
 	if err := p.cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("signal %s: %w", p.name, err)
 	}
