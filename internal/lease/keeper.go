@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -21,10 +22,18 @@ import (
 )
 
 var (
-	// ErrHeld says that another executor holds the run.
+	// ErrHeld says that another executor holds the run, or writes to it just now.
 	ErrHeld = errors.New("the run is held by another executor")
 	// ErrLost says that the lease is not ours any more, or may not be.
 	ErrLost = errors.New("the lease is lost")
+)
+
+const (
+	// lockWait, in ms, is how long the taking of a lease waits for somebody who
+	// writes to the run: one whose commit takes long must not hold up the
+	// renewals, which go by the same connections, nor the other runs.
+	lockWait         = "250"
+	lockNotAvailable = "55P03"
 )
 
 // Keeper holds a process's leases and renews them all with one statement.
@@ -133,7 +142,14 @@ func (k *Keeper) With(ctx context.Context, r db.Run, f func(context.Context, *He
 func (k *Keeper) acquire(ctx context.Context, r db.Run) (*Held, error) {
 	h := &Held{RunKey: r.RunKey, RunID: r.RunID, keeper: k}
 	err := pgx.BeginFunc(ctx, k.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = "+lockWait); err != nil {
+			return fmt.Errorf("bound the wait for the head: %w", err)
+		}
 		head, err := runlog.LockHead(ctx, tx, r.RunKey)
+		var refused *pgconn.PgError
+		if errors.As(err, &refused) && refused.Code == lockNotAvailable {
+			return ErrHeld
+		}
 		if err != nil {
 			return err
 		}
