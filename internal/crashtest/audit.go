@@ -20,12 +20,9 @@ import (
 func (t *trial) audit(ctx context.Context) (result, error) {
 	var res result
 	for _, c := range t.runs {
-		if c.err != nil {
-			res.violations = append(res.violations, fmt.Sprintf("run %s: the client: %v", c.runID, c.err))
-		}
 		r, err := db.New(t.w.db.pool).RunGet(ctx, c.runID)
 		if errors.Is(err, pgx.ErrNoRows) {
-			res.violations = append(res.violations, fmt.Sprintf("run %s does not exist", c.runID))
+			res.violations = append(res.violations, fmt.Sprintf("run %s does not exist; its client: %v", c.runID, c.err))
 			continue
 		}
 		if err != nil {
@@ -46,6 +43,12 @@ func (t *trial) audit(ctx context.Context) (result, error) {
 			return res, err
 		}
 		wrong := h.check()
+		switch {
+		case h.fellBeside && !c.poisoned: // and its client has had no answers
+			res.beside++
+		case c.err != nil:
+			wrong = append(wrong, fmt.Sprintf("run %s: the client: %v", c.runID, c.err))
+		}
 		if len(wrong) > 0 {
 			res.logs = append(res.logs, h.String())
 		}
@@ -92,7 +95,7 @@ func (t *trial) tamper(ctx context.Context, res *result, r db.Run) error {
 
 func (t *trial) history(ctx context.Context, c *client, r db.Run) (*history, error) {
 	h := &history{runID: c.runID, receipts: map[string]receipt{}, accepted: c.accepted, refused: c.refused, woken: t.woken,
-		unordered: c.many, cut: c.canceler, poisoned: c.poisoned,
+		unordered: c.many, cut: c.canceler, poisoned: c.poisoned, beside: t.fault.poison,
 		mayEnd: map[string]bool{
 			"completed": !c.keepOpen && !c.poisoned, "canceled": c.keepOpen || c.canceler, "failed": c.poisoned,
 		}}
@@ -196,7 +199,7 @@ func (t *trial) takeover(h *history) (took []time.Duration, wrong []string) {
 		if f.at.Before(lost.expires) {
 			say("it was taken over %s before its lease ended", lost.expires.Sub(f.at))
 		}
-		if after > t.w.bound() {
+		if after > t.w.bound() && f.at.Sub(lost.freed) > t.w.bound() {
 			late("it was taken over after %s, later than %s", after, t.w.bound())
 		}
 	}

@@ -21,6 +21,7 @@ type follower struct {
 	blocks []block
 	wrong  []string
 	done   bool
+	over   chan struct{} // closed then
 }
 
 func (f *follower) cursor() int64 {
@@ -35,6 +36,7 @@ func (f *follower) follow(ctx context.Context) {
 		err := f.once(ctx)
 		if errors.Is(err, errDone) {
 			f.done = true
+			close(f.over)
 			return
 		}
 		if pause(ctx, time.Duration(20+f.rng.IntN(80))*time.Millisecond) != nil {

@@ -55,32 +55,9 @@ func (h *holding) release(ctx context.Context) error {
 	return err
 }
 
-// lockedNow are the lost runs whose heads somebody has locked.
-func (t *trial) lockedNow(ctx context.Context) (map[string]bool, error) {
-	locked := map[string]bool{}
-	var lost []string
-	for id := range t.losses {
-		locked[id] = true
-		lost = append(lost, id)
-	}
-	rows, err := t.w.db.pool.Query(ctx, `SELECT r.run_id FROM run_heads h JOIN runs r USING (run_key)
-		WHERE r.run_id = ANY($1) FOR UPDATE OF h SKIP LOCKED`, lost)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var id string
-		if err := rows.Scan(&id); err != nil {
-			return nil, err
-		}
-		delete(locked, id)
-	}
-	return locked, rows.Err()
-}
-
 // stopWhileCommitting stops the victim while Postgres commits for it, which takes
-// 5 TTL; whoever takes the run over waits for that.
+// 5 TTL. Whoever takes the run over waits for that, and so may every run whose
+// commits go by the same lane as one that waits.
 func stopWhileCommitting(ctx context.Context, t *trial) error {
 	if err := t.holds(ctx, t.victim); err != nil {
 		return err
@@ -92,20 +69,14 @@ func stopWhileCommitting(ctx context.Context, t *trial) error {
 	if err := t.victim.signal(syscall.SIGSTOP); err != nil {
 		return errors.Join(err, h.release(ctx))
 	}
-	err = t.noteLosses(ctx, t.victim, time.Now())
-	locked := map[string]bool{}
-	if err == nil {
-		locked, err = t.lockedNow(ctx)
-	}
-	if err == nil {
+	if err = t.noteLosses(ctx, t.victim, time.Now()); err == nil {
 		err = pause(ctx, 5*t.w.ttl)
 	}
 	if err = errors.Join(err, h.release(ctx)); err != nil {
 		return err
 	}
-	for id := range locked {
-		l := t.losses[id]
-		l.at = time.Now()
+	for id, l := range t.losses {
+		l.freed = time.Now()
 		t.losses[id] = l
 	}
 	if err := pause(ctx, t.w.ttl/2+time.Duration(t.rng.IntN(1000))*time.Millisecond); err != nil {

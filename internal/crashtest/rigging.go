@@ -45,8 +45,9 @@ END $$;
 
 CREATE FUNCTION crashtest.slow() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-	IF session_user IN ('victim', 'other') AND EXISTS (SELECT FROM crashtest.armed WHERE what = 'slow') THEN
-		PERFORM nextval('crashtest.raised'), pg_sleep(0.5);
+	IF session_user IN ('victim', 'other') AND EXISTS (SELECT FROM crashtest.armed WHERE what = 'slow')
+		AND current_setting('crashtest.slept', true) IS DISTINCT FROM pg_current_xact_id()::text THEN
+		PERFORM set_config('crashtest.slept', pg_current_xact_id()::text, true), nextval('crashtest.raised'), pg_sleep(0.5);
 	END IF;
 	RETURN NULL;
 END $$;

@@ -186,6 +186,8 @@ func (c *client) close(ctx context.Context, f *fleet) error {
 	for range c.accepted {
 		select {
 		case <-c.stream.steps:
+		case <-c.stream.over:
+			return errors.New("wait for the answers: the run has ended")
 		case <-ctx.Done():
 			return fmt.Errorf("wait for the answers: %w", ctx.Err())
 		}

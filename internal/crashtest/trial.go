@@ -104,6 +104,7 @@ type loss struct {
 	epoch   int64
 	expires time.Time // as it stood after the holder was hurt
 	at      time.Time // when it was hurt
+	freed   time.Time // when the last lock that stood in the way was gone, if any did
 }
 
 // trial is one fault and the runs that it meets.
@@ -149,6 +150,7 @@ type client struct {
 // result is what came of a trial.
 type result struct {
 	missed     bool // the fault met nobody
+	beside     int  // runs that failed beside one that kills its executors
 	runs, met  int  // of the trial, and those among them whom the fault met
 	takeovers  []time.Duration
 	violations []string
@@ -182,7 +184,7 @@ func conduct(ctx context.Context, w *world, f fault, seed uint64) (res result, e
 		c := &client{runID: uuid.NewString(), rng: rand.New(rand.NewPCG(t.rng.Uint64(), 2))}
 		c.canceler, c.many, c.poisoned = f.canceled, f.senders, f.poison && n == 0
 		c.keepOpen = (c.rng.IntN(3) == 0 || c.many) && !c.poisoned
-		c.stream = &follower{runID: c.runID, fleet: t.fleet, rng: rand.New(rand.NewPCG(t.rng.Uint64(), 3)), steps: make(chan struct{}, 1000)}
+		c.stream = &follower{runID: c.runID, fleet: t.fleet, rng: rand.New(rand.NewPCG(t.rng.Uint64(), 3)), steps: make(chan struct{}, 1000), over: make(chan struct{})}
 		t.runs = append(t.runs, c)
 		t.started.Add(1)
 		wg.Go(func() { c.err = t.send(working, c) })
