@@ -35,6 +35,25 @@ func TestARunHasOneHolder(t *testing.T) {
 	require.ErrorIs(t, err, lease.ErrHeld)
 }
 
+// Somebody's long commit to one run holds up neither who wants that run nor the
+// connections that renew leases.
+func TestARunThatIsBeingWrittenToIsNotWaitedForLong(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.New(t)
+	p := runtest.NewProcess(t, pool)
+	r := runtest.Run(t, pool)
+	tx, err := pool.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = runlog.LockHead(t.Context(), tx, r.RunKey)
+	require.NoError(t, err)
+	take := func() error {
+		return p.Leases.With(t.Context(), r, func(context.Context, *lease.Held) error { return nil })
+	}
+	require.ErrorIs(t, take(), lease.ErrHeld)
+	require.NoError(t, tx.Rollback(t.Context()))
+	require.NoError(t, take())
+}
+
 func TestASleeperCannotWrite(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.New(t)
