@@ -199,7 +199,7 @@ func (t *trial) takeover(h *history) (took []time.Duration, wrong []string) {
 		if f.at.Before(lost.expires) {
 			say("it was taken over %s before its lease ended", lost.expires.Sub(f.at))
 		}
-		if after > t.w.bound() && f.at.Sub(lost.freed) > t.w.bound() {
+		if after > t.w.bound() {
 			late("it was taken over after %s, later than %s", after, t.w.bound())
 		}
 	}

@@ -307,6 +307,8 @@ func (r *reader) money() {
 			if proved[c.frameID]++; !c.completed {
 				r.say("the call %s is proved and was not completed", c.key)
 			}
+		case r.h.cut && stored.status == "canceled" && c.completed:
+			// It was whole when the cancel came: what it cost is known.
 		case !stored.maybeBilled:
 			r.say("the call %s was made and is booked as not billed", c.key)
 		}

@@ -285,15 +285,14 @@ func TestATakeoverIsTimed(t *testing.T) {
 		took   []time.Duration
 		says   string
 	}{
-		"in time":                     {timed, map[string]loss{"r": lost}, noon, []time.Duration{time.Second}, ""},
-		"before the lease":            {timed, map[string]loss{"r": {1, noon.Add(1501 * time.Millisecond), lost.at, time.Time{}}}, noon, []time.Duration{time.Second}, "1ms before its lease ended"},
-		"too late":                    {timed, map[string]loss{"r": {1, lost.expires, noon.Add(-2 * time.Second), time.Time{}}}, noon, []time.Duration{3500 * time.Millisecond}, "later than 3.333333333s"},
-		"late by what was in the way": {timed, map[string]loss{"r": {1, lost.expires, noon.Add(-2 * time.Second), noon}}, noon, []time.Duration{3500 * time.Millisecond}, ""},
-		"of a healthy process":        {timed, nil, noon, nil, "its executor was not hurt"},
-		"of a wrong epoch":            {timed, map[string]loss{"r": {0, lost.expires, lost.at, time.Time{}}}, noon, nil, "epoch 0 was lost and epoch 2 follows"},
-		"that may not be":             {never, nil, noon, nil, "though nobody was lost"},
-		"after a fault":               {loose, nil, noon, []time.Duration{1500 * time.Millisecond}, ""},
-		"long after a fault":          {loose, nil, noon.Add(-2 * time.Second), nil, "after the fault was over, later than"},
+		"in time":              {timed, map[string]loss{"r": lost}, noon, []time.Duration{time.Second}, ""},
+		"before the lease":     {timed, map[string]loss{"r": {1, noon.Add(1501 * time.Millisecond), lost.at}}, noon, []time.Duration{time.Second}, "1ms before its lease ended"},
+		"too late":             {timed, map[string]loss{"r": {1, lost.expires, noon.Add(-2 * time.Second)}}, noon, []time.Duration{3500 * time.Millisecond}, "later than 3.333333333s"},
+		"of a healthy process": {timed, nil, noon, nil, "its executor was not hurt"},
+		"of a wrong epoch":     {timed, map[string]loss{"r": {0, lost.expires, lost.at}}, noon, nil, "epoch 0 was lost and epoch 2 follows"},
+		"that may not be":      {never, nil, noon, nil, "though nobody was lost"},
+		"after a fault":        {loose, nil, noon, []time.Duration{1500 * time.Millisecond}, ""},
+		"long after a fault":   {loose, nil, noon.Add(-2 * time.Second), nil, "after the fault was over, later than"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -333,7 +332,7 @@ func TestOnAStalledMachineOnlyWhatIsLateIsExcused(t *testing.T) {
 	require.Len(t, stalled.excused, 1)
 
 	stalled.fault.takeovers = timed
-	stalled.losses = map[string]loss{"r": {1, noon.Add(1501 * time.Millisecond), noon, time.Time{}}}
+	stalled.losses = map[string]loss{"r": {1, noon.Add(1501 * time.Millisecond), noon}}
 	_, wrong = stalled.takeover(recovered())
 	require.Contains(t, fmt.Sprint(wrong), "before its lease ended")
 }

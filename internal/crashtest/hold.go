@@ -56,8 +56,7 @@ func (h *holding) release(ctx context.Context) error {
 }
 
 // stopWhileCommitting stops the victim while Postgres commits for it, which takes
-// 5 TTL. Whoever takes the run over waits for that, and so may every run whose
-// commits go by the same lane as one that waits.
+// 5 TTL, or until somebody who takes the run over ends the session.
 func stopWhileCommitting(ctx context.Context, t *trial) error {
 	if err := t.holds(ctx, t.victim); err != nil {
 		return err
@@ -74,10 +73,6 @@ func stopWhileCommitting(ctx context.Context, t *trial) error {
 	}
 	if err = errors.Join(err, h.release(ctx)); err != nil {
 		return err
-	}
-	for id, l := range t.losses {
-		l.freed = time.Now()
-		t.losses[id] = l
 	}
 	if err := pause(ctx, t.w.ttl/2+time.Duration(t.rng.IntN(1000))*time.Millisecond); err != nil {
 		return err

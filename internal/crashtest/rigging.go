@@ -15,6 +15,7 @@ func roleOf(name string) string {
 // hold only while the gate has its lock.
 const rigging = `
 CREATE ROLE service NOLOGIN;
+GRANT pg_read_all_stats, pg_signal_backend TO service; -- as one role would see and end its own
 CREATE ROLE victim LOGIN IN ROLE service;
 CREATE ROLE other LOGIN IN ROLE service;
 ALTER ROLE victim SET role = 'service';

@@ -26,6 +26,8 @@ var (
 	ErrHeld = errors.New("the run is held by another executor")
 	// ErrLost says that the lease is not ours any more, or may not be.
 	ErrLost = errors.New("the lease is lost")
+
+	errLocked = errors.New("the head is locked")
 )
 
 const (
@@ -148,7 +150,7 @@ func (k *Keeper) acquire(ctx context.Context, r db.Run) (*Held, error) {
 		head, err := runlog.LockHead(ctx, tx, r.RunKey)
 		var refused *pgconn.PgError
 		if errors.As(err, &refused) && refused.Code == lockNotAvailable {
-			return ErrHeld
+			return errLocked
 		}
 		if err != nil {
 			return err
@@ -170,6 +172,9 @@ func (k *Keeper) acquire(ctx context.Context, r db.Run) (*Held, error) {
 		h.Head.Epoch = h.Epoch
 		return runlog.Fence(ctx, tx, r.RunKey, h.Epoch)
 	})
+	if errors.Is(err, errLocked) {
+		err = k.evict(ctx, r)
+	}
 	switch {
 	case errors.Is(err, ErrHeld):
 		k.taken.WithLabelValues("held").Inc()
@@ -181,6 +186,21 @@ func (k *Keeper) acquire(ctx context.Context, r db.Run) (*Held, error) {
 	crash.At("lease.acquired")
 	k.taken.WithLabelValues("taken").Inc()
 	return h, nil
+}
+
+// evict ends who has the head locked although the lease has expired: a process
+// that cannot be heard in the middle of a commit would keep it for ever. It always
+// fails, with ErrHeld when that is done or not called for: the next tick takes the
+// run.
+func (k *Keeper) evict(ctx context.Context, r db.Run) error {
+	ended, err := db.New(k.pool).RunLeaseEvict(ctx, db.RunLeaseEvictParams{RunKey: r.RunKey, Bound: k.ttl / 3})
+	if err != nil {
+		return fmt.Errorf("end who keeps the run locked: %w", err)
+	}
+	if len(ended) > 0 {
+		slog.WarnContext(ctx, "sessions that kept a lost run locked were ended", "run_id", r.RunID, "sessions", len(ended))
+	}
+	return ErrHeld
 }
 
 // end gives back what no commit has released.
