@@ -97,7 +97,7 @@ func passing(env, point string, from, to int) func(*rand.Rand) []string {
 func atProcesses() []fault {
 	return append([]fault{
 		{name: "kill -9", want: 200, takeovers: timed, strike: kill},
-		{name: "all killed at once, 120 runs", want: 500, runs: 120, others: 1, takeovers: timed, strike: killEverybody},
+		{name: "all killed at once, 150 runs", want: 500, runs: 150, others: 1, takeovers: timed, strike: killEverybody},
 		{name: "nobody for 10 TTL, 40 runs", want: 40, runs: 40, others: 1, takeovers: loose, strike: nobodyForLong},
 		{name: "out of memory", want: 12, hoard: true, takeovers: timed, strike: eatMemory,
 			env: passing("RUNTIME_CRASH_EAT_AT", "delta.committed", 1, 30)},
@@ -106,7 +106,7 @@ func atProcesses() []fault {
 		{name: "a frame that kills who executes it", want: 12, others: 1, poison: true, takeovers: loose, strike: feedPoison},
 		{name: "SIGSTOP 2 TTL, SIGCONT", want: 50, takeovers: timed, strike: stopAndContinue},
 		{name: "SIGSTOP inside a commit, 5 TTL", want: 50, hoard: true, viaVictim: true, takeovers: timed, strike: stopInsideCommit,
-			env: passing("RUNTIME_CRASH_STOP_AT", "commit.locked", 6, 14)},
+			env: passing("RUNTIME_CRASH_STOP_AT", "commit.locked", 4, 9)},
 		{name: "SIGSTOP while Postgres commits, 5 TTL", want: 50, hoard: true, takeovers: timed, strike: stopWhileCommitting, rigs: []*rig{holdAtCommit, holdInside}},
 		{name: "SIGSTOP after the trust check, 2 TTL", want: 20, hoard: true, takeovers: timed, strike: stopAtPoint,
 			env: passing("RUNTIME_CRASH_STOP_AT", "commit.trusted", 2, 41)},

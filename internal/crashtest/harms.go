@@ -81,7 +81,16 @@ func (t *trial) busy(ctx context.Context, runs int) error {
 	}
 }
 
-func killEverybody(ctx context.Context, t *trial) error { return t.killAll(ctx, 0) }
+// killEverybody wants two thirds of the runs to have been at work.
+func killEverybody(ctx context.Context, t *trial) error {
+	if err := t.killAll(ctx, 0); err != nil {
+		return err
+	}
+	if len(t.losses) < len(t.runs)*2/3 {
+		return errMissed
+	}
+	return nil
+}
 
 // nobodyForLong leaves runs without anybody who could take them over for 10 TTL.
 func nobodyForLong(ctx context.Context, t *trial) error {

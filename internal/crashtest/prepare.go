@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -89,6 +90,23 @@ func (t *trial) stoodStill() (worst time.Duration) {
 		}
 	}
 	return worst
+}
+
+// complaints are the last warnings and errors of each process.
+func (f *fleet) complaints() (all []string) {
+	const most = 20
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, p := range f.all {
+		var lines []string
+		for line := range strings.Lines(p.said.String()) {
+			if strings.Contains(line, `"level":"WARN"`) || strings.Contains(line, `"level":"ERROR"`) || gap.MatchString(line) {
+				lines = append(lines, "  "+p.name+": "+strings.TrimSpace(line))
+			}
+		}
+		all = append(all, lines[max(0, len(lines)-most):]...)
+	}
+	return all
 }
 
 // killCaller kills the process that asks the provider by a path.

@@ -48,7 +48,7 @@ func (t *trial) holds(ctx context.Context, p *process) error {
 // moment is a random one, short when many runs are at work at once.
 func (t *trial) moment() time.Duration {
 	if t.fault.runs > runsPerTrial {
-		return time.Duration(t.rng.IntN(100)) * time.Millisecond
+		return time.Duration(t.rng.IntN(20)) * time.Millisecond
 	}
 	return time.Duration(t.rng.IntN(700)) * time.Millisecond
 }

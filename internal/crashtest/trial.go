@@ -211,6 +211,9 @@ func conduct(ctx context.Context, w *world, f fault, seed uint64) (res result, e
 		t.stall = max(t.stall, stall)
 	}
 	res, err = t.audit(ctx)
+	if len(res.violations) > 0 {
+		res.logs = append(res.logs, t.fleet.complaints()...)
+	}
 	res.missed, res.runs, res.met = missed, len(t.runs), len(t.runs)
 	if f.takeovers == timed {
 		res.met = max(1, len(t.losses)) // one that held nothing was hurt all the same

@@ -45,6 +45,10 @@ type Keeper struct {
 	owner string
 	ttl   time.Duration
 
+	// turns leaves a connection to the renewals, however many runs are taken and
+	// given back at once.
+	turns chan struct{}
+
 	mu   sync.Mutex
 	held map[uuid.UUID]*Held
 
@@ -58,6 +62,7 @@ type Keeper struct {
 func NewKeeper(pool *pgxpool.Pool, log *runlog.Appender, owner string, ttl time.Duration, m *telemetry.Metrics) *Keeper {
 	return &Keeper{
 		pool: pool, log: log, owner: owner, ttl: ttl, held: map[uuid.UUID]*Held{},
+		turns: make(chan struct{}, max(1, pool.Config().MaxConns-1)),
 		taken: m.Counter(telemetry.LeaseAcquires),
 		lost:  m.Counter(telemetry.LeaseLosses).WithLabelValues(),
 		gauge: m.Gauge(telemetry.LeasesHeld).WithLabelValues(),
@@ -143,6 +148,12 @@ func (k *Keeper) With(ctx context.Context, r db.Run, f func(context.Context, *He
 
 func (k *Keeper) acquire(ctx context.Context, r db.Run) (*Held, error) {
 	h := &Held{RunKey: r.RunKey, RunID: r.RunID, keeper: k}
+	select {
+	case k.turns <- struct{}{}:
+		defer func() { <-k.turns }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	err := pgx.BeginFunc(ctx, k.pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = "+lockWait); err != nil {
 			return fmt.Errorf("bound the wait for the head: %w", err)
@@ -216,6 +227,11 @@ func (k *Keeper) end(h *Held, clean bool) {
 	}
 	ctx, stop := context.WithTimeout(context.Background(), k.ttl/3)
 	defer stop()
+	select {
+	case k.turns <- struct{}{}:
+		defer func() { <-k.turns }()
+	case <-ctx.Done(): // which the release then says
+	}
 	err := db.New(k.pool).RunLeaseRelease(ctx, db.RunLeaseReleaseParams{RunKey: h.RunKey, LeaseEpoch: h.Epoch, Released: clean})
 	if err != nil {
 		slog.WarnContext(ctx, "a lease was not given back and will expire", "run_id", h.RunID, "error", err.Error())
