@@ -54,7 +54,7 @@ func silentInside(ctx context.Context, t *trial) error {
 	if err := t.holds(ctx, t.victim); err != nil {
 		return err
 	}
-	for range 20 {
+	for range 6 { // between which renewals arrive
 		if err := t.victim.line.choke(200 + t.rng.IntN(3000)); err != nil {
 			return err
 		}
@@ -79,7 +79,7 @@ func silentInside(ctx context.Context, t *trial) error {
 		}
 		clear(t.losses)
 		t.victim.line.clear(ctx)
-		if err := pause(ctx, time.Duration(20+t.rng.IntN(50))*time.Millisecond); err != nil {
+		if err := pause(ctx, time.Duration(150+t.rng.IntN(100))*time.Millisecond); err != nil {
 			return err
 		}
 	}

@@ -132,7 +132,7 @@ func atDatabase() []fault {
 		{name: "connections to Postgres silent for 2 TTL", want: 12, takeovers: timed, strike: silent},
 		{name: "one way to Postgres silent for 2 TTL", want: 12, takeovers: loose, strike: oneWay},
 		{name: "connections to Postgres cut in mid-batch", want: 30, takeovers: loose, strike: cutInside},
-		{name: "connections to Postgres silent in mid-batch, 5 TTL", want: 12, hoard: true, takeovers: timed, strike: silentInside},
+		{name: "connections to Postgres silent in mid-batch, 5 TTL", want: 12, ttl: 3 * time.Second, hoard: true, takeovers: timed, strike: silentInside},
 		{name: "answers of Postgres lost for 300 ms", want: 50, takeovers: loose, strike: answersLost},
 		{name: "answer to a COMMIT lost", want: 50, hoard: true, takeovers: loose, strike: loseTheAnswer, rigs: []*rig{holdAtCommit}},
 		{name: "Postgres 100 ms away, give or take 100 ms", want: 12, ttl: 5 * time.Second, takeovers: never, strike: slowLines},
