@@ -31,7 +31,7 @@ type config struct {
 	Env             string        `env:"RUNTIME_ENV" envDefault:"production" validate:"oneof=production dev" help:"production, or dev: only dev runs without a secret, and only on loopback"`
 	DatabaseURL     string        `env:"DATABASE_URL" help:"postgres:// URL of the database" secret:"true"`
 	UpkeepURL       string        `env:"DATABASE_UPKEEP_URL" help:"the database as the owner of its tables, for the sweeps that fold and drop; empty for DATABASE_URL" secret:"true"`
-	DatabaseConns   int           `env:"DATABASE_MAX_CONNS" envDefault:"20" validate:"min=4,max=1000" help:"connections of the pools together, the log's aside: a tenth for upkeep (leases, sweeps, ticks), the rest in halves for serving and executing"`
+	DatabaseConns   int           `env:"DATABASE_MAX_CONNS" envDefault:"20" validate:"min=4,max=1000" help:"connections of the pools together, the log's aside: a tenth, at least two, for upkeep (leases, sweeps, ticks), the rest in halves for serving and executing"`
 	APIAddr         string        `env:"RUNTIME_API_ADDR" envDefault:"127.0.0.1:4000" validate:"host:port" help:"where the API listens"`
 	OpsAddr         string        `env:"RUNTIME_OPS_ADDR" envDefault:"127.0.0.1:4001" validate:"host:port" help:"where /healthz, /readyz and /metrics listen"`
 	Secret          string        `env:"RUNTIME_SIGNATURE_SECRET" help:"keyring of kid:secret pairs, comma separated; the first signs" secret:"true"`
@@ -209,7 +209,7 @@ func (c config) model() (model.Model, error) {
 // split shares the connections out: upkeep must not wait behind the rest, nor
 // answers behind executions.
 func (c config) split() (serving, executing, upkeep int) {
-	upkeep = max(1, c.DatabaseConns/10)
+	upkeep = max(2, c.DatabaseConns/10) // renewals have one
 	serving = (c.DatabaseConns - upkeep + 1) / 2
 	return serving, c.DatabaseConns - upkeep - serving, upkeep
 }

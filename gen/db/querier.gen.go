@@ -80,6 +80,11 @@ type Querier interface {
 	// change of hands raises the epoch, so a holder that slept through its expiry
 	// can no longer write.
 	RunLeaseAcquire(ctx context.Context, arg RunLeaseAcquireParams) (RunLeaseAcquireRow, error)
+	// Ends the sessions that have had a run's head locked for longer than a bound
+	// although its lease has expired: their process is gone, or cannot be heard in the
+	// middle of a commit, and nothing else would end them. What they were to commit is
+	// rolled back. It sees and ends sessions of its own role only.
+	RunLeaseEvict(ctx context.Context, arg RunLeaseEvictParams) ([]bool, error)
 	// Makes a lease look as if its holder had been silent too long. For tests.
 	RunLeaseExpire(ctx context.Context, runKey uuid.UUID) error
 	RunLeaseGet(ctx context.Context, runKey uuid.UUID) (RunLease, error)

@@ -110,7 +110,7 @@ func (s *session) try(ctx context.Context, frames []db.Frame, step, attempt int6
 		return false, lease.ErrLost
 	case lost != nil:
 		return false, lost
-	case ctx.Err() != nil:
+	case ctx.Err() != nil && outcome.Err != nil:
 		return false, s.putDown(ctx, outcome)
 	case errors.Is(cause, errCanceled):
 		return false, s.endStep(ctx, frames, voice, outcome.Canceled(), s.end("canceled", "cancel_requested", "the run was canceled"))
@@ -122,6 +122,13 @@ func (s *session) try(ctx context.Context, frames []db.Frame, step, attempt int6
 		return s.failStep(ctx, outcome, attempt)
 	}
 	crash.At("predict.returned")
+	if ctx.Err() != nil {
+		// The process stops, and the whole answer is there: it is kept, or the
+		// next executor would ask for it again.
+		var stop context.CancelFunc
+		ctx, stop = context.WithTimeout(context.WithoutCancel(ctx), handBack)
+		defer stop()
+	}
 	return false, s.endStep(ctx, frames, voice, outcome, run.End{})
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/openagentsinc/openagents-runtime/gen/db"
 	"github.com/openagentsinc/openagents-runtime/internal/canon"
+	"github.com/openagentsinc/openagents-runtime/internal/crash"
 )
 
 // lane writes the units of its runs, many in one transaction.
@@ -178,6 +179,7 @@ func (l *lane) ask(ctx context.Context, conn *pgx.Conn, items []*item) (*batch, 
 	if err := b.lock(ctx, conn, items); err != nil {
 		return b, rollback(conn, err)
 	}
+	crash.At("commit.locked")
 	for _, it := range items {
 		unwritten := b.has[it.unit.RunKey]
 		ack, err := b.add(it.unit)
