@@ -67,11 +67,13 @@ SET status = @status, reason_class = @reason_class, reason = @reason, runnable =
 WHERE run_key = @run_key AND status NOT IN ('completed', 'failed', 'canceled');
 
 -- name: RunListRunnable :many
--- Runs that have something to do and no live lease, oldest first.
-SELECT r.run_key
+-- Runs that have something to do and no live lease, oldest first, with how many
+-- holders were lost in a row; those with more losses than a bound are left out.
+SELECT r.run_key, coalesce(CASE WHEN l.released THEN 0 ELSE l.lost_count + 1 END, 0)::bigint AS losses
 FROM runs r
 LEFT JOIN run_leases l USING (run_key)
 WHERE r.runnable AND (l.run_key IS NULL OR l.lease_expires_at < clock_timestamp())
+  AND (l.run_key IS NULL OR l.released OR l.lost_count + 1 <= @most_losses::bigint)
 ORDER BY r.run_key
 LIMIT @max_runs;
 

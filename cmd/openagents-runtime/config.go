@@ -240,6 +240,14 @@ func (c config) sweepPool() pg.Config {
 	return p
 }
 
+// logPool is the log's. A batch that waits for a head which somebody keeps locked
+// has other heads locked itself; its units then go one by one.
+func (c config) logPool() pg.Config {
+	p := c.keyPool(c.Lanes+1, "log")
+	p.LockTimeout = c.LeaseTTL / 4
+	return p
+}
+
 func (c config) executor() executor.Config {
 	e := executor.DefaultConfig()
 	e.MaxRuns = c.MaxRuns

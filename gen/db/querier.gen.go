@@ -103,8 +103,9 @@ type Querier interface {
 	RunListByOwner(ctx context.Context, arg RunListByOwnerParams) ([]Run, error)
 	// The newest runs of a thread that have one owner, before one of them.
 	RunListOfThread(ctx context.Context, arg RunListOfThreadParams) ([]Run, error)
-	// Runs that have something to do and no live lease, oldest first.
-	RunListRunnable(ctx context.Context, maxRuns int32) ([]uuid.UUID, error)
+	// Runs that have something to do and no live lease, oldest first, with how many
+	// holders were lost in a row; those with more losses than a bound are left out.
+	RunListRunnable(ctx context.Context, arg RunListRunnableParams) ([]RunListRunnableRow, error)
 	// Forgets deltas that were folded and lie in no range that could be dropped.
 	RunLogDeltaDeleteStray(ctx context.Context, runKey uuid.UUID) (int64, error)
 	// Appends deltas whose seq and hashes were computed under locked heads.

@@ -307,28 +307,40 @@ func (q *Queries) RunListOfThread(ctx context.Context, arg RunListOfThreadParams
 }
 
 const runListRunnable = `-- name: RunListRunnable :many
-SELECT r.run_key
+SELECT r.run_key, coalesce(CASE WHEN l.released THEN 0 ELSE l.lost_count + 1 END, 0)::bigint AS losses
 FROM runs r
 LEFT JOIN run_leases l USING (run_key)
 WHERE r.runnable AND (l.run_key IS NULL OR l.lease_expires_at < clock_timestamp())
+  AND (l.run_key IS NULL OR l.released OR l.lost_count + 1 <= $1::bigint)
 ORDER BY r.run_key
-LIMIT $1
+LIMIT $2
 `
 
-// Runs that have something to do and no live lease, oldest first.
-func (q *Queries) RunListRunnable(ctx context.Context, maxRuns int32) ([]uuid.UUID, error) {
-	rows, err := q.db.Query(ctx, runListRunnable, maxRuns)
+type RunListRunnableParams struct {
+	MostLosses int64
+	MaxRuns    int32
+}
+
+type RunListRunnableRow struct {
+	RunKey uuid.UUID
+	Losses int64
+}
+
+// Runs that have something to do and no live lease, oldest first, with how many
+// holders were lost in a row; those with more losses than a bound are left out.
+func (q *Queries) RunListRunnable(ctx context.Context, arg RunListRunnableParams) ([]RunListRunnableRow, error) {
+	rows, err := q.db.Query(ctx, runListRunnable, arg.MostLosses, arg.MaxRuns)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	items := []uuid.UUID{}
+	items := []RunListRunnableRow{}
 	for rows.Next() {
-		var run_key uuid.UUID
-		if err := rows.Scan(&run_key); err != nil {
+		var i RunListRunnableRow
+		if err := rows.Scan(&i.RunKey, &i.Losses); err != nil {
 			return nil, err
 		}
-		items = append(items, run_key)
+		items = append(items, i)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err

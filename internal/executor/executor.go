@@ -78,6 +78,7 @@ type Executor struct {
 	mu       sync.Mutex
 	sessions map[uuid.UUID]*session
 	restarts restarts
+	suspects suspects
 	wg       sync.WaitGroup
 
 	steps       *prometheus.CounterVec
@@ -164,12 +165,12 @@ func (e *Executor) Once(ctx context.Context) error {
 		return nil
 	}
 	// Those that wait for their restart must not stand in the way of the others.
-	keys, err := run.Runnable(ctx, e.Pool, room+e.restarts.waiting())
+	runs, err := run.Runnable(ctx, e.Pool, room+e.restarts.waiting(), e.suspects.mostLosses())
 	if err != nil {
 		return err
 	}
-	for _, key := range keys {
-		if room > 0 && !e.restarts.waits(key) && e.begin(ctx, key) {
+	for _, r := range runs {
+		if room > 0 && !e.restarts.waits(r.RunKey) && e.suspects.admit(r) && e.begin(ctx, r.RunKey) {
 			room--
 		}
 	}
@@ -222,6 +223,7 @@ func (e *Executor) end(key uuid.UUID) {
 	e.mu.Lock()
 	delete(e.sessions, key)
 	e.mu.Unlock()
+	e.suspects.clear(key)
 	e.active.Dec()
 }
 

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/openagentsinc/openagents-runtime/gen/db"
 	"github.com/openagentsinc/openagents-runtime/gen/ds"
 	"github.com/openagentsinc/openagents-runtime/gen/event"
@@ -257,6 +259,9 @@ func (s *session) endStep(ctx context.Context, frames []db.Frame, v *voice, o pr
 		return err
 	}
 	s.past.open, s.advanced = nil, true
+	if s.e.suspects.clear(s.run.RunKey) {
+		s.e.Watch.Wake(nil, []uuid.UUID{s.run.RunKey}) // the next suspect may begin
+	}
 	s.saved = s.saving
 	s.loops.answered(v.said.String())
 	s.e.steps.WithLabelValues(string(o.Receipt.Status)).Inc()

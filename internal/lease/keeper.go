@@ -125,8 +125,8 @@ func (k *Keeper) Renew(ctx context.Context) error {
 // With takes the run's lease, calls f while it is held, and releases it. f's
 // context ends when the lease is lost or its trust window is over. When f fails
 // or panics, the lease is given back as a lost one, so that a run which fails
-// its executors again and again is counted; an outage of the database is not
-// the run's fault. ErrHeld means that f was not called.
+// its executors again and again is counted; an outage of the database, and
+// a head that somebody else keeps locked, are not the run's fault. ErrHeld means that f was not called.
 func (k *Keeper) With(ctx context.Context, r db.Run, f func(context.Context, *Held) error) error {
 	h, err := k.acquire(ctx, r)
 	if err != nil {
@@ -142,7 +142,7 @@ func (k *Keeper) With(ctx context.Context, r db.Run, f func(context.Context, *He
 	clean := false
 	defer func() { k.end(ctx, h, clean) }()
 	err = f(held, h)
-	clean = err == nil || ctx.Err() != nil || pg.Outage(err) || errors.Is(err, runlog.ErrUnknown)
+	clean = err == nil || ctx.Err() != nil || pg.Outage(err) || errors.Is(err, runlog.ErrUnknown) || errors.Is(err, runlog.ErrLocked)
 	return err
 }
 
@@ -155,6 +155,13 @@ func (k *Keeper) takes() *pgxpool.Pool {
 
 func (k *Keeper) acquire(ctx context.Context, r db.Run) (*Held, error) {
 	h := &Held{RunKey: r.RunKey, RunID: r.RunID, keeper: k}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	// A process that is told to stop now finishes this: a lease that was taken
+	// and that nobody knows of would count as lost.
+	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), k.ttl/3)
+	defer stop()
 	err := pgx.BeginFunc(ctx, k.takes(), func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = "+lockWait); err != nil {
 			return fmt.Errorf("bound the wait for the head: %w", err)

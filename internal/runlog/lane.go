@@ -246,10 +246,14 @@ func (b *batch) lock(ctx context.Context, conn *pgx.Conn, items []*item) error {
 	if _, err := q.RunHeadLockMany(ctx, keys); !errors.Is(err, errQueued) {
 		return err
 	}
-	if err := conn.SendBatch(ctx, pb).Close(); err != nil {
-		return fmt.Errorf("append: lock the heads: %w", err)
+	err := conn.SendBatch(ctx, pb).Close()
+	switch {
+	case err == nil:
+		return nil
+	case busy(err):
+		return fmt.Errorf("append: %w: %w", ErrLocked, err)
 	}
-	return nil
+	return fmt.Errorf("append: lock the heads: %w", err)
 }
 
 // HeadOf reads a stored head.
@@ -373,6 +377,8 @@ func outcomeOf(err error) error {
 	switch {
 	case err == nil:
 		return nil
+	case busy(err):
+		return fmt.Errorf("append: %w: %w", ErrLocked, err)
 	case refused(err):
 		return fmt.Errorf("append: %w", err)
 	default:
