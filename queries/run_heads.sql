@@ -8,6 +8,19 @@ WHERE h.run_key = ANY(@run_keys::uuid[])
 ORDER BY h.run_key
 FOR UPDATE;
 
+-- name: RunHeadLockFree :many
+-- The same, but leaves out the heads that somebody else has locked.
+SELECT h.run_key, h.latest_seq, h.latest_hash, h.oldest_seq, h.floor_hash, h.lease_epoch,
+       h.frame_count, h.frame_position, h.status, h.cancel_requested
+FROM run_heads h
+WHERE h.run_key = ANY(@run_keys::uuid[])
+ORDER BY h.run_key
+FOR UPDATE SKIP LOCKED;
+
+-- name: RunHeadListKnown :many
+-- Which of some keys have a head, locked or not.
+SELECT run_key FROM run_heads WHERE run_key = ANY(@run_keys::uuid[]);
+
 -- name: RunHeadUpdateMany :exec
 -- Writes back heads that this transaction has locked.
 UPDATE run_heads h

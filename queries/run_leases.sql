@@ -54,7 +54,8 @@ UPDATE run_leases SET lease_expires_at = clock_timestamp() - interval '1 second'
 -- Ends the sessions that have had a run's head locked for longer than a bound
 -- although its lease has expired: their process is gone, or cannot be heard in the
 -- middle of a commit, and nothing else would end them. What they were to commit is
--- rolled back. It sees and ends sessions of its own role only.
+-- rolled back. It sees and ends sessions of its own role, or of every role when
+-- ours is a member of pg_signal_backend and pg_read_all_stats.
 SELECT pg_terminate_backend(a.pid) AS ended
 FROM run_heads h
 JOIN run_leases l USING (run_key)

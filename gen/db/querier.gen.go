@@ -54,6 +54,8 @@ type Querier interface {
 	RunHeadGet(ctx context.Context, runKey uuid.UUID) (RunHead, error)
 	// Which of some runs have their terminal status.
 	RunHeadListEnded(ctx context.Context, runKeys []uuid.UUID) ([]uuid.UUID, error)
+	// Which of some keys have a head, locked or not.
+	RunHeadListKnown(ctx context.Context, runKeys []uuid.UUID) ([]uuid.UUID, error)
 	// Which of some runs are to be canceled, or have more frames than were seen;
 	// one question for all that a process holds.
 	RunHeadListNews(ctx context.Context, arg RunHeadListNewsParams) ([]uuid.UUID, error)
@@ -64,6 +66,8 @@ type Querier interface {
 	// Locks the heads of runs of a range that ended so long ago and of which something
 	// is kept, in key order, as appends do.
 	RunHeadLockAged(ctx context.Context, arg RunHeadLockAgedParams) ([]uuid.UUID, error)
+	// The same, but leaves out the heads that somebody else has locked.
+	RunHeadLockFree(ctx context.Context, runKeys []uuid.UUID) ([]RunHead, error)
 	// Locks the heads of many runs in key order, so that two processes that lock
 	// several at once cannot deadlock. What is read is the newest committed state.
 	RunHeadLockMany(ctx context.Context, runKeys []uuid.UUID) ([]RunHead, error)
@@ -83,7 +87,8 @@ type Querier interface {
 	// Ends the sessions that have had a run's head locked for longer than a bound
 	// although its lease has expired: their process is gone, or cannot be heard in the
 	// middle of a commit, and nothing else would end them. What they were to commit is
-	// rolled back. It sees and ends sessions of its own role only.
+	// rolled back. It sees and ends sessions of its own role, or of every role when
+	// ours is a member of pg_signal_backend and pg_read_all_stats.
 	RunLeaseEvict(ctx context.Context, arg RunLeaseEvictParams) ([]bool, error)
 	// Makes a lease look as if its holder had been silent too long. For tests.
 	RunLeaseExpire(ctx context.Context, runKey uuid.UUID) error

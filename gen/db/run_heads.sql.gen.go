@@ -129,6 +129,31 @@ func (q *Queries) RunHeadListEnded(ctx context.Context, runKeys []uuid.UUID) ([]
 	return items, nil
 }
 
+const runHeadListKnown = `-- name: RunHeadListKnown :many
+SELECT run_key FROM run_heads WHERE run_key = ANY($1::uuid[])
+`
+
+// Which of some keys have a head, locked or not.
+func (q *Queries) RunHeadListKnown(ctx context.Context, runKeys []uuid.UUID) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, runHeadListKnown, runKeys)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []uuid.UUID{}
+	for rows.Next() {
+		var run_key uuid.UUID
+		if err := rows.Scan(&run_key); err != nil {
+			return nil, err
+		}
+		items = append(items, run_key)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const runHeadListNews = `-- name: RunHeadListNews :many
 SELECT h.run_key
 FROM run_heads h
@@ -266,6 +291,47 @@ func (q *Queries) RunHeadLockAged(ctx context.Context, arg RunHeadLockAgedParams
 			return nil, err
 		}
 		items = append(items, run_key)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const runHeadLockFree = `-- name: RunHeadLockFree :many
+SELECT h.run_key, h.latest_seq, h.latest_hash, h.oldest_seq, h.floor_hash, h.lease_epoch,
+       h.frame_count, h.frame_position, h.status, h.cancel_requested
+FROM run_heads h
+WHERE h.run_key = ANY($1::uuid[])
+ORDER BY h.run_key
+FOR UPDATE SKIP LOCKED
+`
+
+// The same, but leaves out the heads that somebody else has locked.
+func (q *Queries) RunHeadLockFree(ctx context.Context, runKeys []uuid.UUID) ([]RunHead, error) {
+	rows, err := q.db.Query(ctx, runHeadLockFree, runKeys)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []RunHead{}
+	for rows.Next() {
+		var i RunHead
+		if err := rows.Scan(
+			&i.RunKey,
+			&i.LatestSeq,
+			&i.LatestHash,
+			&i.OldestSeq,
+			&i.FloorHash,
+			&i.LeaseEpoch,
+			&i.FrameCount,
+			&i.FramePosition,
+			&i.Status,
+			&i.CancelRequested,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err

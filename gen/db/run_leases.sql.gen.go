@@ -80,7 +80,8 @@ type RunLeaseEvictParams struct {
 // Ends the sessions that have had a run's head locked for longer than a bound
 // although its lease has expired: their process is gone, or cannot be heard in the
 // middle of a commit, and nothing else would end them. What they were to commit is
-// rolled back. It sees and ends sessions of its own role only.
+// rolled back. It sees and ends sessions of its own role, or of every role when
+// ours is a member of pg_signal_backend and pg_read_all_stats.
 func (q *Queries) RunLeaseEvict(ctx context.Context, arg RunLeaseEvictParams) ([]bool, error) {
 	rows, err := q.db.Query(ctx, runLeaseEvict, arg.RunKey, arg.Bound)
 	if err != nil {

@@ -43,10 +43,7 @@ func (t *trial) audit(ctx context.Context) (result, error) {
 			return res, err
 		}
 		wrong := h.check()
-		switch {
-		case h.fellBeside && !c.poisoned: // and its client has had no answers
-			res.beside++
-		case c.err != nil:
+		if c.err != nil {
 			wrong = append(wrong, fmt.Sprintf("run %s: the client: %v", c.runID, c.err))
 		}
 		if len(wrong) > 0 {
@@ -95,7 +92,7 @@ func (t *trial) tamper(ctx context.Context, res *result, r db.Run) error {
 
 func (t *trial) history(ctx context.Context, c *client, r db.Run) (*history, error) {
 	h := &history{runID: c.runID, receipts: map[string]receipt{}, accepted: c.accepted, refused: c.refused, woken: t.woken,
-		unordered: c.many, cut: c.canceler, poisoned: c.poisoned, beside: t.fault.poison,
+		unordered: c.many, cut: c.canceler, poisoned: c.poisoned,
 		mayEnd: map[string]bool{
 			"completed": !c.keepOpen && !c.poisoned, "canceled": c.keepOpen || c.canceler, "failed": c.poisoned,
 		}}

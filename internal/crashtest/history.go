@@ -34,10 +34,7 @@ type history struct {
 	mayEnd   map[string]bool // the terminal statuses that the scenario allows
 	// unordered frames were sent at once; a run that was cut was canceled before
 	// its frames were answered, perhaps; a poisoned one ends without an answer.
-	// and one beside it may have had its executors killed by that.
-	unordered, cut, poisoned, beside bool
-	// fellBeside says that the last is what happened.
-	fellBeside bool
+	unordered, cut, poisoned bool
 	// woken is when a stopped process was continued; zero when none was stopped.
 	woken time.Time
 	// lateCalls are those that it had on its tongue: see money.
@@ -136,9 +133,7 @@ func (r *reader) read(f fact) {
 		r.done++
 	case event.RunFinishedV1:
 		r.ended = e
-		if r.h.beside && e.Status == "failed" && e.ReasonClass == "executor_recovery_exhausted" {
-			r.h.fellBeside = true
-		} else if !r.h.mayEnd[string(e.Status)] || r.h.poisoned && e.ReasonClass != "executor_recovery_exhausted" {
+		if !r.h.mayEnd[string(e.Status)] || r.h.poisoned && e.ReasonClass != "executor_recovery_exhausted" {
 			r.say("it ended %s (%s): %s", e.Status, e.ReasonClass, e.Reason)
 		}
 		if e.Usage != r.usage {
@@ -277,7 +272,7 @@ func (r *reader) end() {
 // it kills who executes it.
 func (r *reader) mayLackAnswers() bool {
 	e, ok := r.ended.(event.RunFinishedV1)
-	return ok && (r.h.cut && e.Status == "canceled" || (r.h.poisoned || r.h.fellBeside) && e.Status == "failed")
+	return ok && (r.h.cut && e.Status == "canceled" || r.h.poisoned && e.Status == "failed")
 }
 
 // atOnce is how soon a continued process does what it was about to do.

@@ -233,7 +233,7 @@ func TestACanceledRunMayLeaveFramesUnansweredAndNoOtherMay(t *testing.T) {
 	require.Contains(t, fmt.Sprint(h.check()), "is not what its deltas say")
 }
 
-func TestOnlyARunThatKillsAndThoseBesideItMayExhaustTheirRecoveries(t *testing.T) {
+func TestOnlyARunThatKillsMayExhaustItsRecoveries(t *testing.T) {
 	t.Parallel()
 	failed := func(class string) *history {
 		h := &history{runID: "r", accepted: []string{"f"}, mayEnd: map[string]bool{}}
@@ -243,14 +243,10 @@ func TestOnlyARunThatKillsAndThoseBesideItMayExhaustTheirRecoveries(t *testing.T
 	}
 	h := failed("executor_recovery_exhausted")
 	require.NotEmpty(t, h.check())
-	h.beside = true
-	require.Empty(t, h.check())
-	require.True(t, h.fellBeside)
-	h = failed("executor_recovery_exhausted")
 	h.poisoned, h.mayEnd = true, map[string]bool{"failed": true}
 	require.Empty(t, h.check())
 	h = failed("model_failed")
-	h.poisoned, h.beside, h.mayEnd = true, true, map[string]bool{"failed": true}
+	h.poisoned, h.mayEnd = true, map[string]bool{"failed": true}
 	require.NotEmpty(t, h.check())
 }
 

@@ -30,8 +30,6 @@ type tally struct {
 	LateCalls int `json:"late_calls"`
 	// Stalled trials had something late that the machine's standing still excuses.
 	Stalled int `json:"stalled"`
-	// Beside are runs that failed beside one that kills its executors.
-	Beside int `json:"beside,omitempty"`
 	// TakeoverMs counts takeovers by their time in ms, rounded up to the bucket.
 	TakeoverMs map[string]int `json:"takeover_ms,omitempty"`
 }
@@ -82,7 +80,6 @@ func (l *ledger) add(name string, r result) {
 	t.Iterations++
 	t.Runs += r.runs
 	t.Met += r.met
-	t.Beside += r.beside
 	for _, d := range r.takeovers {
 		up := (d + bucket - 1) / bucket * bucket
 		t.TakeoverMs[strconv.FormatInt(up.Milliseconds(), 10)]++
@@ -98,7 +95,6 @@ func (l *ledger) merge(other *ledger) {
 		t.Missed += o.Missed
 		t.Runs += o.Runs
 		t.Met += o.Met
-		t.Beside += o.Beside
 		t.Violations += o.Violations
 		t.Stalled += o.Stalled
 		t.LateCalls += o.LateCalls
@@ -154,11 +150,6 @@ func (l *ledger) table() string {
 	for _, t := range l.Tallies {
 		fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %s / %s | %d | %d | %d |\n",
 			t.Fault, t.Iterations, t.Runs, t.Met, t.takeovers(), t.takeover(0.5), t.takeover(0.99), t.LateCalls, t.Stalled, t.Violations)
-	}
-	for _, t := range l.Tallies {
-		if t.Beside > 0 {
-			fmt.Fprintf(&b, "\n%s: %d other runs of %d failed as well, their executors lost with it.\n", t.Fault, t.Beside, t.Runs-t.Iterations)
-		}
 	}
 	return b.String()
 }

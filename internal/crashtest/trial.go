@@ -149,7 +149,6 @@ type client struct {
 // result is what came of a trial.
 type result struct {
 	missed     bool // the fault met nobody
-	beside     int  // runs that failed beside one that kills its executors
 	runs, met  int  // of the trial, and those among them whom the fault met
 	takeovers  []time.Duration
 	violations []string

@@ -170,8 +170,13 @@ func (e *Executor) Once(ctx context.Context) error {
 		return err
 	}
 	for _, r := range runs {
-		if room > 0 && !e.restarts.waits(r.RunKey) && e.suspects.admit(r) && e.begin(ctx, r.RunKey) {
+		if room <= 0 || e.restarts.waits(r.RunKey) || !e.suspects.admit(r) {
+			continue
+		}
+		if e.begin(ctx, r.RunKey) {
 			room--
+		} else {
+			e.suspects.clear(r.RunKey)
 		}
 	}
 	return nil
@@ -220,10 +225,11 @@ func (e *Executor) begin(ctx context.Context, key uuid.UUID) bool {
 }
 
 func (e *Executor) end(key uuid.UUID) {
+	// Before the run may begin again: it may be a suspect then.
+	e.suspects.clear(key)
 	e.mu.Lock()
 	delete(e.sessions, key)
 	e.mu.Unlock()
-	e.suspects.clear(key)
 	e.active.Dec()
 }
 

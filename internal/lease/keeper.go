@@ -212,6 +212,8 @@ func (k *Keeper) acquire(ctx context.Context, r db.Run) (*Held, error) {
 // fails, with ErrHeld when that is done or not called for: the next tick takes the
 // run.
 func (k *Keeper) evict(ctx context.Context, r db.Run) error {
+	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), k.ttl/3)
+	defer stop()
 	ended, err := db.New(k.takes()).RunLeaseEvict(ctx, db.RunLeaseEvictParams{RunKey: r.RunKey, Bound: k.ttl / 3})
 	if err != nil {
 		return fmt.Errorf("end who keeps the run locked: %w", err)

@@ -53,7 +53,7 @@ func NewAppender(pool *pgxpool.Pool, watch *Watch, lanes int, m *telemetry.Metri
 		refused: m.Counter(telemetry.LogUnitsRefused),
 	}
 	for range max(1, lanes) {
-		a.lanes = append(a.lanes, &lane{a: a, queue: make(chan *item, queueUnits), known: known{}})
+		a.lanes = append(a.lanes, &lane{a: a, queue: make(chan *item, queueUnits), known: known{}, stuck: stuck{}})
 	}
 	return a
 }
@@ -116,6 +116,8 @@ func cause(err error) string {
 		return "seq"
 	case errors.Is(err, ErrUnknown):
 		return "unknown"
+	case errors.Is(err, ErrLocked):
+		return "locked"
 	default:
 		return "other"
 	}

@@ -25,6 +25,7 @@ type lane struct {
 	a     *Appender
 	queue chan *item
 	known known
+	stuck stuck
 
 	controlRows, deltaRows int // of the last batch: about what the next one needs
 }
@@ -163,22 +164,35 @@ func (l *lane) commit(ctx context.Context, items []*item) (b *batch, err error) 
 		return l.newBatch(nil), fmt.Errorf("append: %w", err)
 	}
 	defer conn.Release()
+	if l.stuck.among(items) {
+		return l.askFree(ctx, conn.Conn(), items)
+	}
 	b, ok, err := l.believe(ctx, conn.Conn(), items)
-	if err != nil {
-		return l.newBatch(nil), err
-	}
-	if ok {
+	switch {
+	case err == nil && ok:
 		return b, nil
+	case err == nil:
+		b, err = l.ask(ctx, conn.Conn(), items)
+	default:
+		b = l.newBatch(nil)
 	}
-	return l.ask(ctx, conn.Conn(), items)
+	if errors.Is(err, ErrLocked) {
+		return l.askFree(ctx, conn.Conn(), items)
+	}
+	return b, err
 }
 
-// ask decides under locked heads.
+// ask decides under locked heads, for which it waits.
 func (l *lane) ask(ctx context.Context, conn *pgx.Conn, items []*item) (*batch, error) {
 	b := l.newBatch(map[uuid.UUID]*Head{})
-	if err := b.lock(ctx, conn, items); err != nil {
+	if err := b.lock(ctx, conn, items, true); err != nil {
 		return b, rollback(conn, err)
 	}
+	return b, b.decideAndStore(ctx, conn, items)
+}
+
+// decideAndStore lets the items decide by the locked heads, and writes.
+func (b *batch) decideAndStore(ctx context.Context, conn *pgx.Conn, items []*item) error {
 	crash.At("commit.locked")
 	for _, it := range items {
 		unwritten := b.has[it.unit.RunKey]
@@ -186,12 +200,12 @@ func (l *lane) ask(ctx context.Context, conn *pgx.Conn, items []*item) (*batch, 
 		b.out[it] = outcome{ack, err, unwritten}
 	}
 	if len(b.grown) == 0 && len(b.stmts) == 0 {
-		return b, rollback(conn, nil)
+		return rollback(conn, nil)
 	}
 	if err := b.store(ctx, conn); err != nil {
-		return b, rollback(conn, err)
+		return rollback(conn, err)
 	}
-	return b, nil
+	return nil
 }
 
 // rollback ends the transaction and passes cause on. A connection on which
@@ -223,12 +237,10 @@ type batch struct {
 	stmts  []func(q *db.Queries) error
 }
 
-// lock begins the transaction and locks the heads of all runs, in key order.
-func (b *batch) lock(ctx context.Context, conn *pgx.Conn, items []*item) error {
-	var keys []uuid.UUID
-	for _, it := range items {
-		keys = append(keys, it.unit.RunKey)
-	}
+// lock begins the transaction and locks the heads of all runs, in key order; it
+// waits for those that others have locked, or leaves them out.
+func (b *batch) lock(ctx context.Context, conn *pgx.Conn, items []*item, wait bool) error {
+	keys := keysOf(items)
 	pb := &pgx.Batch{}
 	pb.Queue("BEGIN")
 	q := db.New(queuer{batch: pb, rows: func(rows pgx.Rows) error {
@@ -243,7 +255,14 @@ func (b *batch) lock(ctx context.Context, conn *pgx.Conn, items []*item) error {
 		}
 		return rows.Err()
 	}})
-	if _, err := q.RunHeadLockMany(ctx, keys); !errors.Is(err, errQueued) {
+	lock := q.RunHeadLockMany
+	if !wait {
+		lock = func(ctx context.Context, keys []uuid.UUID) ([]db.RunHead, error) {
+			_, err := q.RunHeadLockFree(ctx, keys)
+			return nil, err
+		}
+	}
+	if _, err := lock(ctx, keys); !errors.Is(err, errQueued) {
 		return err
 	}
 	err := conn.SendBatch(ctx, pb).Close()
