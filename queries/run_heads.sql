@@ -8,6 +8,19 @@ WHERE h.run_key = ANY(@run_keys::uuid[])
 ORDER BY h.run_key
 FOR UPDATE;
 
+-- name: RunHeadLockFree :many
+-- The same, but leaves out the heads that somebody else has locked.
+SELECT h.run_key, h.latest_seq, h.latest_hash, h.oldest_seq, h.floor_hash, h.lease_epoch,
+       h.frame_count, h.frame_position, h.status, h.cancel_requested
+FROM run_heads h
+WHERE h.run_key = ANY(@run_keys::uuid[])
+ORDER BY h.run_key
+FOR UPDATE SKIP LOCKED;
+
+-- name: RunHeadListKnown :many
+-- Which of some keys have a head, locked or not.
+SELECT run_key FROM run_heads WHERE run_key = ANY(@run_keys::uuid[]);
+
 -- name: RunHeadUpdateMany :exec
 -- Writes back heads that this transaction has locked.
 UPDATE run_heads h
@@ -29,8 +42,8 @@ SELECT run_key, latest_seq, latest_hash, oldest_seq, floor_hash, lease_epoch,
 FROM run_heads WHERE run_key = @run_key;
 
 -- name: RunHeadNotify :exec
--- Wakes the followers of other processes; delivered when the transaction
--- commits. The payload is run keys and never data.
+-- Wakes the followers of other processes. The payload is run keys and never
+-- data.
 SELECT pg_notify('runtime_run_events', @payload::text);
 
 -- name: RunHeadListSeqs :many
@@ -41,20 +54,29 @@ SELECT run_key, latest_seq FROM run_heads WHERE run_key = ANY(@run_keys::uuid[])
 -- Makes an epoch the only one that may write.
 UPDATE run_heads SET lease_epoch = @lease_epoch WHERE run_key = @run_key;
 
--- name: RunHeadAssertMany :exec
--- Locks heads that the caller knows, in key order, and fails with a division by
--- zero unless all of them are still as it knows them.
-SELECT 1 / (CASE WHEN count(*) = @wanted::bigint THEN 1 ELSE 0 END)
-FROM (
-    SELECT h.run_key
-    FROM run_heads h
-    JOIN (SELECT unnest(@run_keys::uuid[]) AS run_key,
+-- name: RunHeadAdvanceMany :exec
+-- Moves heads that the caller knows on, and fails with a division by zero unless
+-- all of them are still as it knows them. The keys are sorted: sessions that
+-- find rows by key alone take the rows in that order, so that two processes that
+-- move several at once do not deadlock.
+WITH moved AS (
+    UPDATE run_heads h
+    SET latest_seq = u.latest_seq, latest_hash = u.latest_hash,
+        frame_count = u.frame_count, frame_position = u.frame_position,
+        status = u.status, cancel_requested = u.cancel_requested
+    FROM (SELECT unnest(@run_keys::uuid[]) AS run_key,
+                 unnest(@known_seqs::bigint[]) AS known_seq,
+                 unnest(@lease_epochs::bigint[]) AS lease_epoch,
                  unnest(@latest_seqs::bigint[]) AS latest_seq,
-                 unnest(@lease_epochs::bigint[]) AS lease_epoch) k ON h.run_key = k.run_key
-    WHERE h.latest_seq = k.latest_seq AND h.lease_epoch = k.lease_epoch
-    ORDER BY h.run_key
-    FOR UPDATE OF h
-) locked;
+                 unnest(@latest_hashes::bytea[]) AS latest_hash,
+                 unnest(@frame_counts::bigint[]) AS frame_count,
+                 unnest(@frame_positions::bigint[]) AS frame_position,
+                 unnest(@statuses::text[]) AS status,
+                 unnest(@cancel_requesteds::boolean[]) AS cancel_requested) u
+    WHERE h.run_key = u.run_key AND h.latest_seq = u.known_seq AND h.lease_epoch = u.lease_epoch
+    RETURNING h.run_key
+)
+SELECT 1 / (CASE WHEN count(*) = cardinality(@run_keys::uuid[]) THEN 1 ELSE 0 END) FROM moved;
 
 -- name: RunHeadListEnded :many
 -- Which of some runs have their terminal status.

@@ -49,3 +49,16 @@ SELECT EXISTS (SELECT 1 FROM run_leases WHERE run_key = @run_key AND NOT release
 -- name: RunLeaseExpire :exec
 -- Makes a lease look as if its holder had been silent too long. For tests.
 UPDATE run_leases SET lease_expires_at = clock_timestamp() - interval '1 second' WHERE run_key = @run_key;
+
+-- name: RunLeaseEvict :many
+-- Ends the sessions that have had a run's head locked for longer than a bound
+-- although its lease has expired: their process is gone, or cannot be heard in the
+-- middle of a commit, and nothing else would end them. What they were to commit is
+-- rolled back. It sees and ends sessions of its own role, or of every role when
+-- ours is a member of pg_signal_backend and pg_read_all_stats.
+SELECT pg_terminate_backend(a.pid) AS ended
+FROM run_heads h
+JOIN run_leases l USING (run_key)
+JOIN pg_catalog.pg_stat_activity a ON a.backend_xid = h.xmax
+WHERE h.run_key = @run_key AND NOT l.released AND l.lease_expires_at < clock_timestamp()
+  AND a.xact_start < clock_timestamp() - @bound::interval;

@@ -1,6 +1,6 @@
 -- name: RunStart :one
--- Creates a run with its head and its first event in one statement, or returns
--- no row when the run_id is taken.
+-- Creates a run with its head and its first event in one statement and returns
+-- it, or returns no row when the run_id is taken.
 WITH started AS (
     INSERT INTO runs (run_key, run_id, thread_id, user_id, guest_scope, autopilot_id,
                       authenticated_session, tool_policy, client_tools, limits, keep_open, request_hash,
@@ -9,7 +9,7 @@ WITH started AS (
             @authenticated_session, sqlc.narg('tool_policy'), sqlc.narg('client_tools'), sqlc.narg('limits'), @keep_open, @request_hash,
             sqlc.narg('traceparent'), sqlc.narg('tracestate'), sqlc.narg('request_id'))
     ON CONFLICT (run_id) DO NOTHING
-    RETURNING run_key
+    RETURNING *
 ), head AS (
     INSERT INTO run_heads (run_key, latest_seq, latest_hash)
     SELECT run_key, 1, @event_hash FROM started
@@ -19,7 +19,7 @@ WITH started AS (
            sqlc.narg('traceparent'), sqlc.narg('tracestate'), sqlc.narg('request_id')
     FROM started
 )
-SELECT run_key FROM started;
+SELECT * FROM started;
 
 -- name: RunGet :one
 SELECT * FROM runs WHERE run_id = @run_id;
@@ -67,11 +67,13 @@ SET status = @status, reason_class = @reason_class, reason = @reason, runnable =
 WHERE run_key = @run_key AND status NOT IN ('completed', 'failed', 'canceled');
 
 -- name: RunListRunnable :many
--- Runs that have something to do and no live lease, oldest first.
-SELECT r.run_key
+-- Runs that have something to do and no live lease, oldest first, with how many
+-- holders were lost in a row; those with more losses than a bound are left out.
+SELECT r.run_key, coalesce(CASE WHEN l.released THEN 0 ELSE l.lost_count + 1 END, 0)::bigint AS losses
 FROM runs r
 LEFT JOIN run_leases l USING (run_key)
 WHERE r.runnable AND (l.run_key IS NULL OR l.lease_expires_at < clock_timestamp())
+  AND (l.run_key IS NULL OR l.released OR l.lost_count + 1 <= @most_losses::bigint)
 ORDER BY r.run_key
 LIMIT @max_runs;
 

@@ -30,7 +30,8 @@ import (
 type config struct {
 	Env             string        `env:"RUNTIME_ENV" envDefault:"production" validate:"oneof=production dev" help:"production, or dev: only dev runs without a secret, and only on loopback"`
 	DatabaseURL     string        `env:"DATABASE_URL" help:"postgres:// URL of the database" secret:"true"`
-	DatabaseConns   int           `env:"DATABASE_MAX_CONNS" envDefault:"20" validate:"min=4,max=1000" help:"connections of the pools together, the log's aside: a tenth for upkeep (leases, sweeps, ticks), the rest in halves for serving and executing"`
+	UpkeepURL       string        `env:"DATABASE_UPKEEP_URL" help:"the database as the owner of its tables, for the sweeps that fold and drop; empty for DATABASE_URL" secret:"true"`
+	DatabaseConns   int           `env:"DATABASE_MAX_CONNS" envDefault:"20" validate:"min=4,max=1000" help:"connections of the pools together, the log's aside: a tenth, at least two, for upkeep (leases, sweeps, ticks), the rest in halves for serving and executing"`
 	APIAddr         string        `env:"RUNTIME_API_ADDR" envDefault:"127.0.0.1:4000" validate:"host:port" help:"where the API listens"`
 	OpsAddr         string        `env:"RUNTIME_OPS_ADDR" envDefault:"127.0.0.1:4001" validate:"host:port" help:"where /healthz, /readyz and /metrics listen"`
 	Secret          string        `env:"RUNTIME_SIGNATURE_SECRET" help:"keyring of kid:secret pairs, comma separated; the first signs" secret:"true"`
@@ -43,7 +44,7 @@ type config struct {
 	AllowedSubjects []string      `env:"RUNTIME_IDENTITY_SUBJECTS" help:"subjects that may call, comma separated"`
 	LeaseTTL        time.Duration `env:"RUNTIME_LEASE_TTL" envDefault:"30s" validate:"min=900ms,max=10m" help:"how long a silent executor keeps a run"`
 	MaxRuns         int           `env:"RUNTIME_MAX_RUNS" envDefault:"256" validate:"min=1,max=100000" help:"runs that this process drives at once"`
-	Lanes           int           `env:"RUNTIME_LOG_LANES" envDefault:"1" validate:"min=1,max=8" help:"connections that append to the log"`
+	Lanes           int           `env:"RUNTIME_LOG_LANES" envDefault:"2" validate:"min=1,max=8" help:"connections that append to the log"`
 	DrainTimeout    time.Duration `env:"RUNTIME_DRAIN_TIMEOUT" envDefault:"20s" validate:"min=1s,max=10m" help:"how long a stop may take"`
 	FoldAfter       time.Duration `env:"RUNTIME_FOLD_AFTER" envDefault:"10m" validate:"min=0,max=720h" help:"how long a run has ended at the least before its deltas are folded"`
 	RetainDeltas    time.Duration `env:"RUNTIME_RETAIN_DELTAS" envDefault:"2160h" validate:"omitempty,min=48h" help:"how long after a run's end its stream can be resumed in the middle at the least; 0 for ever"`
@@ -211,7 +212,7 @@ func (c config) model() (model.Model, error) {
 // split shares the connections out: upkeep must not wait behind the rest, nor
 // answers behind executions.
 func (c config) split() (serving, executing, upkeep int) {
-	upkeep = max(1, c.DatabaseConns/10)
+	upkeep = max(2, c.DatabaseConns/10) // renewals have one
 	serving = (c.DatabaseConns - upkeep + 1) / 2
 	return serving, c.DatabaseConns - upkeep - serving, upkeep
 }
@@ -231,6 +232,23 @@ func (c config) pool(conns int, name string) pg.Config {
 		// its runs over needs.
 		IdleInTransactionTimeout: min(pg.DefaultIdleInTransactionTimeout, c.LeaseTTL/3),
 	}
+}
+
+// sweepPool is the janitor's, as the owner of the tables when there is one.
+func (c config) sweepPool() pg.Config {
+	p := c.pool(sweepConns, "sweeps")
+	if c.UpkeepURL != "" {
+		p.URL = c.UpkeepURL
+	}
+	return p
+}
+
+// logPool is the log's. A batch that waits for a head which somebody keeps locked
+// has other heads locked itself; its units then go one by one.
+func (c config) logPool() pg.Config {
+	p := c.keyPool(c.Lanes+1, "log")
+	p.LockTimeout = c.LeaseTTL / 4
+	return p
 }
 
 func (c config) executor() executor.Config {

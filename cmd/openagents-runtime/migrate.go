@@ -13,11 +13,13 @@ import (
 
 func migrateCommand() *cobra.Command {
 	var verify bool
+	var role string
 	cmd := &cobra.Command{
 		Use:   "migrate",
 		Short: "Bring the database's schema up to this binary's",
 		Long: "Applies the migrations that are missing, once, however many processes try. With --verify it " +
-			"changes nothing and fails unless the schema is exactly this binary's.",
+			"changes nothing and fails unless the schema is exactly this binary's. With --grant it then gives a role " +
+			"what serving needs, and takes from it what it has beyond that.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := readConfig()
@@ -35,10 +37,16 @@ func migrateCommand() *cobra.Command {
 				fmt.Fprintln(out, "the schema is up to date")
 				return nil
 			}
-			return pg.Migrate(cmd.Context(), c.DatabaseURL, migrations.FS, func(line string) { fmt.Fprintln(out, line) })
+			err = pg.Migrate(cmd.Context(), c.DatabaseURL, migrations.FS, func(line string) { fmt.Fprintln(out, line) })
+			if err != nil || role == "" {
+				return err
+			}
+			return pg.Grant(cmd.Context(), c.DatabaseURL, role)
 		},
 	}
 	cmd.Flags().BoolVar(&verify, "verify", false, "check only")
+	cmd.Flags().StringVar(&role, "grant", "", "a role that serves")
+	cmd.MarkFlagsMutuallyExclusive("verify", "grant")
 	return cmd
 }
 

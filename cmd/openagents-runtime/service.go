@@ -132,8 +132,8 @@ func (s *service) openPools(ctx context.Context) error {
 		config pg.Config
 	}{
 		{&s.pool, s.c.pool(serving, "serve")}, {&s.workPool, s.c.keyPool(executing, "execute")},
-		{&s.upkeepPool, s.c.pool(upkeep, "upkeep")}, {&s.sweepPool, s.c.pool(sweepConns, "sweeps")},
-		{&s.logPool, s.c.keyPool(s.c.Lanes, "log")}, {&s.readPool, s.c.keyPool(streamConns, "streams")},
+		{&s.upkeepPool, s.c.pool(upkeep, "upkeep")}, {&s.sweepPool, s.c.sweepPool()},
+		{&s.logPool, s.c.logPool()}, {&s.readPool, s.c.keyPool(streamConns, "streams")},
 	} {
 		var err error
 		if *p.pool, err = pg.Open(ctx, p.config); err != nil {

@@ -72,14 +72,18 @@ type Querier interface {
 	RunFinish(ctx context.Context, arg RunFinishParams) error
 	RunGet(ctx context.Context, runID string) (Run, error)
 	RunGetByKey(ctx context.Context, runKey uuid.UUID) (Run, error)
-	// Locks heads that the caller knows, in key order, and fails with a division by
-	// zero unless all of them are still as it knows them.
-	RunHeadAssertMany(ctx context.Context, arg RunHeadAssertManyParams) error
+	// Moves heads that the caller knows on, and fails with a division by zero unless
+	// all of them are still as it knows them. The keys are sorted: sessions that
+	// find rows by key alone take the rows in that order, so that two processes that
+	// move several at once do not deadlock.
+	RunHeadAdvanceMany(ctx context.Context, arg RunHeadAdvanceManyParams) error
 	// Makes an epoch the only one that may write.
 	RunHeadFence(ctx context.Context, arg RunHeadFenceParams) error
 	RunHeadGet(ctx context.Context, runKey uuid.UUID) (RunHead, error)
 	// Which of some runs have their terminal status.
 	RunHeadListEnded(ctx context.Context, runKeys []uuid.UUID) ([]uuid.UUID, error)
+	// Which of some keys have a head, locked or not.
+	RunHeadListKnown(ctx context.Context, runKeys []uuid.UUID) ([]uuid.UUID, error)
 	// Which of some runs are to be canceled, or have more frames than were seen;
 	// one question for all that a process holds.
 	RunHeadListNews(ctx context.Context, arg RunHeadListNewsParams) ([]uuid.UUID, error)
@@ -90,11 +94,13 @@ type Querier interface {
 	// Locks the heads of runs of a range that ended so long ago and of which something
 	// is kept, in key order, as appends do.
 	RunHeadLockAged(ctx context.Context, arg RunHeadLockAgedParams) ([]uuid.UUID, error)
+	// The same, but leaves out the heads that somebody else has locked.
+	RunHeadLockFree(ctx context.Context, runKeys []uuid.UUID) ([]RunHead, error)
 	// Locks the heads of many runs in key order, so that two processes that lock
 	// several at once cannot deadlock. What is read is the newest committed state.
 	RunHeadLockMany(ctx context.Context, runKeys []uuid.UUID) ([]RunHead, error)
-	// Wakes the followers of other processes; delivered when the transaction
-	// commits. The payload is run keys and never data.
+	// Wakes the followers of other processes. The payload is run keys and never
+	// data.
 	RunHeadNotify(ctx context.Context, payload string) error
 	// Nothing of some runs' logs is kept any more.
 	RunHeadRaiseFloor(ctx context.Context, runKeys []uuid.UUID) error
@@ -106,6 +112,12 @@ type Querier interface {
 	// change of hands raises the epoch, so a holder that slept through its expiry
 	// can no longer write.
 	RunLeaseAcquire(ctx context.Context, arg RunLeaseAcquireParams) (RunLeaseAcquireRow, error)
+	// Ends the sessions that have had a run's head locked for longer than a bound
+	// although its lease has expired: their process is gone, or cannot be heard in the
+	// middle of a commit, and nothing else would end them. What they were to commit is
+	// rolled back. It sees and ends sessions of its own role, or of every role when
+	// ours is a member of pg_signal_backend and pg_read_all_stats.
+	RunLeaseEvict(ctx context.Context, arg RunLeaseEvictParams) ([]bool, error)
 	// Makes a lease look as if its holder had been silent too long. For tests.
 	RunLeaseExpire(ctx context.Context, runKey uuid.UUID) error
 	RunLeaseGet(ctx context.Context, runKey uuid.UUID) (RunLease, error)
@@ -124,12 +136,16 @@ type Querier interface {
 	RunListByOwner(ctx context.Context, arg RunListByOwnerParams) ([]Run, error)
 	// The newest runs of a thread that have one owner, before one of them.
 	RunListOfThread(ctx context.Context, arg RunListOfThreadParams) ([]Run, error)
-	// Runs that have something to do and no live lease, oldest first.
-	RunListRunnable(ctx context.Context, maxRuns int32) ([]uuid.UUID, error)
+	// Runs that have something to do and no live lease, oldest first, with how many
+	// holders were lost in a row; those with more losses than a bound are left out.
+	RunListRunnable(ctx context.Context, arg RunListRunnableParams) ([]RunListRunnableRow, error)
 	// Forgets deltas that were folded and lie in no range that could be dropped.
 	RunLogDeltaDeleteStray(ctx context.Context, runKey uuid.UUID) (int64, error)
 	// Appends deltas whose seq and hashes were computed under locked heads.
 	RunLogDeltaInsertMany(ctx context.Context, arg RunLogDeltaInsertManyParams) error
+	// Appends one delta to a head that the caller knows, in one statement; no row when
+	// the head has moved or has another epoch.
+	RunLogDeltaInsertOne(ctx context.Context, arg RunLogDeltaInsertOneParams) (int64, error)
 	// Runs of a range of keys that ended so long ago, and whose deltas are not
 	// folded yet, in key order.
 	RunLogDeltaListFoldable(ctx context.Context, arg RunLogDeltaListFoldableParams) ([]RunLogDeltaListFoldableRow, error)
@@ -153,6 +169,9 @@ type Querier interface {
 	RunLogFoldLock(ctx context.Context, runKey uuid.UUID) (uuid.UUID, error)
 	// Appends events whose seq and hashes were computed under locked heads.
 	RunLogInsertMany(ctx context.Context, arg RunLogInsertManyParams) error
+	// Appends one control event to a head that the caller knows, in one statement; no row when
+	// the head has moved or has another epoch.
+	RunLogInsertOne(ctx context.Context, arg RunLogInsertOneParams) (int64, error)
 	// What is there of the next events of a run, in seq order, without deltas that
 	// were folded. Seqs have no gaps, so a range of them bounds the page whatever
 	// the planner believes of the run's length. One row more, with nothing but a
@@ -172,9 +191,9 @@ type Querier interface {
 	// Follows the head's status, in the commit that changes it. A run that waits has
 	// nothing to do.
 	RunSetStatus(ctx context.Context, arg RunSetStatusParams) error
-	// Creates a run with its head and its first event in one statement, or returns
-	// no row when the run_id is taken.
-	RunStart(ctx context.Context, arg RunStartParams) (uuid.UUID, error)
+	// Creates a run with its head and its first event in one statement and returns
+	// it, or returns no row when the run_id is taken.
+	RunStart(ctx context.Context, arg RunStartParams) (RunStartRow, error)
 	// How many calls a run has made.
 	ToolTaskCount(ctx context.Context, runKey uuid.UUID) (int64, error)
 	// Policy decided again on a call that has not begun. Fails as ToolTaskStart does.

@@ -12,35 +12,54 @@ import (
 	"time"
 )
 
-const runHeadAssertMany = `-- name: RunHeadAssertMany :exec
-SELECT 1 / (CASE WHEN count(*) = $1::bigint THEN 1 ELSE 0 END)
-FROM (
-    SELECT h.run_key
-    FROM run_heads h
-    JOIN (SELECT unnest($2::uuid[]) AS run_key,
-                 unnest($3::bigint[]) AS latest_seq,
-                 unnest($4::bigint[]) AS lease_epoch) k ON h.run_key = k.run_key
-    WHERE h.latest_seq = k.latest_seq AND h.lease_epoch = k.lease_epoch
-    ORDER BY h.run_key
-    FOR UPDATE OF h
-) locked
+const runHeadAdvanceMany = `-- name: RunHeadAdvanceMany :exec
+WITH moved AS (
+    UPDATE run_heads h
+    SET latest_seq = u.latest_seq, latest_hash = u.latest_hash,
+        frame_count = u.frame_count, frame_position = u.frame_position,
+        status = u.status, cancel_requested = u.cancel_requested
+    FROM (SELECT unnest($1::uuid[]) AS run_key,
+                 unnest($2::bigint[]) AS known_seq,
+                 unnest($3::bigint[]) AS lease_epoch,
+                 unnest($4::bigint[]) AS latest_seq,
+                 unnest($5::bytea[]) AS latest_hash,
+                 unnest($6::bigint[]) AS frame_count,
+                 unnest($7::bigint[]) AS frame_position,
+                 unnest($8::text[]) AS status,
+                 unnest($9::boolean[]) AS cancel_requested) u
+    WHERE h.run_key = u.run_key AND h.latest_seq = u.known_seq AND h.lease_epoch = u.lease_epoch
+    RETURNING h.run_key
+)
+SELECT 1 / (CASE WHEN count(*) = cardinality($1::uuid[]) THEN 1 ELSE 0 END) FROM moved
 `
 
-type RunHeadAssertManyParams struct {
-	Wanted      int64
-	RunKeys     []uuid.UUID
-	LatestSeqs  []int64
-	LeaseEpochs []int64
+type RunHeadAdvanceManyParams struct {
+	RunKeys          []uuid.UUID
+	KnownSeqs        []int64
+	LeaseEpochs      []int64
+	LatestSeqs       []int64
+	LatestHashes     [][]byte
+	FrameCounts      []int64
+	FramePositions   []int64
+	Statuses         []string
+	CancelRequesteds []bool
 }
 
-// Locks heads that the caller knows, in key order, and fails with a division by
-// zero unless all of them are still as it knows them.
-func (q *Queries) RunHeadAssertMany(ctx context.Context, arg RunHeadAssertManyParams) error {
-	_, err := q.db.Exec(ctx, runHeadAssertMany,
-		arg.Wanted,
+// Moves heads that the caller knows on, and fails with a division by zero unless
+// all of them are still as it knows them. The keys are sorted: sessions that
+// find rows by key alone take the rows in that order, so that two processes that
+// move several at once do not deadlock.
+func (q *Queries) RunHeadAdvanceMany(ctx context.Context, arg RunHeadAdvanceManyParams) error {
+	_, err := q.db.Exec(ctx, runHeadAdvanceMany,
 		arg.RunKeys,
-		arg.LatestSeqs,
+		arg.KnownSeqs,
 		arg.LeaseEpochs,
+		arg.LatestSeqs,
+		arg.LatestHashes,
+		arg.FrameCounts,
+		arg.FramePositions,
+		arg.Statuses,
+		arg.CancelRequesteds,
 	)
 	return err
 }
@@ -92,6 +111,31 @@ WHERE run_key = ANY($1::uuid[]) AND status IN ('completed', 'failed', 'canceled'
 // Which of some runs have their terminal status.
 func (q *Queries) RunHeadListEnded(ctx context.Context, runKeys []uuid.UUID) ([]uuid.UUID, error) {
 	rows, err := q.db.Query(ctx, runHeadListEnded, runKeys)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []uuid.UUID{}
+	for rows.Next() {
+		var run_key uuid.UUID
+		if err := rows.Scan(&run_key); err != nil {
+			return nil, err
+		}
+		items = append(items, run_key)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const runHeadListKnown = `-- name: RunHeadListKnown :many
+SELECT run_key FROM run_heads WHERE run_key = ANY($1::uuid[])
+`
+
+// Which of some keys have a head, locked or not.
+func (q *Queries) RunHeadListKnown(ctx context.Context, runKeys []uuid.UUID) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, runHeadListKnown, runKeys)
 	if err != nil {
 		return nil, err
 	}
@@ -254,6 +298,47 @@ func (q *Queries) RunHeadLockAged(ctx context.Context, arg RunHeadLockAgedParams
 	return items, nil
 }
 
+const runHeadLockFree = `-- name: RunHeadLockFree :many
+SELECT h.run_key, h.latest_seq, h.latest_hash, h.oldest_seq, h.floor_hash, h.lease_epoch,
+       h.frame_count, h.frame_position, h.status, h.cancel_requested
+FROM run_heads h
+WHERE h.run_key = ANY($1::uuid[])
+ORDER BY h.run_key
+FOR UPDATE SKIP LOCKED
+`
+
+// The same, but leaves out the heads that somebody else has locked.
+func (q *Queries) RunHeadLockFree(ctx context.Context, runKeys []uuid.UUID) ([]RunHead, error) {
+	rows, err := q.db.Query(ctx, runHeadLockFree, runKeys)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []RunHead{}
+	for rows.Next() {
+		var i RunHead
+		if err := rows.Scan(
+			&i.RunKey,
+			&i.LatestSeq,
+			&i.LatestHash,
+			&i.OldestSeq,
+			&i.FloorHash,
+			&i.LeaseEpoch,
+			&i.FrameCount,
+			&i.FramePosition,
+			&i.Status,
+			&i.CancelRequested,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const runHeadLockMany = `-- name: RunHeadLockMany :many
 SELECT h.run_key, h.latest_seq, h.latest_hash, h.oldest_seq, h.floor_hash, h.lease_epoch,
        h.frame_count, h.frame_position, h.status, h.cancel_requested
@@ -300,8 +385,8 @@ const runHeadNotify = `-- name: RunHeadNotify :exec
 SELECT pg_notify('runtime_run_events', $1::text)
 `
 
-// Wakes the followers of other processes; delivered when the transaction
-// commits. The payload is run keys and never data.
+// Wakes the followers of other processes. The payload is run keys and never
+// data.
 func (q *Queries) RunHeadNotify(ctx context.Context, payload string) error {
 	_, err := q.db.Exec(ctx, runHeadNotify, payload)
 	return err

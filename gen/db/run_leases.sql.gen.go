@@ -63,6 +63,45 @@ func (q *Queries) RunLeaseAcquire(ctx context.Context, arg RunLeaseAcquireParams
 	return i, err
 }
 
+const runLeaseEvict = `-- name: RunLeaseEvict :many
+SELECT pg_terminate_backend(a.pid) AS ended
+FROM run_heads h
+JOIN run_leases l USING (run_key)
+JOIN pg_catalog.pg_stat_activity a ON a.backend_xid = h.xmax
+WHERE h.run_key = $1 AND NOT l.released AND l.lease_expires_at < clock_timestamp()
+  AND a.xact_start < clock_timestamp() - $2::interval
+`
+
+type RunLeaseEvictParams struct {
+	RunKey uuid.UUID
+	Bound  time.Duration
+}
+
+// Ends the sessions that have had a run's head locked for longer than a bound
+// although its lease has expired: their process is gone, or cannot be heard in the
+// middle of a commit, and nothing else would end them. What they were to commit is
+// rolled back. It sees and ends sessions of its own role, or of every role when
+// ours is a member of pg_signal_backend and pg_read_all_stats.
+func (q *Queries) RunLeaseEvict(ctx context.Context, arg RunLeaseEvictParams) ([]bool, error) {
+	rows, err := q.db.Query(ctx, runLeaseEvict, arg.RunKey, arg.Bound)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []bool{}
+	for rows.Next() {
+		var ended bool
+		if err := rows.Scan(&ended); err != nil {
+			return nil, err
+		}
+		items = append(items, ended)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const runLeaseExpire = `-- name: RunLeaseExpire :exec
 UPDATE run_leases SET lease_expires_at = clock_timestamp() - interval '1 second' WHERE run_key = $1
 `

@@ -64,6 +64,54 @@ func (q *Queries) RunLogDeltaInsertMany(ctx context.Context, arg RunLogDeltaInse
 	return err
 }
 
+const runLogDeltaInsertOne = `-- name: RunLogDeltaInsertOne :execrows
+WITH moved AS (
+    UPDATE run_heads h SET latest_seq = h.latest_seq + 1, latest_hash = $8
+    WHERE h.run_key = $9 AND h.latest_seq = $10 AND h.lease_epoch = $11
+    RETURNING h.run_key, h.latest_seq, h.latest_hash
+)
+INSERT INTO run_log_deltas (run_key, seq, event_type, event_version, payload, content_hash, event_hash, traceparent, tracestate, request_id)
+SELECT run_key, latest_seq, $1, $2, $3, $4, latest_hash,
+       $5, $6, $7
+FROM moved
+`
+
+type RunLogDeltaInsertOneParams struct {
+	EventType    string
+	EventVersion int32
+	Payload      []byte
+	ContentHash  []byte
+	Traceparent  *string
+	Tracestate   *string
+	RequestID    *string
+	EventHash    []byte
+	RunKey       uuid.UUID
+	KnownSeq     int64
+	LeaseEpoch   int64
+}
+
+// Appends one delta to a head that the caller knows, in one statement; no row when
+// the head has moved or has another epoch.
+func (q *Queries) RunLogDeltaInsertOne(ctx context.Context, arg RunLogDeltaInsertOneParams) (int64, error) {
+	result, err := q.db.Exec(ctx, runLogDeltaInsertOne,
+		arg.EventType,
+		arg.EventVersion,
+		arg.Payload,
+		arg.ContentHash,
+		arg.Traceparent,
+		arg.Tracestate,
+		arg.RequestID,
+		arg.EventHash,
+		arg.RunKey,
+		arg.KnownSeq,
+		arg.LeaseEpoch,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const runLogDeltaListFoldable = `-- name: RunLogDeltaListFoldable :many
 SELECT r.run_key, r.run_id
 FROM runs r

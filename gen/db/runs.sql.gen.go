@@ -311,28 +311,40 @@ func (q *Queries) RunListOfThread(ctx context.Context, arg RunListOfThreadParams
 }
 
 const runListRunnable = `-- name: RunListRunnable :many
-SELECT r.run_key
+SELECT r.run_key, coalesce(CASE WHEN l.released THEN 0 ELSE l.lost_count + 1 END, 0)::bigint AS losses
 FROM runs r
 LEFT JOIN run_leases l USING (run_key)
 WHERE r.runnable AND (l.run_key IS NULL OR l.lease_expires_at < clock_timestamp())
+  AND (l.run_key IS NULL OR l.released OR l.lost_count + 1 <= $1::bigint)
 ORDER BY r.run_key
-LIMIT $1
+LIMIT $2
 `
 
-// Runs that have something to do and no live lease, oldest first.
-func (q *Queries) RunListRunnable(ctx context.Context, maxRuns int32) ([]uuid.UUID, error) {
-	rows, err := q.db.Query(ctx, runListRunnable, maxRuns)
+type RunListRunnableParams struct {
+	MostLosses int64
+	MaxRuns    int32
+}
+
+type RunListRunnableRow struct {
+	RunKey uuid.UUID
+	Losses int64
+}
+
+// Runs that have something to do and no live lease, oldest first, with how many
+// holders were lost in a row; those with more losses than a bound are left out.
+func (q *Queries) RunListRunnable(ctx context.Context, arg RunListRunnableParams) ([]RunListRunnableRow, error) {
+	rows, err := q.db.Query(ctx, runListRunnable, arg.MostLosses, arg.MaxRuns)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	items := []uuid.UUID{}
+	items := []RunListRunnableRow{}
 	for rows.Next() {
-		var run_key uuid.UUID
-		if err := rows.Scan(&run_key); err != nil {
+		var i RunListRunnableRow
+		if err := rows.Scan(&i.RunKey, &i.Losses); err != nil {
 			return nil, err
 		}
-		items = append(items, run_key)
+		items = append(items, i)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
@@ -392,7 +404,7 @@ WITH started AS (
             $7, $8, $9, $10, $11, $12,
             $13, $14, $15)
     ON CONFLICT (run_id) DO NOTHING
-    RETURNING run_key
+    RETURNING run_key, run_id, thread_id, user_id, guest_scope, owner, autopilot_id, authenticated_session, tool_policy, limits, keep_open, request_hash, status, runnable, reason_class, reason, traceparent, tracestate, request_id, inserted_at, started_at, finished_at, updated_at, client_tools
 ), head AS (
     INSERT INTO run_heads (run_key, latest_seq, latest_hash)
     SELECT run_key, 1, $16 FROM started
@@ -402,7 +414,7 @@ WITH started AS (
            $13, $14, $15
     FROM started
 )
-SELECT run_key FROM started
+SELECT run_key, run_id, thread_id, user_id, guest_scope, owner, autopilot_id, authenticated_session, tool_policy, limits, keep_open, request_hash, status, runnable, reason_class, reason, traceparent, tracestate, request_id, inserted_at, started_at, finished_at, updated_at, client_tools FROM started
 `
 
 type RunStartParams struct {
@@ -428,9 +440,36 @@ type RunStartParams struct {
 	ContentHash          []byte
 }
 
-// Creates a run with its head and its first event in one statement, or returns
-// no row when the run_id is taken.
-func (q *Queries) RunStart(ctx context.Context, arg RunStartParams) (uuid.UUID, error) {
+type RunStartRow struct {
+	RunKey               uuid.UUID
+	RunID                string
+	ThreadID             string
+	UserID               *int64
+	GuestScope           *string
+	Owner                string
+	AutopilotID          *string
+	AuthenticatedSession bool
+	ToolPolicy           []byte
+	Limits               []byte
+	KeepOpen             bool
+	RequestHash          string
+	Status               string
+	Runnable             bool
+	ReasonClass          *string
+	Reason               *string
+	Traceparent          *string
+	Tracestate           *string
+	RequestID            *string
+	InsertedAt           time.Time
+	StartedAt            *time.Time
+	FinishedAt           *time.Time
+	UpdatedAt            time.Time
+	ClientTools          []byte
+}
+
+// Creates a run with its head and its first event in one statement and returns
+// it, or returns no row when the run_id is taken.
+func (q *Queries) RunStart(ctx context.Context, arg RunStartParams) (RunStartRow, error) {
 	row := q.db.QueryRow(ctx, runStart,
 		arg.RunKey,
 		arg.RunID,
@@ -453,7 +492,32 @@ func (q *Queries) RunStart(ctx context.Context, arg RunStartParams) (uuid.UUID, 
 		arg.Payload,
 		arg.ContentHash,
 	)
-	var run_key uuid.UUID
-	err := row.Scan(&run_key)
-	return run_key, err
+	var i RunStartRow
+	err := row.Scan(
+		&i.RunKey,
+		&i.RunID,
+		&i.ThreadID,
+		&i.UserID,
+		&i.GuestScope,
+		&i.Owner,
+		&i.AutopilotID,
+		&i.AuthenticatedSession,
+		&i.ToolPolicy,
+		&i.Limits,
+		&i.KeepOpen,
+		&i.RequestHash,
+		&i.Status,
+		&i.Runnable,
+		&i.ReasonClass,
+		&i.Reason,
+		&i.Traceparent,
+		&i.Tracestate,
+		&i.RequestID,
+		&i.InsertedAt,
+		&i.StartedAt,
+		&i.FinishedAt,
+		&i.UpdatedAt,
+		&i.ClientTools,
+	)
+	return i, err
 }

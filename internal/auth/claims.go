@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"regexp"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -40,6 +41,9 @@ type Claims struct {
 	UserID     *int64 `json:"user_id,omitempty"` // > 0
 	GuestScope string `json:"guest_scope,omitempty"`
 }
+
+// Left is how long the token is still good for.
+func (c Claims) Left(now time.Time) time.Duration { return time.Unix(c.ExpiresAt, 0).Sub(now) }
 
 var (
 	sha256Pattern = regexp.MustCompile(`^[0-9a-f]{64}$`)

@@ -20,6 +20,7 @@ import (
 // database is where everything is measured, ours and the plain cases.
 type database struct {
 	url     string
+	admin   string // URL of the server's own database
 	dir     string // of the private server's files
 	private bool
 	ends    []func(context.Context) error // last first
@@ -43,6 +44,7 @@ func openDatabase(ctx context.Context, o options, progress io.Writer) (_ *databa
 	if err := requireDurable(ctx, admin); err != nil {
 		return nil, err
 	}
+	d.admin = admin
 	name := "bench_" + strconv.FormatInt(time.Now().UnixNano(), 36)
 	if err := execute(ctx, admin, "CREATE DATABASE "+name); err != nil {
 		return nil, err
@@ -59,7 +61,24 @@ func openDatabase(ctx context.Context, o options, progress io.Writer) (_ *databa
 	if err := pg.Migrate(ctx, d.url, migrations.FS, func(string) {}); err != nil {
 		return nil, err
 	}
-	return d, execute(ctx, d.url, plainTable)
+	return d, execute(ctx, d.url, plainTable+";"+counterTable+";"+quietNotify)
+}
+
+// another makes a second migrated database beside the first, named like it and _empty.
+func (d *database) another(ctx context.Context) (string, error) {
+	u, err := url.Parse(d.url)
+	if err != nil {
+		return "", err
+	}
+	u.Path += "_empty"
+	name := u.Path[1:]
+	if err := execute(ctx, d.admin, "CREATE DATABASE "+name); err != nil {
+		return "", err
+	}
+	d.ends = append(d.ends, func(ctx context.Context) error {
+		return execute(ctx, d.admin, "DROP DATABASE "+name+" WITH (FORCE)")
+	})
+	return u.String(), pg.Migrate(ctx, u.String(), migrations.FS, func(string) {})
 }
 
 func (d *database) startPrivate(ctx context.Context, dir string, progress io.Writer) (admin string, err error) {

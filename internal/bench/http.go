@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -18,6 +19,9 @@ import (
 )
 
 const maxPosters = 32
+
+// errRefused says that the service takes no more work now.
+var errRefused = errors.New("refused: too much work")
 
 // poster appends frames over HTTP, a run per client.
 type poster struct {
@@ -40,7 +44,7 @@ func newPoster(ctx context.Context, p *process) (*poster, error) {
 
 // frames is n clients, each posting a signed frame after another.
 func (w *poster) frames(n int) cell {
-	return cell{fmt.Sprintf("frame %d", n), func(ctx context.Context, d time.Duration) (result, error) {
+	return cell{name: fmt.Sprintf("frame %d", n), measure: func(ctx context.Context, d time.Duration) (result, error) {
 		return load(ctx, n, d, 1, func(ctx context.Context, client int) error { return w.post(ctx, w.runs[client].RunID) })
 	}}
 }
@@ -65,6 +69,12 @@ func (w *poster) post(ctx context.Context, runID string) error {
 	answer, err := io.ReadAll(res.Body)
 	if err != nil {
 		return err
+	}
+	if res.StatusCode == http.StatusServiceUnavailable || res.StatusCode == http.StatusTooManyRequests {
+		if res.Header.Get("Retry-After") == "" {
+			return fmt.Errorf("a refusal (%d) does not say when to come back", res.StatusCode)
+		}
+		return errRefused
 	}
 	if res.StatusCode != http.StatusAccepted {
 		return fmt.Errorf("a frame was answered %d: %s", res.StatusCode, firstLine(string(answer)))

@@ -29,8 +29,23 @@ type options struct {
 	dir      string
 	write    bool
 	profile  string
-	serve    string // the database that a reading process of this command serves
+	serve    string // the database that a serving process of this command serves
+	watch    bool   // be a process that reads streams
+	memory   bool   // be a process that serves streams from memory
+	size     sizes
 }
+
+// sizes is how big the subjects are.
+type sizes struct {
+	runs, leases, longRun      int
+	streams, idle, subscribers int
+	snapshot, settle, quiet    time.Duration
+}
+
+var (
+	fullSize  = sizes{runs: 1000, leases: 10_000, longRun: 1_000_000, streams: 1000, idle: 10_000, subscribers: 1000, snapshot: 30 * time.Second, settle: 12 * time.Second, quiet: 20 * time.Second}
+	quickSize = sizes{runs: 64, leases: 200, longRun: 2_000, streams: 100, idle: 200, subscribers: 50, snapshot: 500 * time.Millisecond, settle: time.Second, quiet: time.Second}
+)
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -47,22 +62,28 @@ func parse(args []string, complain io.Writer) (options, error) {
 	var seconds float64
 	var only string
 	var quick bool
+	var snapshot time.Duration
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(complain)
 	f.IntVar(&o.rounds, "rounds", 7, "rounds; the table shows medians over them")
 	f.Float64Var(&seconds, "seconds", 1, "how long a cell is measured in a round")
 	f.BoolVar(&quick, "quick", false, "2 rounds of 0.2 s: shows that everything runs, its figures mean little")
+	f.DurationVar(&snapshot, "snapshot", fullSize.snapshot, "how long a snapshot is held under load; the goal is for 10m")
 	f.StringVar(&only, "only", "", "measure only rows that this regular expression finds")
 	f.StringVar(&o.database, "database", "", "URL of a server to use instead of a private one; a database is created and dropped there")
 	f.StringVar(&o.dir, "dir", "", "folder for the private server's files; a new temporary one when empty")
 	f.BoolVar(&o.write, "write", false, "write the table to "+reportPath+" too")
 	f.StringVar(&o.profile, "cpuprofile", "", "write a CPU profile of the measured rounds to this file")
 	f.StringVar(&o.serve, "serve", "", "for the command's own use: be a second process that serves streams of this database")
+	f.BoolVar(&o.watch, "watch", false, "for the command's own use: be a process that reads streams")
+	f.BoolVar(&o.memory, "memory", false, "for the command's own use: be a process that serves streams from memory")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
+	o.size = fullSize
+	o.size.snapshot = snapshot
 	if quick {
-		o.rounds, seconds = 2, 0.2
+		o.rounds, seconds, o.size = 2, 0.2, quickSize
 	}
 	o.each = time.Duration(seconds * float64(time.Second))
 	var err error
@@ -83,6 +104,13 @@ func bench(ctx context.Context, args []string, out, progress io.Writer) (err err
 	if o.serve != "" {
 		return serveStreams(ctx, o.serve, os.Stdin, out)
 	}
+	if o.watch {
+		w := &watcher{}
+		return obey(ctx, os.Stdin, out, order{}, w.do)
+	}
+	if o.memory {
+		return serveMemory(ctx, os.Stdin, out)
+	}
 	db, err := openDatabase(ctx, o, progress)
 	if err != nil {
 		return err
@@ -92,7 +120,7 @@ func bench(ctx context.Context, args []string, out, progress io.Writer) (err err
 	if err != nil {
 		return err
 	}
-	s, err := newSubjects(ctx, db.url)
+	s, err := newSubjects(ctx, db, o)
 	if err != nil {
 		return err
 	}
@@ -101,7 +129,12 @@ func bench(ctx context.Context, args []string, out, progress io.Writer) (err err
 	if len(rows) == 0 {
 		return fmt.Errorf("-only %s finds no row", o.only)
 	}
-	measured, err := rounds(ctx, cells, o, progress)
+	wal, err := newWALMeter(ctx, db.url)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, wal.close()) }()
+	measured, err := rounds(ctx, wal, cells, o, progress)
 	if err != nil {
 		return err
 	}
@@ -115,10 +148,22 @@ func bench(ctx context.Context, args []string, out, progress io.Writer) (err err
 	return nil
 }
 
+// fewRounds is for cells that take long.
+const fewRounds = 3
+
 // rounds measures every cell once per round, forwards and backwards in turn,
 // after a short round that warms caches and is thrown away.
-func rounds(ctx context.Context, cells []cell, o options, progress io.Writer) (_ map[string][]result, err error) {
+func rounds(ctx context.Context, wal *walMeter, cells []cell, o options, progress io.Writer) (_ map[string][]result, err error) {
 	for _, c := range cells {
+		if c.prepare != nil {
+			fmt.Fprintf(progress, "prepare %s\n", c.name)
+			if err := c.prepare(ctx); err != nil {
+				return nil, fmt.Errorf("prepare %s: %w", c.name, err)
+			}
+		}
+		if c.most > 0 {
+			continue
+		}
 		if _, err := c.measure(ctx, min(o.each, 200*time.Millisecond)); err != nil {
 			return nil, fmt.Errorf("%s: %w", c.name, err)
 		}
@@ -142,7 +187,10 @@ func rounds(ctx context.Context, cells []cell, o options, progress io.Writer) (_
 			if round%2 == 1 {
 				c = cells[len(cells)-1-i]
 			}
-			r, err := c.measure(ctx, o.each)
+			if c.most > 0 && round >= c.most {
+				continue
+			}
+			r, err := wal.around(ctx, c, o.each)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", c.name, err)
 			}

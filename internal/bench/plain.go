@@ -70,7 +70,7 @@ func newPlain(ctx context.Context, databaseURL string) (*plain, error) {
 
 // inserts is n clients, each with a connection and a commit per row.
 func (p *plain) inserts(n int) cell {
-	return cell{fmt.Sprintf("plain %d", n), func(ctx context.Context, d time.Duration) (result, error) {
+	return cell{name: fmt.Sprintf("plain %d", n), measure: func(ctx context.Context, d time.Duration) (result, error) {
 		return p.each(ctx, n, func(conns []*pgxpool.Conn) (result, error) {
 			return load(ctx, n, d, 1, func(ctx context.Context, client int) error {
 				w := &p.writers[client]
@@ -84,7 +84,7 @@ func (p *plain) inserts(n int) cell {
 
 // batches is n clients, each with a connection and a commit per size rows.
 func (p *plain) batches(n, size int) cell {
-	return cell{fmt.Sprintf("plain %d of %d", n, size), func(ctx context.Context, d time.Duration) (result, error) {
+	return cell{name: fmt.Sprintf("plain %d of %d", n, size), measure: func(ctx context.Context, d time.Duration) (result, error) {
 		return p.each(ctx, n, func(conns []*pgxpool.Conn) (result, error) {
 			return load(ctx, n, d, size, func(ctx context.Context, client int) error {
 				w := &p.writers[client]
@@ -121,7 +121,7 @@ func (p *plain) each(ctx context.Context, n int, f func([]*pgxpool.Conn) (result
 // notices is the round trip of a bare notification: from the NOTIFY on one
 // connection to its arrival on another that listens.
 func (p *plain) notices() cell {
-	return cell{"notify", func(ctx context.Context, d time.Duration) (result, error) {
+	return cell{name: "notify", measure: func(ctx context.Context, d time.Duration) (result, error) {
 		return p.each(ctx, 2, func(conns []*pgxpool.Conn) (r result, err error) {
 			listener := conns[1].Conn()
 			if _, err := listener.Exec(ctx, "LISTEN bench"); err != nil {

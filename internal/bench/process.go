@@ -30,10 +30,13 @@ const (
 // process is what one process of the service has, but for an executor: nobody
 // answers the frames, so that only their acceptance is measured.
 type process struct {
-	pool, logPool *pgxpool.Pool
-	log           *runlog.Appender
-	leases        *lease.Keeper
-	url           string // of its API
+	// As in the service, streams and the log have connections of their own.
+	pool, logPool, readPool *pgxpool.Pool
+
+	asked  counter // by all three
+	log    *runlog.Appender
+	leases *lease.Keeper
+	url    string // of its API
 
 	stop  context.CancelFunc
 	loops errgroup.Group
@@ -53,11 +56,19 @@ func newProcess(ctx context.Context, databaseURL string, lanes int) (*process, e
 }
 
 func (p *process) start(ctx, running context.Context, databaseURL string, lanes int) (err error) {
-	if p.pool, err = pg.Open(ctx, pg.Config{URL: databaseURL, MaxConns: poolSize, AppName: "bench"}); err != nil {
-		return err
-	}
-	if p.logPool, err = pg.Open(ctx, pg.Config{URL: databaseURL, MaxConns: lanes, AppName: "bench log"}); err != nil {
-		return err
+	for _, open := range []struct {
+		pool **pgxpool.Pool
+		c    pg.Config
+	}{
+		{&p.pool, pg.Config{MaxConns: poolSize, AppName: "bench"}},
+		{&p.logPool, pg.Config{MaxConns: lanes + 1, AppName: "bench log", ByKeyOnly: true}},
+		{&p.readPool, pg.Config{MaxConns: 4, AppName: "bench streams", ByKeyOnly: true}},
+	} {
+		open.c.URL = databaseURL
+		*open.pool, err = openPool(ctx, open.c, func(c *pgxpool.Config) { c.ConnConfig.Tracer = &p.asked })
+		if err != nil {
+			return err
+		}
 	}
 	metrics, watch := telemetry.NewMetrics(), runlog.NewWatch()
 	p.log = runlog.NewAppender(p.logPool, watch, lanes, metrics)
@@ -80,12 +91,17 @@ func (p *process) start(ctx, running context.Context, databaseURL string, lanes 
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	streams := stream.New(p.pool, watch, stream.Config{}, metrics)
+	streams := stream.New(p.readPool, watch, stream.Config{MaxReadersPerRun: 1100, MaxReaders: 12_000}, metrics)
 	p.ends = append(p.ends, streams.Shutdown)
+	limits := server.DefaultAdmission()
+	limits.MaxWaitingFrames, limits.OverdueRuns = 0, 0 // nobody answers the frames
+	admission := server.NewAdmission(limits, p.pool, p.pool, p.log, metrics)
+	p.loops.Go(func() error { return admission.Run(running) })
 	return p.serve(ctx, server.Deps{
-		Answers: &server.Server{Pool: p.pool, Log: p.log, Streams: streams, Version: "bench"},
-		Auth:    &auth.Verifier{Keys: auth.DevKeyring(), Audience: audience, Nonces: auth.PostgresNonces{Pool: p.pool}},
-		Logger:  telemetry.NewLogger(io.Discard, slog.LevelInfo), Metrics: metrics,
+		Admission: admission,
+		Answers:   &server.Server{Pool: p.pool, Log: p.log, Streams: streams, Admission: admission, Version: "bench"},
+		Auth:      &auth.Verifier{Keys: auth.DevKeyring(), Audience: audience, Nonces: auth.PostgresNonces{Pool: p.pool}},
+		Logger:    telemetry.NewLogger(io.Discard, slog.LevelInfo), Metrics: metrics,
 	})
 }
 
@@ -120,7 +136,7 @@ func (p *process) close() error {
 	}
 	p.stop()
 	errs = append(errs, p.loops.Wait())
-	for _, pool := range []*pgxpool.Pool{p.logPool, p.pool} {
+	for _, pool := range []*pgxpool.Pool{p.logPool, p.readPool, p.pool} {
 		if pool != nil {
 			pool.Close()
 		}

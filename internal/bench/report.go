@@ -5,23 +5,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 )
-
-// row is one line of the table: a figure of ours beside the same of a plain case.
-type row struct {
-	what        string
-	ours, plain string // cells
-	unit        string
-	figure      func(result) float64
-}
 
 const (
 	perSecond = "/s, higher is better"
@@ -32,76 +22,51 @@ func rate(r result) float64   { return r.perSecond }
 func median(r result) float64 { return float64(r.p50.Microseconds()) / 1000 }
 func tail(r result) float64   { return float64(r.p99.Microseconds()) / 1000 }
 
-func table() []row {
-	pair := func(what, ours, plain string) []row {
-		return []row{{what, ours, plain, perSecond, rate}, {what + ", p50", ours, plain, inMillis, median}}
-	}
-	return slices.Concat(
-		pair("start runs, 1 client [1]", "start 1", "plain 1"),
-		pair("start runs, 32 clients [1]", "start 32", "plain 32"),
-		pair("append events one by one, 1 run [2]", "append 1", "plain 1"),
-		pair("append events one by one, 64 runs [2]", "append 64", "plain 64"),
-		[]row{{"append events one by one, 64 runs [2], p99", "append 64", "plain 64", inMillis, tail}},
-		pair("append events one by one, 256 runs [2]", "append 256", "plain 64"),
-		pair("append batches of 10, 64 runs [3]", "append 64 of 10", "plain 64 of 10"),
-		pair("append batches of 10, 64 runs, 2 lanes [3]", "append 64 of 10, 2 lanes", "plain 64 of 10"),
-		pair("append batches of 50, 64 runs [3]", "append 64 of 50", "plain 64 of 50"),
-		pair("append batches of 50, 64 runs, 2 lanes [3]", "append 64 of 50, 2 lanes", "plain 64 of 50"),
-		pair("append frames over HTTP, 1 client [4]", "frame 1", "plain 1"),
-		pair("append frames over HTTP, 32 clients [4]", "frame 32", "plain 32"),
-		[]row{
-			{"append to the stream's first byte, same process, p50, against a commit [5]", "stream here", "plain 1", inMillis, median},
-			{"append to the stream's first byte, same process, p50, against a bare notification [5]", "stream here", "notify", inMillis, median},
-			{"append to the stream's first byte, another process, p50, against a commit [5]", "stream there", "plain 1", inMillis, median},
-			{"append to the stream's first byte, another process, p50, against a bare notification [5]", "stream there", "notify", inMillis, median},
-		},
-	)
+// spread is how much longer the slow operations take than the usual one.
+func spread(r result) float64 { return float64(r.p99) / float64(r.p50) }
+
+// value is what a cell measured under a name.
+func value(name string) func(result) float64 {
+	return func(r result) float64 { return r.values[name] }
 }
 
 const notes = `How each is measured. A client does one operation after another and waits for its answer. The plain case is an INSERT
 of one row as wide as an event, one commit each, a connection per client, into a table with the log's columns and
 primary key and nothing else; "1 client", "32 clients" and "64 runs" are compared with as many such connections, 256 runs with 64.
 All clients, the service and Postgres share the machine. The figures are medians over the rounds, the ratio is the median of the rounds' ratios.
+Floor and goal are for the ratio (2 x), for what ours takes more than plain (+3), or for ours alone (a bare number). "reached" says which of the two holds, or **short**.
+A row whose cells take long is measured in the first 3 rounds, [16] and [18] once.
 
-1. ` + "`run.Start`" + `: run, head and first event in one commit, then the row is read back.
+1. ` + "`run.Start`" + `: run, head and first event in one commit, which answers with the run.
 2. Each run's lease is held and each event is a commit of its own for its caller: fence, number, hash chain, trace ids and
-   the notification of other processes are on, two processes listen. One log lane, that is one connection.
-3. The same with 10 or 50 events a call; plain is one multi-row INSERT of as many rows. The default is one lane.
+   the notification of other processes are on, two processes listen. Two log lanes, that is two connections.
+3. The same with 10 or 50 events a call; plain is one multi-row INSERT of as many rows. The default is two lanes.
 4. Over loopback HTTP through the whole API: token made and checked, nonce remembered, schema validated, access line written,
    frame and event committed. Nobody executes the runs.
 5. One append at a time on an otherwise idle service; from the call that appends to the first byte of the event at an HTTP client.
    The other process is a process of its own, which hears of the event by notification. The plain cases are one INSERT with its
    commit, and a NOTIFY until another connection has it (which writes nothing to disk).
+6. 64 runs append evenly at half the rate that they reached before the first round. The plain column is 64 connections at full rate.
+7. What pg_current_wal_insert_lsn moves by, per event, whoever wrote it. No checkpoint falls into a round.
+8. 64 runs; connections that LISTEN and read stand for processes. Off is the same statement with a pg_notify that does
+   nothing. Fsyncs are pg_stat_wal's, read when the lanes' sessions have ended and so reported all.
+9. The counter row is UPDATE … RETURNING and INSERT in one statement, one commit each, a connection per client. Frames are stored
+   and logged once per id; they go to the room and not over HTTP.
+10. One heartbeat renews all leases of a process; plain updates the same rows one by one, a commit each. A start with its lease is
+    run, head and first event, then the lease and the fence; giving the lease back is not measured.
+11. Server, second server, memory server and clients are processes of their own. From the moment that a delta is made, which stands
+    in its text, to its arrival at a client; ours appends it durably meanwhile. The memory server gives each reader the block from
+    a channel and stores nothing. CPU is the server process's, appends included.
+12. A process that has started and made its runs, before and after 10,000 streams (20 a run) have opened, 3 rounds; the plain case is the memory server.
+13. As 11. A slow reader has a receive buffer of 4 KB. Questions are counted in the serving process, a batch as one: appends, reads and ticks.
+14. Replay is one HTTP client of a live run, up to its newest event; the plain case reads the same rows in one question and decodes
+    none. The new events are the last of runs of 5,000. Many runs are read concurrently over the 4 connections of streams.
+15. 500 runs of 100 events, 20 streams each; clients are a process of their own. Questions include the checks of each request.
+16. 8 runs append all the time, for as long as -snapshot says (30s unless given; the goal is for 10m), with the transaction open.
+17. Frames over HTTP from a process of its own. The capacity is what 64 clients reach one frame after another; then frames
+    come evenly at half of that and at three times it, whether or not earlier ones are answered, 4,000 on their way at the most.
+18. The whole service with an executor, a janitor and its ticks, on an empty database: transactions per second over 20 s.
 `
-
-// chosen is the rows that a pattern finds and the cells that they need.
-func chosen(rows []row, cells []cell, only *regexp.Regexp) ([]row, []cell) {
-	need := map[string]bool{}
-	rows = slices.DeleteFunc(rows, func(r row) bool { return !only.MatchString(r.what) })
-	for _, r := range rows {
-		need[r.ours], need[r.plain] = true, true
-	}
-	return rows, slices.DeleteFunc(cells, func(c cell) bool { return !need[c.name] })
-}
-
-func markdown(rows []row, measured map[string][]result, where string) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "# Performance\n\nWritten by `make bench`. %s\n\n", where)
-	b.WriteString("| what | ours | plain | ratio (min–max) | unit |\n|---|---:|---:|---:|---|\n")
-	for _, r := range rows {
-		var ours, plain, ratios []float64
-		for i, o := range measured[r.ours] {
-			a, b := r.figure(o), r.figure(measured[r.plain][i])
-			ours, plain, ratios = append(ours, a), append(plain, b), append(ratios, a/b)
-		}
-		for _, s := range [][]float64{ours, plain, ratios} {
-			slices.Sort(s)
-		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s (%s–%s) | %s |\n", r.what, short(quantile(ours, .5)), short(quantile(plain, .5)),
-			short(quantile(ratios, .5)), short(ratios[0]), short(ratios[len(ratios)-1]), r.unit)
-	}
-	return b.String() + "\n" + notes
-}
 
 // short is three digits that matter.
 func short(f float64) string {
@@ -140,9 +105,9 @@ func conditions(ctx context.Context, d *database, o options) (string, error) {
 		on = "private, its files on " + fileSystem(d.dir)
 	}
 	version, _, _ = strings.Cut(version, " ")
-	return fmt.Sprintf("%s, %s/%s, %d cores%s, %s. PostgreSQL %s (%s), %s. %d rounds of %s a cell.",
+	return fmt.Sprintf("%s, %s/%s, %d cores%s, %s. PostgreSQL %s (%s), %s. %d rounds of %s a cell, a snapshot of %s.",
 		time.Now().UTC().Format(time.DateOnly), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), busy(), runtime.Version(),
-		version, on, settings, o.rounds, o.each), nil
+		version, on, settings, o.rounds, o.each, o.size.snapshot), nil
 }
 
 // busy is the load average at the start, where the system tells.

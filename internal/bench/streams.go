@@ -6,10 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"os"
-	"os/exec"
 	"time"
 
 	"github.com/openagentsinc/openagents-runtime/gen/event"
@@ -20,7 +17,7 @@ import (
 // streamed is one delta after another: from the call that appends it to its
 // first byte at an HTTP client that follows the run at url.
 func streamed(name string, writer *process, url string) cell {
-	return cell{name, func(ctx context.Context, d time.Duration) (_ result, err error) {
+	return cell{name: name, measure: func(ctx context.Context, d time.Duration) (_ result, err error) {
 		ctx, cancel := context.WithCancel(telemetry.WithTrace(ctx, telemetry.NewTrace("", "", "")))
 		defer cancel()
 		r, err := newRun(ctx, writer)
@@ -121,54 +118,4 @@ func readBlock(in *bufio.Reader) (block []byte, at time.Time, err error) {
 			return block, at, nil
 		}
 	}
-}
-
-// reader is another operating-system process on the same database, which hears
-// of appends by notification only.
-type reader struct {
-	url   string
-	cmd   *exec.Cmd
-	stdin io.Closer
-}
-
-func startReader(ctx context.Context, databaseURL string) (*reader, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	cmd := exec.Command(self, "-serve", databaseURL)
-	cmd.Stderr = os.Stderr
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start the second process: %w", err)
-	}
-	r := &reader{cmd: cmd, stdin: stdin}
-	line, err := bufio.NewReader(stdout).ReadString('\n')
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("the second process did not start: %w", err), r.close())
-	}
-	r.url = firstLine(line)
-	return r, ctx.Err()
-}
-
-func (r *reader) close() error { return errors.Join(r.stdin.Close(), r.cmd.Wait()) }
-
-// serveStreams is the second process: it serves until its input ends, so that
-// it cannot outlive the first.
-func serveStreams(ctx context.Context, databaseURL string, in io.Reader, out io.Writer) error {
-	p, err := newProcess(ctx, databaseURL, 1)
-	if err != nil {
-		return err
-	}
-	if _, err = fmt.Fprintln(out, p.url); err == nil {
-		_, err = io.Copy(io.Discard, in)
-	}
-	return errors.Join(err, p.close())
 }

@@ -23,26 +23,43 @@ const deltaText = "a delta of a few words, about as long as models stream"
 
 const userID = int64(1)
 
-// subjects are what the cells measure: the plain cases, a process of one log
-// lane, one of two, and another operating-system process that serves streams.
+// subjects are what the cells measure: the plain cases, a process with two log
+// lanes as is the default, one with a lone lane, and another operating-system
+// process that serves streams.
 type subjects struct {
-	plain    *plain
-	one, two *process
-	reader   *reader
+	plain     *plain
+	std, lone *process
+	reader    *child
 
-	held    []*lease.Held // of process one
-	heldTwo []*lease.Held
-	letGo   []func()
-	posts   *poster
+	held     []*lease.Held // of process std
+	heldLone []*lease.Held
+	many     []*lease.Held // of process std, for the row with most runs
+	letGo    []func()
+	letting  sync.Mutex
+	posts    *poster
+	// What cells make when they are prepared.
+	frameRuns []db.Run
+	keeper    *lease.Keeper
+	ends      []func() error
+	reads     []db.Run
+	others    *kit
+
+	database *database
+	url      string
+	o        options
 }
+
+// oneDelta is a unit with one delta.
+var oneDelta = runlog.Append(event.MessageDeltaV1{PartID: "text-1", Delta: deltaText})
 
 const (
 	manyRuns  = 256
 	batchRuns = 64
 )
 
-func newSubjects(ctx context.Context, databaseURL string) (_ *subjects, err error) {
-	s := &subjects{}
+func newSubjects(ctx context.Context, d *database, o options) (_ *subjects, err error) {
+	databaseURL := d.url
+	s := &subjects{database: d, url: databaseURL, o: o}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())
@@ -51,34 +68,37 @@ func newSubjects(ctx context.Context, databaseURL string) (_ *subjects, err erro
 	if s.plain, err = newPlain(ctx, databaseURL); err != nil {
 		return nil, err
 	}
-	if s.one, err = newProcess(ctx, databaseURL, 1); err != nil {
+	if s.std, err = newProcess(ctx, databaseURL, 2); err != nil {
 		return nil, err
 	}
-	if s.two, err = newProcess(ctx, databaseURL, 2); err != nil {
+	if s.lone, err = newProcess(ctx, databaseURL, 1); err != nil {
 		return nil, err
 	}
-	if s.reader, err = startReader(ctx, databaseURL); err != nil {
+	if s.reader, err = startChild(ctx, "-serve", databaseURL); err != nil {
 		return nil, err
 	}
-	if s.held, err = s.hold(ctx, s.one, manyRuns); err != nil {
+	if s.held, err = s.hold(ctx, s.std, manyRuns); err != nil {
 		return nil, err
 	}
-	if s.heldTwo, err = s.hold(ctx, s.two, batchRuns); err != nil {
+	if s.heldLone, err = s.hold(ctx, s.lone, batchRuns); err != nil {
 		return nil, err
 	}
-	s.posts, err = newPoster(ctx, s.one)
+	s.posts, err = newPoster(ctx, s.std)
 	return s, err
 }
 
 func (s *subjects) close() error {
 	var errs []error
+	for _, end := range s.ends {
+		errs = append(errs, end())
+	}
 	for _, f := range s.letGo {
 		f()
 	}
 	if s.reader != nil {
 		errs = append(errs, s.reader.close())
 	}
-	for _, p := range []*process{s.one, s.two} {
+	for _, p := range []*process{s.std, s.lone} {
 		if p != nil {
 			errs = append(errs, p.close())
 		}
@@ -87,17 +107,6 @@ func (s *subjects) close() error {
 		s.plain.pool.Close()
 	}
 	return errors.Join(errs...)
-}
-
-func (s *subjects) cells() []cell {
-	return []cell{
-		s.plain.inserts(1), s.starts(1), s.appends(s.held[:1], 1, "append 1"), s.posts.frames(1),
-		s.plain.inserts(32), s.starts(32), s.posts.frames(32),
-		s.plain.inserts(64), s.appends(s.held[:64], 1, "append 64"), s.appends(s.held, 1, "append 256"),
-		s.plain.batches(64, 10), s.appends(s.held[:64], 10, "append 64 of 10"), s.appends(s.heldTwo, 10, "append 64 of 10, 2 lanes"),
-		s.plain.batches(64, 50), s.appends(s.held[:64], 50, "append 64 of 50"), s.appends(s.heldTwo, 50, "append 64 of 50, 2 lanes"),
-		s.plain.notices(), streamed("stream here", s.one, s.one.url), streamed("stream there", s.one, s.reader.url),
-	}
 }
 
 func newRun(ctx context.Context, p *process) (db.Run, error) {
@@ -110,10 +119,10 @@ func newRun(ctx context.Context, p *process) (db.Run, error) {
 
 // starts is n clients that start runs.
 func (s *subjects) starts(n int) cell {
-	return cell{fmt.Sprintf("start %d", n), func(ctx context.Context, d time.Duration) (result, error) {
+	return cell{name: fmt.Sprintf("start %d", n), measure: func(ctx context.Context, d time.Duration) (result, error) {
 		ctx = telemetry.WithTrace(ctx, telemetry.NewTrace("", "", ""))
 		return load(ctx, n, d, 1, func(ctx context.Context, _ int) error {
-			_, err := newRun(ctx, s.one)
+			_, err := newRun(ctx, s.std)
 			return err
 		})
 	}}
@@ -127,7 +136,7 @@ func (s *subjects) appends(held []*lease.Held, size int, name string) cell {
 	for i := range events {
 		events[i] = delta
 	}
-	return cell{name, func(ctx context.Context, d time.Duration) (result, error) {
+	return cell{name: name, measure: func(ctx context.Context, d time.Duration) (result, error) {
 		ctx = telemetry.WithTrace(ctx, telemetry.NewTrace("", "", ""))
 		return load(ctx, len(held), d, size, func(ctx context.Context, client int) error {
 			_, err := held[client].Commit(ctx, runlog.Append(events...))
@@ -135,6 +144,19 @@ func (s *subjects) appends(held []*lease.Held, size int, name string) cell {
 		})
 	}}
 }
+
+// most is the appends of the most runs.
+func (s *subjects) most() cell {
+	return cell{name: "append most", prepare: func(ctx context.Context) (err error) {
+		s.many, err = s.hold(ctx, s.std, s.o.size.runs)
+		return err
+	}, measure: func(ctx context.Context, d time.Duration) (result, error) {
+		return s.appends(s.many, 1, "").measure(ctx, d)
+	}}
+}
+
+// first is the first held runs of process std.
+func (s *subjects) first(n int) []*lease.Held { return s.held[:n] }
 
 // hold starts n runs and takes their leases until the subjects are closed.
 func (s *subjects) hold(ctx context.Context, p *process, n int) ([]*lease.Held, error) {
@@ -144,24 +166,36 @@ func (s *subjects) hold(ctx context.Context, p *process, n int) ([]*lease.Held, 
 		if err != nil {
 			return nil, err
 		}
-		taken, failed, leave := make(chan *lease.Held, 1), make(chan error, 1), make(chan struct{})
-		var left sync.WaitGroup
-		left.Go(func() {
-			failed <- p.leases.With(context.WithoutCancel(ctx), r, func(_ context.Context, h *lease.Held) error {
-				taken <- h
-				<-leave
-				return nil
-			})
-		})
-		s.letGo = append(s.letGo, func() { close(leave); left.Wait() })
-		select {
-		case h := <-taken:
-			all = append(all, h)
-		case err := <-failed:
-			return nil, fmt.Errorf("hold a run: %w", err)
+		h, err := s.take(ctx, p.leases, r)
+		if err != nil {
+			return nil, err
 		}
+		all = append(all, h)
 	}
 	return all, nil
+}
+
+// take takes a run's lease until the subjects are closed.
+func (s *subjects) take(ctx context.Context, k *lease.Keeper, r db.Run) (*lease.Held, error) {
+	taken, failed, leave := make(chan *lease.Held, 1), make(chan error, 1), make(chan struct{})
+	var left sync.WaitGroup
+	left.Go(func() {
+		failed <- k.With(context.WithoutCancel(ctx), r, func(_ context.Context, h *lease.Held) error {
+			taken <- h
+			<-leave
+			h.Released() // the database is dropped
+			return nil
+		})
+	})
+	s.letting.Lock()
+	s.letGo = append(s.letGo, func() { close(leave); left.Wait() })
+	s.letting.Unlock()
+	select {
+	case h := <-taken:
+		return h, nil
+	case err := <-failed:
+		return nil, fmt.Errorf("hold a run: %w", err)
+	}
 }
 
 // firstLine is a short text's first line.

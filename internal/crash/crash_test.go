@@ -3,10 +3,13 @@ package crash_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"io"
 	"os/exec"
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -79,10 +82,51 @@ func TestACrashBuildStopsAtItsPointUntilItIsContinued(t *testing.T) {
 	require.Equal(t, all+"clock 0s\n", out.String())
 }
 
+func TestACrashBuildSaysWhenItGotNoProcessor(t *testing.T) {
+	t.Parallel()
+	cmd := exec.Command(build(t, "crash"))
+	cmd.Env = []string{"LINGER=1"}
+	said, err := cmd.StderrPipe()
+	require.NoError(t, err)
+	in, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	_, err = out.Read(make([]byte, 1))
+	require.NoError(t, err, "it is at work")
+	require.NoError(t, cmd.Process.Signal(syscall.SIGSTOP))
+	<-time.After(300 * time.Millisecond) // that it shall notice
+	require.NoError(t, cmd.Process.Signal(syscall.SIGCONT))
+	var ms, until int64
+	_, err = fmt.Fscanf(said, "stood still %d ms until %d", &ms, &until)
+	require.NoError(t, err)
+	require.Greater(t, ms, int64(200))
+	require.InDelta(t, time.Now().UnixMilli(), until, 5000)
+	require.NoError(t, in.Close())
+	_, err = io.Copy(io.Discard, out)
+	require.NoError(t, err)
+	require.NoError(t, cmd.Wait())
+}
+
+func TestACrashBuildEatsUntilThereIsNothingLeft(t *testing.T) {
+	t.Parallel()
+	cmd := exec.Command(build(t, "crash"))
+	cmd.Env = []string{"RUNTIME_CRASH_EAT_AT=here:2", "LINGER=1"}
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	in, err := cmd.StdinPipe() // which keeps it waiting
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = in.Close() })
+	require.Error(t, cmd.Run())
+	require.Regexp(t, "out of memory|cannot allocate memory", said.String())
+}
+
 func TestACrashBuildRefusesWhatItCannotRead(t *testing.T) {
 	t.Parallel()
 	path := build(t, "crash")
-	for _, env := range []string{"RUNTIME_CRASH_AT=here:0", "RUNTIME_CRASH_AT=here:x", "RUNTIME_CRASH_STOP_AT=here:-1", "RUNTIME_CRASH_CLOCK_OFFSET=soon"} {
+	for _, env := range []string{"RUNTIME_CRASH_AT=here:0", "RUNTIME_CRASH_AT=here:x", "RUNTIME_CRASH_STOP_AT=here:-1", "RUNTIME_CRASH_EAT_AT=here:y", "RUNTIME_CRASH_CLOCK_OFFSET=soon"} {
 		out, signal := run(t, path, env)
 		require.Equal(t, syscall.Signal(-1), signal, env)
 		require.Empty(t, out, env)

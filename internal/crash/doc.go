@@ -4,7 +4,9 @@
 // build with the tag crash, and with RUNTIME_CRASH_AT=name in its environment,
 // the process kills itself when it passes the point, with a signal that leaves
 // it no last word; name:n waits for the n-th passing. RUNTIME_CRASH_STOP_AT stops
-// it there instead, until somebody continues it. RUNTIME_CRASH_CLOCK_OFFSET (such
-// as -1h) makes that process's wall clock wrong. Any other build has an empty
+// it there instead, until somebody continues it, and RUNTIME_CRASH_EAT_AT makes it
+// eat from there on what memory it may have. RUNTIME_CRASH_CLOCK_OFFSET (such
+// as -1h) makes that process's wall clock wrong. It says on stderr when it got no
+// processor for a while. Any other build has an empty
 // function and the real clock.
 package crash

@@ -15,6 +15,7 @@ import (
 var (
 	dies   = trapOf("RUNTIME_CRASH_AT")
 	stops  = trapOf("RUNTIME_CRASH_STOP_AT")
+	eats   = trapOf("RUNTIME_CRASH_EAT_AT")
 	offset = clockOffset(os.Getenv("RUNTIME_CRASH_CLOCK_OFFSET"))
 )
 
@@ -39,6 +40,54 @@ func At(name string) {
 		// Another thread may be the one that takes the signal; this one must not
 		// run on until then.
 		time.Sleep(10 * time.Millisecond)
+	}
+	if eats.springs(name) {
+		go eat()
+	}
+}
+
+func init() { go watchGaps() }
+
+// watchGaps says on stderr when this process got no processor for a while:
+// "stood still 400 ms until 1771410000000", by the real clock.
+func watchGaps() {
+	const often, noteworthy = 10 * time.Millisecond, 100 * time.Millisecond
+	for last := time.Now(); ; {
+		time.Sleep(often)
+		now := time.Now()
+		if gap := now.Sub(last) - often; gap > noteworthy {
+			fmt.Fprintf(os.Stderr, "stood still %d ms until %d\n", gap.Milliseconds(), now.UnixMilli())
+		}
+		last = now
+	}
+}
+
+// spare is what a process that eats is left with, beside what it has.
+const spare = 64 << 20
+
+// eat takes memory until there is none, while everything else goes on.
+func eat() {
+	var has uint64
+	if b, err := os.ReadFile("/proc/self/statm"); err == nil {
+		if _, err = fmt.Sscan(string(b), &has); err != nil {
+			has = 0
+		}
+	}
+	if has == 0 {
+		unusable("RUNTIME_CRASH_EAT_AT", eats.point)
+	}
+	most := has*uint64(os.Getpagesize()) + spare
+	if err := syscall.Setrlimit(syscall.RLIMIT_AS, &syscall.Rlimit{Cur: most, Max: most}); err != nil {
+		unusable("RUNTIME_CRASH_EAT_AT", err.Error())
+	}
+	var eaten [][]byte
+	for {
+		bite := make([]byte, 1<<20)
+		for n := 0; n < len(bite); n += 4096 {
+			bite[n] = 1
+		}
+		eaten = append(eaten, bite)
+		time.Sleep(time.Millisecond)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -19,12 +20,9 @@ import (
 func (t *trial) audit(ctx context.Context) (result, error) {
 	var res result
 	for _, c := range t.runs {
-		if c.err != nil {
-			res.violations = append(res.violations, fmt.Sprintf("run %s: the client: %v", c.runID, c.err))
-		}
 		r, err := db.New(t.w.db.pool).RunGet(ctx, c.runID)
 		if errors.Is(err, pgx.ErrNoRows) {
-			res.violations = append(res.violations, fmt.Sprintf("run %s does not exist", c.runID))
+			res.violations = append(res.violations, fmt.Sprintf("run %s does not exist; its client: %v", c.runID, c.err))
 			continue
 		}
 		if err != nil {
@@ -37,24 +35,67 @@ func (t *trial) audit(ctx context.Context) (result, error) {
 			}
 			res.violations = append(res.violations, fmt.Sprintf("run %s: %v", c.runID, err))
 		}
+		if err := t.tamper(ctx, &res, r); err != nil {
+			return res, err
+		}
 		h, err := t.history(ctx, c, r)
 		if err != nil {
 			return res, err
 		}
-		res.violations = append(res.violations, h.check()...)
-		res.lateCalls += h.lateCalls
-		took, wrong := t.takeover(h)
-		res.takeovers = append(res.takeovers, took...)
+		wrong := h.check()
+		if c.err != nil {
+			wrong = append(wrong, fmt.Sprintf("run %s: the client: %v", c.runID, c.err))
+		}
+		if len(wrong) > 0 {
+			res.logs = append(res.logs, h.String())
+		}
 		res.violations = append(res.violations, wrong...)
+		res.lateCalls += h.lateCalls
+		took, untimely := t.takeover(h)
+		res.takeovers = append(res.takeovers, took...)
+		res.violations = append(res.violations, untimely...)
 		res.violations = append(res.violations, t.streams(ctx, c)...)
 	}
 	res.excused = t.excused
 	return res, nil
 }
 
+// tamper flips one byte of one stored event and sees that Verify names it; then
+// it takes that back.
+func (t *trial) tamper(ctx context.Context, res *result, r db.Run) error {
+	tx, err := t.w.db.pool.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback(ctx) }() // there is nothing to keep
+	var seq int64
+	err = tx.QueryRow(ctx, "SELECT seq FROM run_log WHERE run_key = $1 ORDER BY random() LIMIT 1", r.RunKey).Scan(&seq)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil // the audit says what is wrong with such a log
+	}
+	if err != nil {
+		return err
+	}
+	column := []string{"content_hash", "event_hash"}[t.rng.IntN(2)]
+	_, err = tx.Exec(ctx, "UPDATE run_log SET "+column+" = set_byte("+column+", $3, get_byte("+column+", $3) # $4) WHERE run_key = $1 AND seq = $2",
+		r.RunKey, seq, t.rng.IntN(32), 1+t.rng.IntN(255))
+	if err != nil {
+		return err
+	}
+	_, err = runlog.Verify(ctx, tx, r.RunKey, r.RunID)
+	var chain *runlog.ChainError
+	if !errors.As(err, &chain) || chain.Seq != seq {
+		res.violations = append(res.violations, fmt.Sprintf("run %s: a byte of %s at %d is flipped and Verify says %v", r.RunID, column, seq, err))
+	}
+	return nil
+}
+
 func (t *trial) history(ctx context.Context, c *client, r db.Run) (*history, error) {
 	h := &history{runID: c.runID, receipts: map[string]receipt{}, accepted: c.accepted, refused: c.refused, woken: t.woken,
-		mayEnd: map[string]bool{"completed": !c.keepOpen, "canceled": c.keepOpen}}
+		unordered: c.many, cut: c.canceler, poisoned: c.poisoned,
+		mayEnd: map[string]bool{
+			"completed": !c.keepOpen && !c.poisoned, "canceled": c.keepOpen || c.canceler, "failed": c.poisoned,
+		}}
 	frames := map[string]bool{}
 	err := runlog.Each(ctx, t.w.db.pool, r.RunKey, 0, func(row db.RunLog) error {
 		e, err := runlog.Decode(row)
@@ -85,6 +126,26 @@ func (t *trial) history(ctx context.Context, c *client, r db.Run) (*history, err
 	}
 	h.calls = t.w.provider.of(frames)
 	return h, nil
+}
+
+// String is a run's log and calls, a line each.
+func (h *history) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "  run %s\n", h.runID)
+	for _, f := range h.facts {
+		if _, delta := f.body.(event.MessageDeltaV1); delta {
+			continue
+		}
+		body, err := json.Marshal(f.body)
+		if err != nil {
+			body = []byte(err.Error())
+		}
+		fmt.Fprintf(&b, "    %4d %s %s %s\n", f.seq, f.at.Format("05.000"), f.body.EventType(), body)
+	}
+	for _, c := range h.calls {
+		fmt.Fprintf(&b, "    call %s of frame %s at %s, completed %v; receipt %+v\n", c.key, c.frameID, c.begun.Format("05.000"), c.completed, h.receipts[c.key])
+	}
+	return b.String()
 }
 
 // inFlight is how long after its executor was hurt a commit that was on its way

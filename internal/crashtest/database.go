@@ -25,6 +25,9 @@ func newDatabase(ctx context.Context, dir string) (*database, error) {
 	if err != nil {
 		return nil, err
 	}
+	if _, err := d.Pool.Exec(ctx, rigging); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
 	return &database{d, dir, d.Pool}, nil
 }
 

@@ -23,6 +23,7 @@ type follower struct {
 	blocks []rig.Block
 	wrong  []string
 	done   bool
+	over   chan struct{} // closed then
 }
 
 func (f *follower) cursor() int64 {
@@ -37,6 +38,7 @@ func (f *follower) follow(ctx context.Context) {
 		err := f.once(ctx)
 		if errors.Is(err, rig.ErrDone) {
 			f.done = true
+			close(f.over)
 			return
 		}
 		if pause(ctx, time.Duration(20+f.rng.IntN(80))*time.Millisecond) != nil {

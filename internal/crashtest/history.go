@@ -32,6 +32,9 @@ type history struct {
 	accepted []string           // frame ids that were acknowledged, in order
 	refused  []string
 	mayEnd   map[string]bool // the terminal statuses that the scenario allows
+	// unordered frames were sent at once; a run that was cut was canceled before
+	// its frames were answered, perhaps; a poisoned one ends without an answer.
+	unordered, cut, poisoned bool
 	// woken is when a stopped process was continued; zero when none was stopped.
 	woken time.Time
 	// lateCalls are those that it had on its tongue: see money.
@@ -63,6 +66,7 @@ type reader struct {
 	last   attempt // the last one that was closed
 	undone bool    // and it was discarded
 	epoch  int64   // the newest that the log names
+	lost   int64   // the newest that the log says was lost
 	usage  ds.UsageV1
 	ended  event.Event
 	closed bool
@@ -99,6 +103,11 @@ func (r *reader) read(f fact) {
 		if e.FrameSeq != int64(len(r.frames)) {
 			r.say("frame %s has the number %d, not %d", e.FrameID, e.FrameSeq, len(r.frames))
 		}
+	case event.RunExecutorLostV1:
+		if e.LostEpoch <= r.lost {
+			r.say("epoch %d is lost at %d after epoch %d was", e.LostEpoch, f.seq, r.lost)
+		}
+		r.lost = e.LostEpoch
 	case event.RunRecoveredV1:
 		if e.Epoch <= r.epoch {
 			r.say("epoch %d at %d comes after epoch %d", e.Epoch, f.seq, r.epoch)
@@ -124,7 +133,7 @@ func (r *reader) read(f fact) {
 		r.done++
 	case event.RunFinishedV1:
 		r.ended = e
-		if !r.h.mayEnd[string(e.Status)] {
+		if !r.h.mayEnd[string(e.Status)] || r.h.poisoned && e.ReasonClass != "executor_recovery_exhausted" {
 			r.say("it ended %s (%s): %s", e.Status, e.ReasonClass, e.Reason)
 		}
 		if e.Usage != r.usage {
@@ -176,9 +185,13 @@ func (r *reader) word(f fact) {
 		part = e.PartID
 	case event.MessageFinishedV1:
 		part, a.spoke = e.PartID, true
-		r.spoken[a.frameID]++
-		if e.Text != a.said || e.Text != answerTo(a.frameID) {
+		if e.Text == answerTo(a.frameID) {
+			r.spoken[a.frameID]++
+		} else if !r.h.cut { // a cancel keeps what was said
 			r.say("the message finished at %d is not the model's answer", f.seq)
+		}
+		if e.Text != a.said {
+			r.say("the message finished at %d is not what its deltas say", f.seq)
 		}
 	}
 	if part != a.part() || !a.opened {
@@ -218,7 +231,7 @@ func (r *reader) close(seq, step int64, undone bool) {
 	if r.open.receipt == "" {
 		r.say("step %d is closed at %d without a receipt", step, seq)
 	}
-	if !undone && !r.open.spoke {
+	if !undone && !r.open.spoke && !r.h.cut {
 		r.say("step %d is finished at %d without an answer", step, seq)
 	}
 	r.last, r.open, r.undone = *r.open, nil, undone
@@ -233,9 +246,13 @@ func (r *reader) end() {
 	for _, id := range r.frames {
 		appended[id]++
 	}
+	unanswered := r.mayLackAnswers()
 	for n, id := range r.h.accepted {
-		if appended[id] != 1 || r.spoken[id] != 1 {
+		if appended[id] != 1 || r.spoken[id] != 1 && !(unanswered && r.spoken[id] == 0) {
 			r.say("the acknowledged frame %d is %d times in the log and answered %d times", n+1, appended[id], r.spoken[id])
+		}
+		if r.h.unordered {
+			continue
 		}
 		if n >= len(r.frames) || r.frames[n] != id {
 			r.say("the acknowledged frame %d is not the %d. in the log", n+1, n+1)
@@ -246,9 +263,16 @@ func (r *reader) end() {
 			r.say("a refused frame is in the log")
 		}
 	}
-	if r.done != len(r.frames) {
+	if r.done != len(r.frames) && !unanswered {
 		r.say("%d of %d frames are finished", r.done, len(r.frames))
 	}
+}
+
+// mayLackAnswers says whether frames may be left: the run was canceled before, or
+// it kills who executes it.
+func (r *reader) mayLackAnswers() bool {
+	e, ok := r.ended.(event.RunFinishedV1)
+	return ok && (r.h.cut && e.Status == "canceled" || r.h.poisoned && e.Status == "failed")
 }
 
 // atOnce is how soon a continued process does what it was about to do.
@@ -278,12 +302,14 @@ func (r *reader) money() {
 			if proved[c.frameID]++; !c.completed {
 				r.say("the call %s is proved and was not completed", c.key)
 			}
+		case r.h.cut && stored.status == "canceled" && c.completed:
+			// It was whole when the cancel came: what it cost is known.
 		case !stored.maybeBilled:
 			r.say("the call %s was made and is booked as not billed", c.key)
 		}
 	}
 	for _, id := range r.h.accepted {
-		if proved[id] != 1 {
+		if proved[id] != 1 && !(proved[id] == 0 && r.mayLackAnswers()) {
 			r.say("a frame has %d proved answers", proved[id])
 		}
 	}

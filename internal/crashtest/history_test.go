@@ -124,6 +124,9 @@ func TestEachViolationIsNamed(t *testing.T) {
 		"an epoch twice": {func(t *testing.T, h *history) {
 			h.insert(h.find(t, event.TypeRunRecovered, 1), event.RunRecoveredV1{Epoch: 2})
 		}, "epoch 2 at 9 comes after epoch 2"},
+		"a loss told twice": {func(t *testing.T, h *history) {
+			h.insert(h.find(t, event.TypeRunRecovered, 1), event.RunExecutorLostV1{LostEpoch: 1, Attempt: 1})
+		}, "epoch 1 is lost at 8 after epoch 1 was"},
 		"a delta lost": {func(t *testing.T, h *history) { h.remove(h.find(t, event.TypeMessageDelta, 5)) },
 			"is not what the model said next"},
 		"an answer cut short": {func(t *testing.T, h *history) {
@@ -186,6 +189,65 @@ func TestEachViolationIsNamed(t *testing.T) {
 			require.Contains(t, fmt.Sprint(h.check()), c.says)
 		})
 	}
+}
+
+// canceledEarly is the history of a run that was canceled while the model spoke.
+func canceledEarly() *history {
+	h := &history{
+		runID: "r", accepted: []string{"f", "g"}, cut: true, mayEnd: map[string]bool{"canceled": true},
+		receipts: map[string]receipt{"cut": {id: "cut", status: "canceled", epoch: 1, maybeBilled: true, at: noon.Add(time.Second)}},
+		calls:    []call{{key: "cut", frameID: "f", begun: noon}},
+	}
+	usage := ds.UsageV1{ModelCalls: 1}
+	h.write(0,
+		event.FrameAppendedV1{FrameID: "f", FrameSeq: 1},
+		event.FrameAppendedV1{FrameID: "g", FrameSeq: 2},
+		event.RunStepStartedV1{Step: 1, FrameID: "f", Attempt: 1},
+		event.MessageStartedV1{PartID: "text-1-1"},
+		event.MessageDeltaV1{PartID: "text-1-1", Delta: delta("f", 0)},
+		event.MessageFinishedV1{PartID: "text-1-1", Text: delta("f", 0)},
+		event.PredictFinishedV1{ReceiptID: "cut", Status: "canceled", MaybeBilled: true, Usage: usage},
+		event.RunStepFinishedV1{Step: 1},
+		event.FrameFinishedV1{FrameID: "f", FrameSeq: 1},
+		event.RunFinishedV1{Status: "canceled", Usage: usage},
+		event.StreamClosedV1{})
+	return h
+}
+
+func TestACanceledRunMayLeaveFramesUnansweredAndNoOtherMay(t *testing.T) {
+	t.Parallel()
+	require.Empty(t, canceledEarly().check())
+	h := canceledEarly()
+	h.cut = false
+	wrong := fmt.Sprint(h.check())
+	require.Contains(t, wrong, "the message finished at 6 is not the model's answer")
+	require.Contains(t, wrong, "the acknowledged frame 2 is 1 times in the log and answered 0 times")
+	require.Contains(t, wrong, "1 of 2 frames are finished")
+	h = canceledEarly()
+	h.accepted = []string{"g", "f"}
+	require.Contains(t, fmt.Sprint(h.check()), "the acknowledged frame 1 is not the 1. in the log")
+	h.unordered = true
+	require.Empty(t, h.check())
+	h = canceledEarly()
+	h.remove(h.find(t, event.TypeMessageDelta, 1))
+	require.Contains(t, fmt.Sprint(h.check()), "is not what its deltas say")
+}
+
+func TestOnlyARunThatKillsMayExhaustItsRecoveries(t *testing.T) {
+	t.Parallel()
+	failed := func(class string) *history {
+		h := &history{runID: "r", accepted: []string{"f"}, mayEnd: map[string]bool{}}
+		h.write(0, event.FrameAppendedV1{FrameID: "f", FrameSeq: 1},
+			event.RunFinishedV1{Status: "failed", ReasonClass: class}, event.StreamClosedV1{})
+		return h
+	}
+	h := failed("executor_recovery_exhausted")
+	require.NotEmpty(t, h.check())
+	h.poisoned, h.mayEnd = true, map[string]bool{"failed": true}
+	require.Empty(t, h.check())
+	h = failed("model_failed")
+	h.poisoned, h.mayEnd = true, map[string]bool{"failed": true}
+	require.NotEmpty(t, h.check())
 }
 
 // What a stopped process was about to send, it sends when it is continued.

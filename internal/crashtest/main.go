@@ -18,7 +18,7 @@ import (
 )
 
 type options struct {
-	only       string
+	only, not  string
 	minutes    float64
 	iterations int
 	seed       uint64
@@ -30,6 +30,7 @@ type options struct {
 func main() {
 	var o options
 	flag.StringVar(&o.only, "only", "", "faults whose name matches this regular expression")
+	flag.StringVar(&o.not, "not", "", "and none whose name matches this one")
 	flag.Float64Var(&o.minutes, "minutes", 110, "stop after so long, the trial at work included")
 	flag.IntVar(&o.iterations, "iterations", 0, "trials of each fault; 0 is as many as the minutes allow")
 	flag.Uint64Var(&o.seed, "seed", rand.Uint64(), "of the schedule; a failed trial prints its own")
@@ -111,8 +112,12 @@ func campaign(ctx context.Context, w, small *world, o options) error {
 	if err != nil {
 		return fmt.Errorf("-only: %w", err)
 	}
+	not, err := regexp.Compile(o.not)
+	if err != nil {
+		return fmt.Errorf("-not: %w", err)
+	}
 	for _, f := range allFaults() {
-		if only.MatchString(f.name) && (!f.small || small != nil) {
+		if only.MatchString(f.name) && (o.not == "" || !not.MatchString(f.name)) && (!f.small || small != nil) {
 			faults = append(faults, f)
 		}
 	}
@@ -123,24 +128,63 @@ func campaign(ctx context.Context, w, small *world, o options) error {
 	seeds := rand.New(rand.NewPCG(o.seed, 0))
 	end := time.Now().Add(time.Duration(o.minutes * float64(time.Minute)))
 	tallies := newTallies(faults)
+	next, err := o.order(faults, tallies)
+	if err != nil {
+		return err
+	}
 	violated := false
-	for n := 0; o.iterations == 0 || n < o.iterations; n++ {
-		for _, f := range faults {
-			if time.Now().After(end) || ctx.Err() != nil {
-				return conclude(tallies, o, violated, ctx.Err())
-			}
-			where := w
-			if f.small {
-				where = small
-			}
-			bad, err := try(ctx, where, f, seeds, tallies, o.verbose)
-			violated = violated || bad
-			if err != nil {
-				return errors.Join(err, conclude(tallies, o, violated, nil))
-			}
+	for f := next(); f != nil; f = next() {
+		if time.Now().After(end) || ctx.Err() != nil {
+			break
+		}
+		where := w
+		if f.small {
+			where = small
+		}
+		bad, err := try(ctx, where, *f, seeds, tallies, o.verbose)
+		violated = violated || bad
+		if err != nil {
+			return errors.Join(err, conclude(tallies, o, violated, nil))
 		}
 	}
-	return conclude(tallies, o, violated, nil)
+	return conclude(tallies, o, violated, ctx.Err())
+}
+
+// order answers with one fault after another: so many rounds, or for ever the
+// one that is farthest from the runs it is to meet, what the report counts
+// already included.
+func (o options) order(faults []fault, now *ledger) (func() *fault, error) {
+	if o.iterations > 0 {
+		n := -1
+		return func() *fault {
+			if n++; n == o.iterations*len(faults) {
+				return nil
+			}
+			return &faults[n%len(faults)]
+		}, nil
+	}
+	before := &ledger{}
+	if o.write != "" {
+		b, err := os.ReadFile(o.write)
+		if err != nil {
+			return nil, fmt.Errorf("read the report: %w", err)
+		}
+		if _, before, _, err = split(string(b)); err != nil {
+			return nil, fmt.Errorf("%s: %w", o.write, err)
+		}
+	}
+	share := func(f fault) float64 {
+		return float64(before.of(f.name).Met+now.of(f.name).Met+now.of(f.name).Missed) / float64(f.want)
+	}
+	return func() *fault {
+		least := &faults[0]
+		for n := range faults {
+			if share(faults[n]) < share(*least) {
+				least = &faults[n]
+			}
+		}
+		return least
+	}, nil
 }
 
 // tries is how often a fault that met nobody is tried again.
@@ -161,6 +205,11 @@ func try(ctx context.Context, w *world, f fault, seeds *rand.Rand, tallies *ledg
 		}
 		for _, v := range res.violations {
 			fmt.Println("  VIOLATION", v)
+		}
+		if verbose {
+			for _, l := range res.logs {
+				fmt.Println(l)
+			}
 		}
 		for _, e := range res.excused {
 			fmt.Println("  late on a machine that stood still:", e)

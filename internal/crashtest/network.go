@@ -1,13 +1,72 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"encoding/binary"
 	"fmt"
+	"io"
 	"strings"
+	"sync"
+	"time"
 
 	toxiproxy "github.com/Shopify/toxiproxy/v2"
 	"github.com/rs/zerolog"
 )
+
+// tamper makes connections that begin from now on bring each notification so
+// many times, so late. nil leaves them alone.
+func (d *database) tamper(with func() (copies int, late time.Duration)) {
+	if with == nil {
+		d.Relay().Answers(nil)
+		return
+	}
+	d.Relay().Answers(func(to io.Writer, from io.Reader) { tampered(to, from, with) })
+}
+
+// tampered copies the database's messages until either side ends, but
+// notifications so often and so late as it is told.
+func tampered(to io.Writer, from io.Reader, notes func() (copies int, late time.Duration)) {
+	const notification = 'A'
+	var mu sync.Mutex
+	out, in := bufio.NewWriter(to), bufio.NewReader(from)
+	send := func(flush bool, parts ...[]byte) error {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, b := range parts {
+			if _, err := out.Write(b); err != nil {
+				return err
+			}
+		}
+		if flush {
+			return out.Flush()
+		}
+		return nil
+	}
+	for {
+		message := make([]byte, 5) // its type, and its length without that
+		if _, err := io.ReadFull(in, message); err != nil {
+			return
+		}
+		body := make([]byte, binary.BigEndian.Uint32(message[1:])-4)
+		if _, err := io.ReadFull(in, body); err != nil {
+			return
+		}
+		if message[0] != notification {
+			if send(in.Buffered() == 0, message, body) != nil {
+				return
+			}
+			continue
+		}
+		copies, late := notes()
+		for range copies {
+			time.AfterFunc(late, func() { _ = send(true, message, body) }) // a client that has gone wants none
+		}
+		if send(true) != nil {
+			return
+		}
+	}
+}
 
 // line is the network between one process and the database, which can be hurt.
 type line struct{ proxy *toxiproxy.Proxy }
@@ -37,10 +96,26 @@ func (l *line) silence() error { return l.deafen("upstream", "downstream") }
 // answers.
 func (l *line) deafen(directions ...string) error {
 	for _, d := range directions {
-		toxic := fmt.Sprintf(`{"name": %q, "type": "timeout", "stream": %q, "attributes": {"timeout": 0}}`, d, d)
-		if _, err := l.proxy.Toxics.AddToxicJson(strings.NewReader(toxic)); err != nil {
-			return fmt.Errorf("lose what goes %s: %w", d, err)
+		if err := l.toxic(fmt.Sprintf(`{"name": %q, "type": "timeout", "stream": %q, "attributes": {"timeout": 0}}`, d, d)); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// slow delays what the database answers by 100 ms, give or take as much.
+func (l *line) slow() error {
+	return l.toxic(`{"name": "slow", "type": "latency", "stream": "downstream", "attributes": {"latency": 100, "jitter": 100}}`)
+}
+
+// limit ends every connection when it has brought the database so many more bytes.
+func (l *line) limit(bytes int) error {
+	return l.toxic(fmt.Sprintf(`{"name": "limit", "type": "limit_data", "stream": "upstream", "attributes": {"bytes": %d}}`, bytes))
+}
+
+func (l *line) toxic(what string) error {
+	if _, err := l.proxy.Toxics.AddToxicJson(strings.NewReader(what)); err != nil {
+		return fmt.Errorf("hurt a line with %s: %w", what, err)
 	}
 	return nil
 }

@@ -22,6 +22,8 @@ type provider struct {
 	*httptest.Server
 	mu    sync.Mutex
 	calls []*call
+	// poison is what befalls who asks for the answer to some frames.
+	poison map[string]func(caller string)
 }
 
 // call is one request that the provider got.
@@ -33,7 +35,7 @@ type call struct {
 }
 
 func newProvider() *provider {
-	p := &provider{}
+	p := &provider{poison: map[string]func(string){}}
 	p.Server = httptest.NewServer(http.HandlerFunc(p.answer))
 	return p
 }
@@ -65,7 +67,13 @@ func (p *provider) answer(w http.ResponseWriter, r *http.Request) {
 	}
 	p.mu.Lock()
 	p.calls = append(p.calls, c)
+	poison := p.poison[c.frameID]
 	p.mu.Unlock()
+	if poison != nil {
+		caller, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+		poison("/" + caller)
+		return
+	}
 
 	w.Header().Set("Content-Type", "text/event-stream")
 	out := http.NewResponseController(w)
@@ -105,6 +113,13 @@ func say(w http.ResponseWriter, out *http.ResponseController, chunk map[string]a
 		return false
 	}
 	return out.Flush() == nil
+}
+
+// poisoned makes a frame one that befalls whoever asks for its answer.
+func (p *provider) poisoned(frameID string, befalls func(caller string)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.poison[frameID] = befalls
 }
 
 // of are the calls that were made to answer some frames.

@@ -22,7 +22,10 @@ type tally struct {
 	Iterations int    `json:"iterations"`
 	Missed     int    `json:"missed"` // trials in which the fault met nobody; not among the iterations
 	Runs       int    `json:"runs"`
-	Violations int    `json:"violations"`
+	// Met are the runs that the fault met: those whose executor was lost, or all
+	// of the trial where that says nothing.
+	Met        int `json:"met"`
+	Violations int `json:"violations"`
 	// LateCalls are model calls that a stopped process sent when it was continued.
 	LateCalls int `json:"late_calls"`
 	// Stalled trials had something late that the machine's standing still excuses.
@@ -75,7 +78,8 @@ func (l *ledger) add(name string, r result) {
 	}
 	t.LateCalls += r.lateCalls
 	t.Iterations++
-	t.Runs += runsPerTrial
+	t.Runs += r.runs
+	t.Met += r.met
 	for _, d := range r.takeovers {
 		up := (d + bucket - 1) / bucket * bucket
 		t.TakeoverMs[strconv.FormatInt(up.Milliseconds(), 10)]++
@@ -90,6 +94,7 @@ func (l *ledger) merge(other *ledger) {
 		t.Iterations += o.Iterations
 		t.Missed += o.Missed
 		t.Runs += o.Runs
+		t.Met += o.Met
 		t.Violations += o.Violations
 		t.Stalled += o.Stalled
 		t.LateCalls += o.LateCalls
@@ -141,10 +146,10 @@ func (t *tally) takeovers() int {
 // table is the ledger for people.
 func (l *ledger) table() string {
 	var b strings.Builder
-	b.WriteString("| fault | iterations | runs | takeovers | takeover p50 / p99 | late calls | stalled | violations |\n|---|---:|---:|---:|---:|---:|---:|---:|\n")
+	b.WriteString("| fault | iterations | runs | met | takeovers | takeover p50 / p99 | late calls | stalled | violations |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|\n")
 	for _, t := range l.Tallies {
-		fmt.Fprintf(&b, "| %s | %d | %d | %d | %s / %s | %d | %d | %d |\n",
-			t.Fault, t.Iterations, t.Runs, t.takeovers(), t.takeover(0.5), t.takeover(0.99), t.LateCalls, t.Stalled, t.Violations)
+		fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %s / %s | %d | %d | %d |\n",
+			t.Fault, t.Iterations, t.Runs, t.Met, t.takeovers(), t.takeover(0.5), t.takeover(0.99), t.LateCalls, t.Stalled, t.Violations)
 	}
 	return b.String()
 }

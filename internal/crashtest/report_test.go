@@ -16,8 +16,8 @@ func TestCountsAddUpFromCampaignToCampaign(t *testing.T) {
 	require.NoError(t, os.WriteFile(path, []byte("# Before\n"+tableBegin+tableEnd+"after\n"), 0o644))
 	for _, seed := range []uint64{3, 1 << 63} {
 		l := newTallies([]fault{{name: "kill"}, {name: "stop"}})
-		l.add("kill", result{takeovers: []time.Duration{time.Second, 1001 * time.Millisecond}, violations: []string{"x"}})
-		l.add("kill", result{takeovers: []time.Duration{2 * time.Second}})
+		l.add("kill", result{runs: 6, met: 2, takeovers: []time.Duration{time.Second, 1001 * time.Millisecond}, violations: []string{"x"}})
+		l.add("kill", result{runs: 6, met: 1, takeovers: []time.Duration{2 * time.Second}})
 		l.add("stop", result{missed: true})
 		l.Campaigns = []campaignNote{{seed, "1s", l.trials()}}
 		require.NoError(t, addTo(path, l))
@@ -26,8 +26,8 @@ func TestCountsAddUpFromCampaignToCampaign(t *testing.T) {
 	require.NoError(t, err)
 	text := string(b)
 	require.True(t, strings.HasPrefix(text, "# Before\n") && strings.HasSuffix(text, "after\n"), text)
-	require.Contains(t, text, "| kill | 4 | 24 | 6 | 1.05 s / 2.00 s | 0 | 0 | 2 |")
-	require.Contains(t, text, "| stop | 0 | 0 | 0 | – / – | 0 | 0 | 0 |")
+	require.Contains(t, text, "| kill | 4 | 24 | 6 | 6 | 1.05 s / 2.00 s | 0 | 0 | 2 |")
+	require.Contains(t, text, "| stop | 0 | 0 | 0 | 0 | – / – | 0 | 0 | 0 |")
 	require.Contains(t, text, "6 trials in 2 campaigns")
 	require.Contains(t, text, `{"seed":9223372036854775808,"ttl":"1s","trials":3}`)
 }

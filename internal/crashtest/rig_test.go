@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -97,4 +98,48 @@ func TestAFollowerNotesAGapAndARepeat(t *testing.T) {
 		}
 		require.Len(t, f.wrong, 1, "%v", seqs)
 	}
+}
+
+func TestNotificationsAreLostOrDoubledAndNothingElse(t *testing.T) {
+	t.Parallel()
+	message := func(kind byte, body string) string { return string([]byte{kind, 0, 0, 0, byte(4 + len(body))}) + body }
+	sent := message('R', "ok") + message('A', "note") + message('Z', "I")
+	for _, copies := range []int{0, 1, 2} {
+		here, there := net.Pipe()
+		t.Cleanup(func() { _ = here.Close() })
+		notified := 0
+		go func() {
+			tampered(there, strings.NewReader(sent), func() (int, time.Duration) { notified++; return copies, 0 })
+		}()
+		got := make([]byte, len(sent)+(copies-1)*len(message('A', "note")))
+		require.NoError(t, here.SetReadDeadline(time.Now().Add(10*time.Second)))
+		_, err := io.ReadFull(here, got)
+		require.NoError(t, err)
+		require.Equal(t, copies, strings.Count(string(got), message('A', "note")))
+		require.Contains(t, string(got), message('R', "ok"))
+		require.Contains(t, string(got), message('Z', "I"))
+		require.Equal(t, 1, notified)
+	}
+}
+
+func TestTheLongFormTakesTheFaultThatLacksMost(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "report.md")
+	require.NoError(t, os.WriteFile(path, []byte(tableBegin+tableEnd), 0o600))
+	kept := newTallies(nil)
+	kept.of("a").Met = 10
+	require.NoError(t, addTo(path, kept))
+	now := newTallies(nil)
+	next, err := options{write: path}.order([]fault{{name: "a", want: 20}, {name: "b", want: 10}}, now)
+	require.NoError(t, err)
+	require.Equal(t, "b", next().name, "of a the report counts some")
+	now.of("b").Met = 6
+	require.Equal(t, "a", next().name)
+
+	next, err = options{iterations: 2}.order([]fault{{name: "a"}, {name: "b"}}, now)
+	require.NoError(t, err)
+	for _, want := range []string{"a", "b", "a", "b"} {
+		require.Equal(t, want, next().name)
+	}
+	require.Nil(t, next())
 }

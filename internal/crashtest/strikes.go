@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -20,6 +21,11 @@ func wrongClock(rng *rand.Rand) []string {
 
 // holds waits until a process holds a run, and then for a moment more.
 func (t *trial) holds(ctx context.Context, p *process) error {
+	if t.fault.runs > runsPerTrial && !t.fault.canceled {
+		if err := t.busy(ctx, t.fault.runs*5/6); err != nil {
+			return err
+		}
+	}
 	late := time.Now().Add(10 * time.Second)
 	for {
 		var n int
@@ -29,7 +35,7 @@ func (t *trial) holds(ctx context.Context, p *process) error {
 		case err != nil:
 			return err
 		case n > 0:
-			return pause(ctx, time.Duration(t.rng.IntN(700))*time.Millisecond)
+			return pause(ctx, t.moment())
 		case time.Now().After(late):
 			return errMissed
 		}
@@ -37,6 +43,14 @@ func (t *trial) holds(ctx context.Context, p *process) error {
 			return err
 		}
 	}
+}
+
+// moment is a random one, short when many runs are at work at once.
+func (t *trial) moment() time.Duration {
+	if t.fault.runs > runsPerTrial {
+		return time.Duration(t.rng.IntN(20)) * time.Millisecond
+	}
+	return time.Duration(t.rng.IntN(700)) * time.Millisecond
 }
 
 // noteLosses writes down the leases of a process that has just been hurt. A
@@ -140,61 +154,42 @@ func (t *trial) wake() error {
 	return t.victim.signal(syscall.SIGCONT)
 }
 
-// stopInsideCommit stops the victim while it holds locks: between the two round
-// trips of its commit.
+// stopInsideCommit lets the victim stop itself between the two round trips of a
+// commit, which the database must show: a transaction of the victim's that is
+// idle and has heads locked.
 func stopInsideCommit(ctx context.Context, t *trial) error {
-	if err := t.holds(ctx, t.victim); err != nil {
+	if err := t.stops(ctx); err != nil {
 		return err
 	}
-	for range 300 {
-		if err := t.victim.signal(syscall.SIGSTOP); err != nil {
-			return err
-		}
-		at := time.Now()
-		if err := t.noteLosses(ctx, t.victim, at); err != nil {
-			return err
-		}
-		// Those who are not stopped are never idle in a transaction for so long.
-		var open bool
-		err := t.w.db.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_stat_activity
-			WHERE state = 'idle in transaction' AND state_change < clock_timestamp() - interval '25 milliseconds')`).Scan(&open)
-		if err != nil {
-			return err
-		}
-		if open && len(t.losses) > 0 {
-			if err := pause(ctx, 5*t.w.ttl); err != nil {
-				return err
-			}
-			return t.wake()
-		}
-		clear(t.losses)
-		if err := t.victim.signal(syscall.SIGCONT); err != nil {
-			return err
-		}
-		if err := pause(ctx, time.Duration(1+t.rng.IntN(15))*time.Millisecond); err != nil {
-			return err
-		}
+	at := time.Now()
+	var open bool
+	err := t.w.db.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_stat_activity a JOIN pg_locks l USING (pid)
+		WHERE a.usename = 'victim' AND a.state = 'idle in transaction' AND l.granted AND l.relation = 'runtime.run_heads'::regclass)`).Scan(&open)
+	if err == nil && !open {
+		err = errors.New("the victim stopped inside a commit and has no head locked")
 	}
-	return errMissed
+	if err != nil {
+		return err
+	}
+	if err := t.noteLosses(ctx, t.victim, at); err != nil {
+		return err
+	}
+	if err := pause(ctx, 5*t.w.ttl); err != nil {
+		return err
+	}
+	return t.wake()
 }
 
-// stopAtPoint lets the victim stop itself at a point. After the last look at its
-// own lease only the fence stands in its way when it goes on; before the call of
-// the model only another look.
-func stopAtPoint(ctx context.Context, t *trial) error {
+// stops waits until the victim has stopped itself.
+func (t *trial) stops(ctx context.Context) error {
 	for late := time.Now().Add(8 * time.Second); ; {
 		still, err := stopped(t.victim.cmd.Process.Pid)
 		switch {
 		case err != nil:
 			return err
 		case still:
-			if err := t.noteLosses(ctx, t.victim, time.Now()); err != nil {
-				return err
-			}
-			if err := pause(ctx, 2*t.w.ttl+time.Duration(t.rng.IntN(1000))*time.Millisecond); err != nil {
-				return err
-			}
-			return t.wake()
+			t.victim.stopped = time.Now()
+			return nil
 		case time.Now().After(late):
 			return errMissed
 		}
@@ -204,19 +199,43 @@ func stopAtPoint(ctx context.Context, t *trial) error {
 	}
 }
 
+// stopAtPoint lets the victim stop itself at a point. After the last look at its
+// own lease only the fence stands in its way when it goes on; before the call of
+// the model only another look.
+func stopAtPoint(ctx context.Context, t *trial) error {
+	if err := t.stops(ctx); err != nil {
+		return err
+	}
+	if err := t.noteLosses(ctx, t.victim, time.Now()); err != nil {
+		return err
+	}
+	if err := pause(ctx, 2*t.w.ttl+time.Duration(t.rng.IntN(1000))*time.Millisecond); err != nil {
+		return err
+	}
+	return t.wake()
+}
+
 func terminate(ctx context.Context, t *trial) error {
 	if err := t.holds(ctx, t.victim); err != nil {
 		return err
 	}
-	if err := t.victim.signal(syscall.SIGTERM); err != nil {
+	if err := t.drained(t.victim); err != nil {
+		return err
+	}
+	return t.replace(ctx)
+}
+
+// drained asks a process to end, and waits until it has.
+func (t *trial) drained(p *process) error {
+	if err := p.signal(syscall.SIGTERM); err != nil {
 		return err
 	}
 	select {
-	case <-t.victim.done:
+	case <-p.done:
+		return nil
 	case <-time.After(25 * time.Second):
-		return fmt.Errorf("the victim does not end:\n%s", t.victim.said)
+		return fmt.Errorf("%s does not end:\n%s", p.Name, p.said)
 	}
-	return t.replace(ctx)
 }
 
 func watch(ctx context.Context, t *trial) error {

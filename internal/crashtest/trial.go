@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -55,6 +55,8 @@ type fleet struct {
 	mu    sync.Mutex
 	all   []*process
 	first *process // asked first, when set
+	// poisoned is how many processes a poisoned frame has killed.
+	poisoned int
 }
 
 func (f *fleet) add(p *process) {
@@ -114,6 +116,12 @@ type trial struct {
 	other  *process
 	runs   []*client
 	losses map[string]loss // by run id
+	rig    *rigged         // what was done to the database, if anything
+	// notified counts the notifications that were hurt, rudeness the streams
+	// that were left in the middle.
+	notified *atomic.Int64
+	started  sync.WaitGroup // by clients, whose first frames wait for all of them
+	rudeness atomic.Int64
 	// over is when a fault was over that no single loss can be timed by.
 	over time.Time
 	// woken is when a stopped victim was continued.
@@ -128,26 +136,35 @@ type trial struct {
 type client struct {
 	runID    string
 	keepOpen bool
-	rng      *rand.Rand
-	accepted []string // frame ids that were acknowledged
-	refused  []string // frame ids that came after the run's end
-	stream   *follower
-	err      error
+	// canceler sends a cancel at a random moment, poisoned a frame that kills
+	// whoever executes it, and of many senders each sends every frame.
+	canceler, poisoned, many bool
+	rng                      *rand.Rand
+	accepted                 []string // frame ids that were acknowledged
+	refused                  []string // frame ids that came after the run's end
+	stream                   *follower
+	err                      error
 }
 
 // result is what came of a trial.
 type result struct {
 	missed     bool // the fault met nobody
+	runs, met  int  // of the trial, and those among them whom the fault met
 	takeovers  []time.Duration
 	violations []string
+	logs       []string // of the runs that are not as they should be
 	lateCalls  int
 	excused    []string // what was late on a machine that stood still
 }
 
 // conduct runs one trial: processes, clients, fault, end, audit.
 func conduct(ctx context.Context, w *world, f fault, seed uint64) (res result, err error) {
+	w = w.of(f)
 	t := &trial{w: w, fault: f, rng: rand.New(rand.NewPCG(seed, 1)), fleet: &fleet{}, losses: map[string]loss{}}
-	defer t.fleet.end()
+	defer func() { err = errors.Join(err, t.clean()) }()
+	if err := t.prepare(ctx); err != nil {
+		return res, err
+	}
 	if err := t.launchVictim(ctx); err != nil {
 		return res, err
 	}
@@ -161,12 +178,14 @@ func conduct(ctx context.Context, w *world, f fault, seed uint64) (res result, e
 	defer stop()
 	stalls := t.w.watchStalls(ctx)
 	var wg sync.WaitGroup
-	for range runsPerTrial {
+	for n := range f.size() {
 		c := &client{runID: uuid.NewString(), rng: rand.New(rand.NewPCG(t.rng.Uint64(), 2))}
-		c.keepOpen = c.rng.IntN(3) == 0
-		c.stream = &follower{runID: c.runID, fleet: t.fleet, rng: rand.New(rand.NewPCG(t.rng.Uint64(), 3)), steps: make(chan struct{}, 1000)}
+		c.canceler, c.many, c.poisoned = f.canceled, f.senders, f.poison && n == 0
+		c.keepOpen = (c.rng.IntN(3) == 0 || c.many) && !c.poisoned
+		c.stream = &follower{runID: c.runID, fleet: t.fleet, rng: rand.New(rand.NewPCG(t.rng.Uint64(), 3)), steps: make(chan struct{}, 1000), over: make(chan struct{})}
 		t.runs = append(t.runs, c)
-		wg.Go(func() { c.err = c.work(working, t.fleet) })
+		t.started.Add(1)
+		wg.Go(func() { c.err = t.send(working, c) })
 		wg.Go(func() { c.stream.follow(working) })
 	}
 	if t.other == nil {
@@ -185,11 +204,19 @@ func conduct(ctx context.Context, w *world, f fault, seed uint64) (res result, e
 	late := time.AfterFunc(leeway, stop)
 	wg.Wait()
 	late.Stop()
+	missed = missed || f.rude && t.rudeness.Load() < 3
+	t.stall = t.stoodStill()
 	if stall := stalls(); f.takeovers != loose {
-		t.stall = stall
+		t.stall = max(t.stall, stall)
 	}
 	res, err = t.audit(ctx)
-	res.missed = missed
+	if len(res.violations) > 0 {
+		res.logs = append(res.logs, t.fleet.complaints()...)
+	}
+	res.missed, res.runs, res.met = missed, len(t.runs), len(t.runs)
+	if f.takeovers == timed {
+		res.met = max(1, len(t.losses)) // one that held nothing was hurt all the same
+	}
 	return res, err
 }
 
@@ -210,8 +237,16 @@ func (t *trial) launchVictim(ctx context.Context) (err error) {
 
 // launchOthers starts one more process, or two.
 func (t *trial) launchOthers(ctx context.Context) error {
-	for n := range 1 + t.rng.IntN(2) {
-		p, err := launch(ctx, t.w, fmt.Sprintf("other %d", n+1))
+	others := 1 + t.rng.IntN(2)
+	if t.fault.others > 0 {
+		others = t.fault.others
+	}
+	for n := range others {
+		var env []string
+		if t.fault.otherEnv != nil && n == 0 {
+			env = t.fault.otherEnv(t.rng)
+		}
+		p, err := launch(ctx, t.w, fmt.Sprintf("other %d", n+1), env...)
 		if err != nil {
 			return err
 		}
@@ -237,51 +272,4 @@ func (t *trial) add(ctx context.Context) error {
 	}
 	t.fleet.add(p)
 	return nil
-}
-
-// work starts the run and sends its frames, each until it is answered for good.
-func (c *client) work(ctx context.Context, f *fleet) error {
-	a, err := insist(ctx, f, c.rng, http.MethodPost, "/runs", "", map[string]any{
-		"runId": c.runID, "threadId": c.runID, "userId": userID, "authenticatedSession": true, "keepOpen": c.keepOpen,
-	})
-	if err != nil {
-		return fmt.Errorf("start the run: %w (%d %s)", err, a.status, a.body)
-	}
-	if a.status != http.StatusAccepted && a.status != http.StatusOK {
-		return fmt.Errorf("start the run: %d %s", a.status, a.body)
-	}
-	for range 3 {
-		id := uuid.NewString()
-		a, err := insist(ctx, f, c.rng, http.MethodPost, "/runs/"+c.runID+"/frames", c.runID, map[string]any{
-			"frameId": id, "type": "user_message", "payload": map[string]any{"text": id},
-		})
-		switch {
-		case err != nil:
-			return fmt.Errorf("append a frame: %w (%d %s)", err, a.status, a.body)
-		case a.status == http.StatusAccepted, a.status == http.StatusOK:
-			c.accepted = append(c.accepted, id)
-		case a.code() == "run_finished" && !c.keepOpen && len(c.accepted) > 0:
-			c.refused = append(c.refused, id)
-		default:
-			return fmt.Errorf("append a frame: %d %s", a.status, a.body)
-		}
-		if err := pause(ctx, time.Duration(c.rng.IntN(400))*time.Millisecond); err != nil {
-			return err
-		}
-	}
-	if !c.keepOpen {
-		return nil
-	}
-	for range c.accepted {
-		select {
-		case <-c.stream.steps:
-		case <-ctx.Done():
-			return fmt.Errorf("wait for the answers: %w", ctx.Err())
-		}
-	}
-	a, err = insist(ctx, f, c.rng, http.MethodPost, "/runs/"+c.runID+"/cancel", c.runID, map[string]any{"reason": "enough"})
-	if err == nil && a.status != http.StatusAccepted && a.status != http.StatusOK {
-		err = fmt.Errorf("cancel: %d %s", a.status, a.body)
-	}
-	return err
 }

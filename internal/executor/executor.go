@@ -114,6 +114,7 @@ type Executor struct {
 	mu       sync.Mutex
 	sessions map[uuid.UUID]*session
 	restarts restarts
+	suspects suspects
 	wg       sync.WaitGroup
 
 	steps       *prometheus.CounterVec
@@ -200,13 +201,18 @@ func (e *Executor) Once(ctx context.Context) error {
 		return nil
 	}
 	// Those that wait for their restart must not stand in the way of the others.
-	keys, err := run.Runnable(ctx, e.Pool, room+e.restarts.waiting())
+	runs, err := run.Runnable(ctx, e.Pool, room+e.restarts.waiting(), e.suspects.mostLosses())
 	if err != nil {
 		return err
 	}
-	for _, key := range keys {
-		if room > 0 && !e.restarts.waits(key) && e.begin(ctx, key) {
+	for _, r := range runs {
+		if room <= 0 || e.restarts.waits(r.RunKey) || !e.suspects.admit(r) {
+			continue
+		}
+		if e.begin(ctx, r.RunKey) {
 			room--
+		} else {
+			e.suspects.clear(r.RunKey)
 		}
 	}
 	return nil
@@ -255,6 +261,8 @@ func (e *Executor) begin(ctx context.Context, key uuid.UUID) bool {
 }
 
 func (e *Executor) end(key uuid.UUID) {
+	// Before the run may begin again: it may be a suspect then.
+	e.suspects.clear(key)
 	e.mu.Lock()
 	delete(e.sessions, key)
 	e.mu.Unlock()

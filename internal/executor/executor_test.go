@@ -317,6 +317,38 @@ func TestADrainedRunGoesOnElsewhere(t *testing.T) {
 	require.NotContains(t, types, "executor_lost")
 }
 
+// thorough has said everything when its process is told to stop.
+type thorough struct{ hanging }
+
+func (h *thorough) Stream(ctx context.Context, req model.Request, emit func(model.Event) error) (model.Result, error) {
+	_, err := h.hanging.Stream(ctx, req, emit)
+	var canceled *model.Error
+	if !errors.As(err, &canceled) || ctx.Err() == nil {
+		return model.Result{}, err
+	}
+	return model.Result{Text: "well", FinishReason: model.FinishStop, Usage: model.Usage{Told: true, InputTokens: 1, OutputTokens: 1, TotalTokens: 2}, Attempts: 1}, nil
+}
+
+// An answer that is whole when the process stops is kept: the next executor
+// would ask, and pay, for it again.
+func TestADrainKeepsAnAnswerThatIsWhole(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.New(t)
+	m := &thorough{hanging{begun: make(chan struct{})}}
+	p, stop := begin(t, pool, m)
+	r := runtest.Run(t, pool)
+	p.Message(t, r, "f1", "Hi")
+	<-m.begun
+	p.WaitFor(t, r, event.TypeMessageDelta)
+	stop()
+	types := runtest.Types(t, pool, r)
+	require.Equal(t, []string{
+		"run.accepted", "frame.appended", "run.started", "run.step_started", "message.started", "message.delta",
+		"message.finished", "predict.finished", "run.step_finished", "frame.finished", "run.finished", "stream.closed",
+	}, types)
+	require.False(t, decode[event.PredictFinishedV1](t, p.WaitFor(t, r, event.TypePredictFinished)).MaybeBilled)
+}
+
 // The executor of a run is gone in the middle of a step. Another takes the run
 // over, says so, takes the half step back, and books the lost call.
 func TestALostExecutorsStepIsTakenBack(t *testing.T) {

@@ -3,6 +3,7 @@ package executor_test
 import (
 	"context"
 	"fmt"
+	"math"
 	"testing"
 	"time"
 
@@ -108,7 +109,7 @@ func TestAWaitingRunIsNotLost(t *testing.T) {
 		_, err := pool.Exec(t.Context(), table)
 		require.NoError(t, err)
 	}
-	keys, err := run.Runnable(t.Context(), pool, 10)
+	keys, err := run.Runnable(t.Context(), pool, 10, math.MaxInt64)
 	require.NoError(t, err)
 	require.Empty(t, keys, "no executor looks at it")
 	p.Message(t, r, "f2", "second")
@@ -169,4 +170,53 @@ func TestACancelStopsAModelThatIsSilent(t *testing.T) {
 	_, err := run.Cancel(t.Context(), runtest.NewProcess(t, pool).Log, r, "test", "stop")
 	require.NoError(t, err)
 	require.Equal(t, "cancel_requested", finished(t, p, r).ReasonClass)
+}
+
+// gatekept is a model that says when it begins on a text, and answers when it may.
+type gatekept struct{ begun, answer chan string }
+
+func (*gatekept) Info() model.Info { return model.Info{Provider: "gatekept", Model: "gatekept"} }
+
+func (g *gatekept) Stream(ctx context.Context, req model.Request, emit func(model.Event) error) (model.Result, error) {
+	g.begun <- req.Messages[len(req.Messages)-1].Content
+	select {
+	case said := <-g.answer:
+		return model.Result{Text: said, FinishReason: model.FinishStop}, emit(model.Event{Kind: model.TextDelta, Delta: said})
+	case <-ctx.Done():
+		return model.Result{}, model.NewCanceled(ctx.Err())
+	}
+}
+
+// Runs that lost executor after executor are driven one at a time, so that one
+// which kills its executors does not take the others' budgets with it; runs that
+// did not go on beside it.
+func TestSuspectsAreDrivenOneAtATime(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.New(t)
+	quiet := runtest.NewProcess(t, pool)
+	fails := fmt.Errorf("as asked")
+	for i := range 3 {
+		r := runtest.Run(t, pool)
+		quiet.Message(t, r, "f1", fmt.Sprintf("suspect %d", i))
+		for range 2 {
+			require.ErrorIs(t, quiet.Leases.With(t.Context(), r, func(context.Context, *lease.Held) error { return fails }), fails)
+		}
+	}
+	g := &gatekept{begun: make(chan string), answer: make(chan string)}
+	_ = work(t, pool, g)
+	require.Equal(t, "suspect 0", <-g.begun)
+	for i := range 2 {
+		quiet.Message(t, runtest.Run(t, pool), "f1", fmt.Sprintf("other %d", i))
+		require.Equal(t, fmt.Sprintf("other %d", i), <-g.begun, "the executor has looked again, and took no suspect")
+	}
+	for _, next := range []string{"suspect 1", "suspect 2"} {
+		// Whichever of those at work takes the answer: the suspect is among three.
+		for began := ""; began != next; {
+			select {
+			case g.answer <- "Done.":
+			case began = <-g.begun:
+				require.Equal(t, next, began)
+			}
+		}
+	}
 }

@@ -57,6 +57,15 @@ type prepared struct {
 	hooks  []event.Event
 }
 
+// mayCall refuses a call to a holder whose trust window is over: it may have
+// stood still on the way to the wire.
+func (s *session) mayCall() error {
+	if !s.held.Trusted() {
+		return lease.ErrLost
+	}
+	return nil
+}
+
 // prepare makes the step's call. The same step and attempt of the same frame
 // is the same call, unless hooks change it.
 func (s *session) prepare(ctx context.Context, frame db.Frame, step, attempt int64, hooks *hook.Result) (prepared, error) {
@@ -130,7 +139,7 @@ func (s *session) try(ctx context.Context, frames []db.Frame, step, attempt int6
 	defer join()
 	defer stop(nil)
 	voice := newVoice(ctx, s, step, attempt, stop)
-	outcome, lost, err := s.ask(working, p.call, voice)
+	outcome, lost, err := s.ask(model.WithGuard(working, s.mayCall), p.call, voice)
 	if err != nil {
 		return false, err
 	}
@@ -143,7 +152,7 @@ func (s *session) try(ctx context.Context, frames []db.Frame, step, attempt int6
 		return false, lease.ErrLost
 	case lost != nil:
 		return false, lost
-	case ctx.Err() != nil:
+	case ctx.Err() != nil && outcome.Err != nil:
 		return false, s.putDown(ctx, outcome)
 	case errors.Is(cause, errCanceled):
 		return false, s.endStep(ctx, frames, voice, outcome.Canceled(), s.canceled())
@@ -155,6 +164,13 @@ func (s *session) try(ctx context.Context, frames []db.Frame, step, attempt int6
 		return s.failStep(ctx, outcome, attempt)
 	}
 	crash.At("predict.returned")
+	if ctx.Err() != nil {
+		// The process stops, and the whole answer is there: it is kept, or the
+		// next executor would ask for it again.
+		var stop context.CancelFunc
+		ctx, stop = context.WithTimeout(context.WithoutCancel(ctx), handBack)
+		defer stop()
+	}
 	return false, s.endStep(ctx, frames, voice, outcome, run.End{})
 }
 

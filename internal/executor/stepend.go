@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/google/uuid"
+
 	"github.com/openagentsinc/openagents-runtime/gen/db"
 	"github.com/openagentsinc/openagents-runtime/gen/event"
 	"github.com/openagentsinc/openagents-runtime/internal/crash"
@@ -66,6 +68,9 @@ func (s *session) endStep(ctx context.Context, frames []db.Frame, v *voice, o pr
 		return err
 	}
 	s.past, s.advanced = after, true
+	if s.e.suspects.clear(s.run.RunKey) {
+		s.e.Watch.Wake(nil, []uuid.UUID{s.run.RunKey}) // the next suspect may begin
+	}
 	s.saved = s.saving
 	for id, input := range a.whole {
 		s.crew.keep(id, input)

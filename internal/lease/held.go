@@ -89,18 +89,32 @@ func (h *Held) finish() bool {
 // Commit writes a unit of the run under the lease's epoch. ErrLost means that
 // nothing was written.
 func (h *Held) Commit(ctx context.Context, decide func(runlog.Head) (runlog.Change, error)) (runlog.Ack, error) {
-	if !h.Trusted() {
-		return runlog.Ack{}, ErrLost
+	for {
+		if !h.Trusted() {
+			return runlog.Ack{}, ErrLost
+		}
+		crash.At("commit.trusted")
+		ack, err := h.keeper.log.Commit(ctx, runlog.Unit{
+			RunKey: h.RunKey, RunID: h.RunID, Epoch: h.Epoch, Trace: telemetry.TraceFrom(ctx), Decide: decide,
+		})
+		switch {
+		case errors.Is(err, runlog.ErrFenced):
+			return ack, fmt.Errorf("%w: %w", ErrLost, err)
+		case !errors.Is(err, runlog.ErrLocked):
+			return ack, err
+		}
+		// Somebody else keeps the head locked, and nothing is written: it is
+		// tried again as long as the lease is ours.
+		select {
+		case <-ctx.Done():
+			return ack, err
+		case <-time.After(lockedPause):
+		}
 	}
-	crash.At("commit.trusted")
-	ack, err := h.keeper.log.Commit(ctx, runlog.Unit{
-		RunKey: h.RunKey, RunID: h.RunID, Epoch: h.Epoch, Trace: telemetry.TraceFrom(ctx), Decide: decide,
-	})
-	if errors.Is(err, runlog.ErrFenced) {
-		return ack, fmt.Errorf("%w: %w", ErrLost, err)
-	}
-	return ack, err
 }
+
+// lockedPause is between two tries to commit while the head is locked.
+const lockedPause = 50 * time.Millisecond
 
 // Release is a change's row that releases the lease in the same commit. Call
 // Released when the commit is done.

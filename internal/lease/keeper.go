@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -21,17 +22,27 @@ import (
 )
 
 var (
-	// ErrHeld says that another executor holds the run.
+	// ErrHeld says that another executor holds the run, or writes to it just now.
 	ErrHeld = errors.New("the run is held by another executor")
 	// ErrLost says that the lease is not ours any more, or may not be.
 	ErrLost = errors.New("the lease is lost")
+
+	errLocked = errors.New("the head is locked")
+)
+
+const (
+	// lockWait, in ms, is how long the taking of a lease waits for somebody who
+	// writes to the run: one whose commit takes long must not hold up the
+	// renewals, which go by the same connections, nor the other runs.
+	lockWait         = "250"
+	lockNotAvailable = "55P03"
 )
 
 // Keeper holds a process's leases and renews them all with one statement.
 type Keeper struct {
-	// Takes is the pool through which leases are taken; nil for the one that
-	// renews them. With one of its own, taking many at once, as after another
-	// process has gone, does not hold up renewals.
+	// Takes is the pool through which leases are taken and given back; nil for the
+	// one that renews them. With one of its own, taking many at once, as after
+	// another process has gone, does not hold up renewals.
 	Takes *pgxpool.Pool
 
 	pool  *pgxpool.Pool
@@ -114,8 +125,8 @@ func (k *Keeper) Renew(ctx context.Context) error {
 // With takes the run's lease, calls f while it is held, and releases it. f's
 // context ends when the lease is lost or its trust window is over. When f fails
 // or panics, the lease is given back as a lost one, so that a run which fails
-// its executors again and again is counted; an outage of the database is not
-// the run's fault. ErrHeld means that f was not called.
+// its executors again and again is counted; an outage of the database, and
+// a head that somebody else keeps locked, are not the run's fault. ErrHeld means that f was not called.
 func (k *Keeper) With(ctx context.Context, r db.Run, f func(context.Context, *Held) error) error {
 	h, err := k.acquire(ctx, r)
 	if err != nil {
@@ -131,18 +142,35 @@ func (k *Keeper) With(ctx context.Context, r db.Run, f func(context.Context, *He
 	clean := false
 	defer func() { k.end(ctx, h, clean) }()
 	err = f(held, h)
-	clean = err == nil || ctx.Err() != nil || pg.Outage(err) || errors.Is(err, runlog.ErrUnknown)
+	clean = err == nil || ctx.Err() != nil || pg.Outage(err) || errors.Is(err, runlog.ErrUnknown) || errors.Is(err, runlog.ErrLocked)
 	return err
+}
+
+func (k *Keeper) takes() *pgxpool.Pool {
+	if k.Takes != nil {
+		return k.Takes
+	}
+	return k.pool
 }
 
 func (k *Keeper) acquire(ctx context.Context, r db.Run) (*Held, error) {
 	h := &Held{RunKey: r.RunKey, RunID: r.RunID, keeper: k}
-	pool := k.pool
-	if k.Takes != nil {
-		pool = k.Takes
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
 	}
-	err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+	// A process that is told to stop now finishes this: a lease that was taken
+	// and that nobody knows of would count as lost.
+	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), k.ttl/3)
+	defer stop()
+	err := pgx.BeginFunc(ctx, k.takes(), func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = "+lockWait); err != nil {
+			return fmt.Errorf("bound the wait for the head: %w", err)
+		}
 		head, err := runlog.LockHead(ctx, tx, r.RunKey)
+		var refused *pgconn.PgError
+		if errors.As(err, &refused) && refused.Code == lockNotAvailable {
+			return errLocked
+		}
 		if err != nil {
 			return err
 		}
@@ -163,6 +191,9 @@ func (k *Keeper) acquire(ctx context.Context, r db.Run) (*Held, error) {
 		h.Head.Epoch = h.Epoch
 		return runlog.Fence(ctx, tx, r.RunKey, h.Epoch)
 	})
+	if errors.Is(err, errLocked) {
+		err = k.evict(ctx, r)
+	}
 	switch {
 	case errors.Is(err, ErrHeld):
 		k.taken.WithLabelValues("held").Inc()
@@ -174,6 +205,23 @@ func (k *Keeper) acquire(ctx context.Context, r db.Run) (*Held, error) {
 	crash.At("lease.acquired")
 	k.taken.WithLabelValues("taken").Inc()
 	return h, nil
+}
+
+// evict ends who has the head locked although the lease has expired: a process
+// that cannot be heard in the middle of a commit would keep it for ever. It always
+// fails, with ErrHeld when that is done or not called for: the next tick takes the
+// run.
+func (k *Keeper) evict(ctx context.Context, r db.Run) error {
+	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), k.ttl/3)
+	defer stop()
+	ended, err := db.New(k.takes()).RunLeaseEvict(ctx, db.RunLeaseEvictParams{RunKey: r.RunKey, Bound: k.ttl / 3})
+	if err != nil {
+		return fmt.Errorf("end who keeps the run locked: %w", err)
+	}
+	if len(ended) > 0 {
+		slog.WarnContext(ctx, "sessions that kept a lost run locked were ended", "run_id", r.RunID, "sessions", len(ended))
+	}
+	return ErrHeld
 }
 
 // end gives back what no commit has released.
@@ -189,7 +237,7 @@ func (k *Keeper) end(ctx context.Context, h *Held, clean bool) {
 	}
 	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), k.ttl/3)
 	defer stop()
-	err := db.New(k.pool).RunLeaseRelease(ctx, db.RunLeaseReleaseParams{RunKey: h.RunKey, LeaseEpoch: h.Epoch, Released: clean})
+	err := db.New(k.takes()).RunLeaseRelease(ctx, db.RunLeaseReleaseParams{RunKey: h.RunKey, LeaseEpoch: h.Epoch, Released: clean})
 	if err != nil {
 		slog.WarnContext(ctx, "a lease was not given back and will expire", "run_id", h.RunID, "error", err.Error())
 	}

@@ -37,6 +37,57 @@ func TestARunHasOneHolder(t *testing.T) {
 	require.ErrorIs(t, err, lease.ErrHeld)
 }
 
+// Somebody's long commit to one run holds up neither who wants that run nor the
+// connections that renew leases.
+func TestARunThatIsBeingWrittenToIsNotWaitedForLong(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.New(t)
+	p := runtest.NewProcess(t, pool)
+	r := runtest.Run(t, pool)
+	tx, err := pool.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = runlog.LockHead(t.Context(), tx, r.RunKey)
+	require.NoError(t, err)
+	take := func() error {
+		return p.Leases.With(t.Context(), r, func(context.Context, *lease.Held) error { return nil })
+	}
+	require.ErrorIs(t, take(), lease.ErrHeld)
+	require.NoError(t, tx.Rollback(t.Context()))
+	require.NoError(t, take())
+}
+
+// A process that cannot be heard in the middle of a commit keeps the head locked.
+// Who wants the run ends that session, but not the one of a holder that is alive.
+func TestALostRunIsNotKeptLocked(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.New(t)
+	p := runtest.NewProcessTTL(t, pool, 900*time.Millisecond)
+	r := runtest.Run(t, pool)
+	tx, err := pool.Begin(t.Context())
+	require.NoError(t, err)
+	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }() // its session has ended
+	holder, ok := runtest.Hold(t, p, r)
+	require.True(t, ok)
+	_, err = runlog.LockHead(t.Context(), tx, r.RunKey)
+	require.NoError(t, err)
+	take := func() error {
+		return p.Leases.With(t.Context(), r, func(context.Context, *lease.Held) error { return nil })
+	}
+	for range 3 {
+		if _, err := pool.Exec(t.Context(), "UPDATE run_leases SET lease_expires_at = clock_timestamp() + interval '1 minute'"); err != nil {
+			t.Fatal(err)
+		}
+		require.ErrorIs(t, take(), lease.ErrHeld)
+	}
+	_, err = tx.Exec(t.Context(), "SELECT 1")
+	require.NoError(t, err, "the lease is live")
+	runtest.Expire(t, pool, r)
+	require.Eventually(t, func() bool { return take() == nil }, 20*time.Second, 10*time.Millisecond)
+	_, err = tx.Exec(t.Context(), "SELECT 1")
+	require.Error(t, err)
+	runtest.LetGo(holder)
+}
+
 func TestASleeperCannotWrite(t *testing.T) {
 	t.Parallel()
 	pool := dbtest.New(t)

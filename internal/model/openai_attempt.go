@@ -83,7 +83,7 @@ func (a *attempt) read(ctx context.Context, params openai.ChatCompletionNewParam
 
 // receive looks at the response before the library reads it, and bounds it.
 func (a *attempt) receive(req *http.Request, next option.MiddlewareNext) (*http.Response, error) {
-	res, err := next(req)
+	res, err := next(guarded(req))
 	if err != nil {
 		return res, err
 	}

@@ -44,6 +44,9 @@ type Config struct {
 	// an old snapshot slows every writer. 0 means
 	// DefaultIdleInTransactionTimeout.
 	IdleInTransactionTimeout time.Duration
+	// LockTimeout ends a statement that waits longer for somebody's lock; 0 lets
+	// it wait as long as it may run.
+	LockTimeout time.Duration
 	// ByKeyOnly is for sessions whose every statement finds its rows by key: a
 	// plan made while a table was small must not go on reading it whole, and one
 	// plan does for all keys. Planning a question to a partitioned table takes
@@ -56,7 +59,7 @@ func (c Config) Validate() error {
 	switch {
 	case c.MaxConns < 0 || c.MaxConns > 10_000:
 		return fmt.Errorf("database pool: %d connections make no sense", c.MaxConns)
-	case c.StatementTimeout < 0 || c.IdleInTransactionTimeout < 0:
+	case c.StatementTimeout < 0 || c.IdleInTransactionTimeout < 0 || c.LockTimeout < 0:
 		return errors.New("database pool: a timeout is negative")
 	}
 	_, err := parse(c.URL)
@@ -83,6 +86,9 @@ func Open(ctx context.Context, cfg Config) (*pgxpool.Pool, error) {
 	params["statement_timeout"] = millis(cfg.StatementTimeout, DefaultStatementTimeout)
 	params["idle_in_transaction_session_timeout"] = millis(cfg.IdleInTransactionTimeout, DefaultIdleInTransactionTimeout)
 
+	if cfg.LockTimeout > 0 {
+		params["lock_timeout"] = millis(cfg.LockTimeout, 0)
+	}
 	if cfg.ByKeyOnly {
 		params["enable_seqscan"] = "off"
 		params["plan_cache_mode"] = "force_generic_plan"

@@ -50,14 +50,14 @@ func number(t *testing.T, conn *pgx.Conn, query string) int {
 func TestSessionsWorkInOurSchemaWithinTimeLimits(t *testing.T) {
 	t.Parallel()
 	pool, err := pg.Open(t.Context(), pg.Config{
-		URL: dbtest.URL(t), MaxConns: 3, AppName: "a test", IdleInTransactionTimeout: 100 * time.Millisecond, ByKeyOnly: true,
+		URL: dbtest.URL(t), MaxConns: 3, AppName: "a test", IdleInTransactionTimeout: 100 * time.Millisecond, LockTimeout: 250 * time.Millisecond, ByKeyOnly: true,
 	})
 	require.NoError(t, err)
 	defer pool.Close()
 	require.EqualValues(t, 3, pool.Config().MaxConns)
 	for setting, want := range map[string]string{
 		"search_path": "runtime", "application_name": "a test",
-		"statement_timeout": "30s", "idle_in_transaction_session_timeout": "100ms",
+		"statement_timeout": "30s", "idle_in_transaction_session_timeout": "100ms", "lock_timeout": "250ms",
 		"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off",
 	} {
 		var got string
@@ -132,6 +132,7 @@ func TestSettingsThatCannotWorkAreRefused(t *testing.T) {
 		{URL: "postgres://localhost/db", MaxConns: -1},
 		{URL: "postgres://localhost/db", StatementTimeout: -time.Second},
 		{URL: "postgres://localhost/db", IdleInTransactionTimeout: -time.Second},
+		{URL: "postgres://localhost/db", LockTimeout: -time.Second},
 	} {
 		require.Error(t, cfg.Validate(), "%+v", cfg)
 	}

@@ -56,7 +56,7 @@ func (d *Database) prepare(ctx context.Context, name string) (err error) {
 	if err := pg.Migrate(ctx, d.URL(d.Address()), migrations.FS, func(string) {}); err != nil {
 		return err
 	}
-	d.Pool, err = pg.Open(ctx, pg.Config{URL: d.URL(d.Address()), MaxConns: 4, AppName: name})
+	d.Pool, err = pg.Open(ctx, pg.Config{URL: d.URL(d.Address()), MaxConns: 6, AppName: name})
 	return err
 }
 
@@ -83,9 +83,15 @@ func (d *Database) requireDurable(ctx context.Context) error {
 // Address is where the database is reached by TCP: host:port.
 func (d *Database) Address() string { return d.relay.Address() }
 
+// Relay is what stands between the database and whoever reaches it by TCP.
+func (d *Database) Relay() *Relay { return d.relay }
+
 // URL reaches the database through an address.
-func (d *Database) URL(address string) string {
-	return "postgres://postgres@" + address + "/" + databaseName + "?sslmode=disable"
+func (d *Database) URL(address string) string { return d.URLOf("postgres", address) }
+
+// URLOf is the same as a role.
+func (d *Database) URLOf(role, address string) string {
+	return "postgres://" + role + "@" + address + "/" + databaseName + "?sslmode=disable"
 }
 
 // Direct reaches the server that was started last with nothing in between.

@@ -12,6 +12,7 @@ type Relay struct {
 	listener net.Listener
 	mu       sync.Mutex
 	socket   string
+	answers  func(to io.Writer, from io.Reader)
 }
 
 // NewRelay begins to listen. Nobody is behind it before Point.
@@ -35,13 +36,21 @@ func (r *Relay) Point(socket string) {
 	r.socket = socket
 }
 
+// Answers has what the database says on connections that begin from now on
+// copied by f, until either side ends; nil copies it as it is.
+func (r *Relay) Answers(f func(to io.Writer, from io.Reader)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.answers = f
+}
+
 // Close ends the listening; connections that are open go on.
 func (r *Relay) Close() error { return r.listener.Close() }
 
-func (r *Relay) target() string {
+func (r *Relay) target() (socket string, answers func(io.Writer, io.Reader)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.socket
+	return r.socket, r.answers
 }
 
 func (r *Relay) serve() {
@@ -57,17 +66,24 @@ func (r *Relay) serve() {
 // carry copies both ways until either side ends, then ends the other.
 func (r *Relay) carry(c net.Conn) {
 	defer func() { _ = c.Close() }() // it may have ended by itself
-	up, err := net.Dial("unix", r.target())
+	socket, answers := r.target()
+	up, err := net.Dial("unix", socket)
 	if err != nil {
 		return // no database: the client sees its connection end
 	}
 	defer func() { _ = up.Close() }()
 	ended := make(chan struct{}, 2)
-	for _, way := range [][2]net.Conn{{up, c}, {c, up}} {
-		go func() {
-			_, _ = io.Copy(way[0], way[1]) // that it ended is all there is to know
-			ended <- struct{}{}
-		}()
-	}
+	go func() {
+		_, _ = io.Copy(up, c) // that it ended is all there is to know
+		ended <- struct{}{}
+	}()
+	go func() {
+		if answers != nil {
+			answers(c, up)
+		} else {
+			_, _ = io.Copy(c, up)
+		}
+		ended <- struct{}{}
+	}()
 	<-ended
 }

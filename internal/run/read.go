@@ -53,13 +53,14 @@ func List(ctx context.Context, q db.DBTX, owner Owner, f Filter) (runs []db.Run,
 }
 
 // Runnable finds runs that an executor has something to do for, and that
-// nobody holds.
-func Runnable(ctx context.Context, q db.DBTX, limit int) ([]uuid.UUID, error) {
-	keys, err := db.New(q).RunListRunnable(ctx, int32(limit))
+// nobody holds, oldest first. Those of which more than mostLosses holders were
+// lost in a row are left out.
+func Runnable(ctx context.Context, q db.DBTX, limit int, mostLosses int64) ([]db.RunListRunnableRow, error) {
+	runs, err := db.New(q).RunListRunnable(ctx, db.RunListRunnableParams{MostLosses: mostLosses, MaxRuns: int32(limit)})
 	if err != nil {
 		return nil, fmt.Errorf("list runnable runs: %w", err)
 	}
-	return keys, nil
+	return runs, nil
 }
 
 // Overdue counts the runs that have waited for an executor longer than a bound,

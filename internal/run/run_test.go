@@ -4,11 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"math"
 	"strings"
 	"sync"
 	"testing"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -255,16 +255,17 @@ func TestRunnableRunsAreFoundAmongManyThatWait(t *testing.T) {
 	_, err = pool.Exec(t.Context(), `ANALYZE runs`)
 	require.NoError(t, err)
 	r := runtest.Run(t, pool)
-	keys, err := run.Runnable(t.Context(), pool, 10)
+	found, err := run.Runnable(t.Context(), pool, 10, math.MaxInt64)
 	require.NoError(t, err)
-	require.Empty(t, keys, "a run without a frame has nothing to do")
+	require.Empty(t, found, "a run without a frame has nothing to do")
 	p.Message(t, r, "f1", "Hi")
-	keys, err = run.Runnable(t.Context(), pool, 10)
+	found, err = run.Runnable(t.Context(), pool, 10, math.MaxInt64)
 	require.NoError(t, err)
-	require.Equal(t, []uuid.UUID{r.RunKey}, keys)
+	require.Equal(t, []db.RunListRunnableRow{{RunKey: r.RunKey}}, found)
 
 	rows, err := pool.Query(t.Context(), `EXPLAIN SELECT r.run_key FROM runs r LEFT JOIN run_leases l USING (run_key)
-		WHERE r.runnable AND (l.run_key IS NULL OR l.lease_expires_at < clock_timestamp()) ORDER BY r.run_key LIMIT 10`)
+		WHERE r.runnable AND (l.run_key IS NULL OR l.lease_expires_at < clock_timestamp())
+		AND (l.run_key IS NULL OR l.released OR l.lost_count + 1 <= 1) ORDER BY r.run_key LIMIT 10`)
 	require.NoError(t, err)
 	plan, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	require.NoError(t, err)

@@ -66,20 +66,22 @@ func Start(ctx context.Context, pool *pgxpool.Pool, e Envelope) (r db.Run, repla
 		return r, false, err
 	}
 	q := db.New(pool)
-	_, err = q.RunStart(ctx, params)
-	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+	started, err := q.RunStart(ctx, params)
+	crash.At("run.started_row")
+	if err == nil {
+		return db.Run(started), false, nil
+	}
+	if !errors.Is(err, pgx.ErrNoRows) {
 		return r, false, fmt.Errorf("start run: %w", err)
 	}
-	replay = err != nil
-	crash.At("run.started_row")
 	if r, err = q.RunGet(ctx, e.RunID); err != nil {
-		return r, replay, fmt.Errorf("start run: %w", err)
+		return r, true, fmt.Errorf("start run: %w", err)
 	}
 	if r.RequestHash != requestHash {
-		return r, replay, fault.New(api.RunConflict,
+		return r, true, fault.New(api.RunConflict,
 			"the runId %s was used before with another body or owner; use a new runId", e.RunID)
 	}
-	return r, replay, nil
+	return r, true, nil
 }
 
 func startParams(ctx context.Context, e Envelope, requestHash string) (db.RunStartParams, error) {

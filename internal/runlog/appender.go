@@ -29,10 +29,11 @@ const (
 // with its own connection; a run always goes through the same lane. A lane
 // writes in one transaction whatever came while the last one was flushed.
 type Appender struct {
-	pool  *pgxpool.Pool
-	watch *Watch
-	lanes []*lane
-	ended chan struct{} // closed when Run returns
+	pool   *pgxpool.Pool
+	watch  *Watch
+	others *notifier
+	lanes  []*lane
+	ended  chan struct{} // closed when Run returns
 
 	units   prometheus.Observer
 	events  *prometheus.CounterVec
@@ -40,18 +41,19 @@ type Appender struct {
 	refused *prometheus.CounterVec
 }
 
-// NewAppender makes an appender of so many lanes. One is best for single
-// events of many runs, two when batches are large.
+// NewAppender makes an appender of so many lanes. With two, one lane's statements
+// run while the other's flush; more gain nothing. Each lane uses one of the pool's
+// connections at a time, and notifications one more.
 func NewAppender(pool *pgxpool.Pool, watch *Watch, lanes int, m *telemetry.Metrics) *Appender {
 	a := &Appender{
-		pool: pool, watch: watch, ended: make(chan struct{}),
+		pool: pool, watch: watch, others: newNotifier(pool, watch.sender), ended: make(chan struct{}),
 		units:   m.Sizes(telemetry.LogCommitUnits, batchUnits).WithLabelValues(),
 		events:  m.Counter(telemetry.LogEvents),
 		seconds: m.Seconds(telemetry.LogCommitSeconds).WithLabelValues(),
 		refused: m.Counter(telemetry.LogUnitsRefused),
 	}
 	for range max(1, lanes) {
-		a.lanes = append(a.lanes, &lane{a: a, queue: make(chan *item, queueUnits), known: known{}})
+		a.lanes = append(a.lanes, &lane{a: a, queue: make(chan *item, queueUnits), known: known{}, stuck: stuck{}})
 	}
 	return a
 }
@@ -60,11 +62,15 @@ func NewAppender(pool *pgxpool.Pool, watch *Watch, lanes int, m *telemetry.Metri
 // come later are answered ErrStopped.
 func (a *Appender) Run(ctx context.Context) error {
 	defer close(a.ended)
+	quit, told := make(chan struct{}), make(chan error, 1)
+	go func() { told <- a.others.run(quit) }()
 	var g errgroup.Group
 	for _, l := range a.lanes {
 		g.Go(func() error { return l.run(ctx) })
 	}
-	return g.Wait()
+	err := g.Wait()
+	close(quit)
+	return errors.Join(err, <-told)
 }
 
 // Commit writes one unit and returns when it is durable, or refused. When ctx
@@ -110,6 +116,8 @@ func cause(err error) string {
 		return "seq"
 	case errors.Is(err, ErrUnknown):
 		return "unknown"
+	case errors.Is(err, ErrLocked):
+		return "locked"
 	default:
 		return "other"
 	}

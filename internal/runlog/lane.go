@@ -8,7 +8,6 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/openagentsinc/openagents-runtime/gen/db"
 	"github.com/openagentsinc/openagents-runtime/internal/canon"
+	"github.com/openagentsinc/openagents-runtime/internal/crash"
 )
 
 // lane writes the units of its runs, many in one transaction.
@@ -25,6 +25,9 @@ type lane struct {
 	a     *Appender
 	queue chan *item
 	known known
+	stuck stuck
+
+	controlRows, deltaRows int // of the last batch: about what the next one needs
 }
 
 func (l *lane) run(ctx context.Context) error {
@@ -91,6 +94,7 @@ func (l *lane) write(items []*item) {
 		}
 		return
 	}
+	l.controlRows, l.deltaRows = len(b.rows.Seqs), len(b.deltas.Seqs)
 	l.a.units.Observe(float64(len(items)))
 	l.a.seconds.Observe(time.Since(begun).Seconds())
 	var again []*item
@@ -110,6 +114,7 @@ func (l *lane) write(items []*item) {
 	l.write(again)
 	if err == nil {
 		l.a.watch.Wake(b.grown, slices.Collect(maps.Keys(b.work)))
+		l.a.others.tell(b.grown, b.work)
 		b.count(l.a.events)
 	}
 }
@@ -129,8 +134,18 @@ func (b *batch) count(events *prometheus.CounterVec) {
 
 func (l *lane) newBatch(heads map[uuid.UUID]*Head) *batch {
 	return &batch{
-		sender: l.a.watch.sender, out: map[*item]outcome{}, heads: heads,
-		has: map[uuid.UUID]bool{}, work: map[uuid.UUID]bool{},
+		out: map[*item]outcome{}, heads: heads, has: map[uuid.UUID]bool{}, work: map[uuid.UUID]bool{},
+		rows: roomFor(l.controlRows), deltas: roomFor(l.deltaRows),
+	}
+}
+
+// roomFor has room for n events, so that a large batch is not copied as it grows.
+func roomFor(n int) db.RunLogInsertManyParams {
+	return db.RunLogInsertManyParams{
+		RunKeys: make([]uuid.UUID, 0, n), Seqs: make([]int64, 0, n),
+		EventTypes: make([]string, 0, n), EventVersions: make([]int32, 0, n), Payloads: make([]string, 0, n),
+		ContentHashes: make([][]byte, 0, n), EventHashes: make([][]byte, 0, n),
+		Traceparents: make([]string, 0, n), Tracestates: make([]string, 0, n), RequestIds: make([]string, 0, n),
 	}
 }
 
@@ -149,34 +164,48 @@ func (l *lane) commit(ctx context.Context, items []*item) (b *batch, err error) 
 		return l.newBatch(nil), fmt.Errorf("append: %w", err)
 	}
 	defer conn.Release()
+	if l.stuck.among(items) {
+		return l.askFree(ctx, conn.Conn(), items)
+	}
 	b, ok, err := l.believe(ctx, conn.Conn(), items)
-	if err != nil {
-		return l.newBatch(nil), rollback(conn.Conn(), err)
-	}
-	if ok {
+	switch {
+	case err == nil && ok:
 		return b, nil
+	case err == nil:
+		b, err = l.ask(ctx, conn.Conn(), items)
+	default:
+		b = l.newBatch(nil)
 	}
-	return l.ask(ctx, conn.Conn(), items)
+	if errors.Is(err, ErrLocked) {
+		return l.askFree(ctx, conn.Conn(), items)
+	}
+	return b, err
 }
 
-// ask decides under locked heads.
+// ask decides under locked heads, for which it waits.
 func (l *lane) ask(ctx context.Context, conn *pgx.Conn, items []*item) (*batch, error) {
 	b := l.newBatch(map[uuid.UUID]*Head{})
-	if err := b.lock(ctx, conn, items); err != nil {
+	if err := b.lock(ctx, conn, items, true); err != nil {
 		return b, rollback(conn, err)
 	}
+	return b, b.decideAndStore(ctx, conn, items)
+}
+
+// decideAndStore lets the items decide by the locked heads, and writes.
+func (b *batch) decideAndStore(ctx context.Context, conn *pgx.Conn, items []*item) error {
+	crash.At("commit.locked")
 	for _, it := range items {
 		unwritten := b.has[it.unit.RunKey]
 		ack, err := b.add(it.unit)
 		b.out[it] = outcome{ack, err, unwritten}
 	}
 	if len(b.grown) == 0 && len(b.stmts) == 0 {
-		return b, rollback(conn, nil)
+		return rollback(conn, nil)
 	}
-	if err := b.store(ctx, conn, nil); err != nil {
-		return b, rollback(conn, err)
+	if err := b.store(ctx, conn); err != nil {
+		return rollback(conn, err)
 	}
-	return b, nil
+	return nil
 }
 
 // rollback ends the transaction and passes cause on. A connection on which
@@ -200,7 +229,6 @@ type outcome struct {
 type batch struct {
 	out    map[*item]outcome
 	heads  map[uuid.UUID]*Head
-	sender string // of the notification
 	grown  []uuid.UUID
 	has    map[uuid.UUID]bool        // what grown holds
 	work   map[uuid.UUID]bool        // among grown, those with a new frame or cancel
@@ -209,12 +237,10 @@ type batch struct {
 	stmts  []func(q *db.Queries) error
 }
 
-// lock begins the transaction and locks the heads of all runs, in key order.
-func (b *batch) lock(ctx context.Context, conn *pgx.Conn, items []*item) error {
-	var keys []uuid.UUID
-	for _, it := range items {
-		keys = append(keys, it.unit.RunKey)
-	}
+// lock begins the transaction and locks the heads of all runs, in key order; it
+// waits for those that others have locked, or leaves them out.
+func (b *batch) lock(ctx context.Context, conn *pgx.Conn, items []*item, wait bool) error {
+	keys := keysOf(items)
 	pb := &pgx.Batch{}
 	pb.Queue("BEGIN")
 	q := db.New(queuer{batch: pb, rows: func(rows pgx.Rows) error {
@@ -229,13 +255,24 @@ func (b *batch) lock(ctx context.Context, conn *pgx.Conn, items []*item) error {
 		}
 		return rows.Err()
 	}})
-	if _, err := q.RunHeadLockMany(ctx, keys); !errors.Is(err, errQueued) {
+	lock := q.RunHeadLockMany
+	if !wait {
+		lock = func(ctx context.Context, keys []uuid.UUID) ([]db.RunHead, error) {
+			_, err := q.RunHeadLockFree(ctx, keys)
+			return nil, err
+		}
+	}
+	if _, err := lock(ctx, keys); !errors.Is(err, errQueued) {
 		return err
 	}
-	if err := conn.SendBatch(ctx, pb).Close(); err != nil {
-		return fmt.Errorf("append: lock the heads: %w", err)
+	err := conn.SendBatch(ctx, pb).Close()
+	switch {
+	case err == nil:
+		return nil
+	case busy(err):
+		return fmt.Errorf("append: %w: %w", ErrLocked, err)
 	}
-	return nil
+	return fmt.Errorf("append: lock the heads: %w", err)
 }
 
 // HeadOf reads a stored head.
@@ -340,24 +377,27 @@ func (b *batch) addEvents(u Unit, next *Head, change Change) error {
 	return nil
 }
 
-// store writes everything and commits, in one round trip. before, when given,
-// comes first in it.
-func (b *batch) store(ctx context.Context, conn *pgx.Conn, before func(*pgx.Batch, *db.Queries) error) error {
+// store writes everything under locked heads and commits, in one round trip.
+func (b *batch) store(ctx context.Context, conn *pgx.Conn) error {
 	pb := &pgx.Batch{}
 	q := db.New(queuer{batch: pb})
-	if before != nil {
-		if err := before(pb, q); err != nil {
-			return err
-		}
+	if err := b.queueHeads(ctx, q); err != nil {
+		return err
 	}
-	if err := b.queue(ctx, q); err != nil {
+	if err := b.queueRows(ctx, q); err != nil {
 		return err
 	}
 	pb.Queue("COMMIT")
-	err := conn.SendBatch(ctx, pb).Close()
+	return outcomeOf(conn.SendBatch(ctx, pb).Close())
+}
+
+// outcomeOf says what an error of the statements that commit means.
+func outcomeOf(err error) error {
 	switch {
 	case err == nil:
 		return nil
+	case busy(err):
+		return fmt.Errorf("append: %w: %w", ErrLocked, err)
 	case refused(err):
 		return fmt.Errorf("append: %w", err)
 	default:
@@ -373,7 +413,8 @@ func refused(err error) bool {
 	return errors.As(err, &e) && e.SeverityUnlocalized == "ERROR"
 }
 
-func (b *batch) queue(ctx context.Context, q *db.Queries) error {
+// queueRows queues the events and the units' rows.
+func (b *batch) queueRows(ctx context.Context, q *db.Queries) error {
 	if len(b.rows.Seqs) > 0 {
 		if err := q.RunLogInsertMany(ctx, b.rows); err != nil {
 			return err
@@ -383,6 +424,19 @@ func (b *batch) queue(ctx context.Context, q *db.Queries) error {
 		if err := q.RunLogDeltaInsertMany(ctx, db.RunLogDeltaInsertManyParams(b.deltas)); err != nil {
 			return err
 		}
+	}
+	for _, stmt := range b.stmts {
+		if err := stmt(q); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// queueHeads queues the new heads of logs that are locked.
+func (b *batch) queueHeads(ctx context.Context, q *db.Queries) error {
+	if len(b.grown) == 0 {
+		return nil
 	}
 	var heads db.RunHeadUpdateManyParams
 	for _, key := range b.grown {
@@ -395,37 +449,5 @@ func (b *batch) queue(ctx context.Context, q *db.Queries) error {
 		heads.Statuses = append(heads.Statuses, h.Status)
 		heads.CancelRequesteds = append(heads.CancelRequesteds, h.CancelRequested)
 	}
-	if len(b.grown) > 0 {
-		if err := q.RunHeadUpdateMany(ctx, heads); err != nil {
-			return err
-		}
-	}
-	for _, stmt := range b.stmts {
-		if err := stmt(q); err != nil {
-			return err
-		}
-	}
-	for _, payload := range b.payloads() {
-		if err := q.RunHeadNotify(ctx, payload); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// payloads packs the sender and the keys into notifications of less than Postgres' 8,000 bytes.
-func (b *batch) payloads() []string {
-	const perPayload = 200 // of a mark, 36 characters and a comma
-	var out []string
-	for keys := range slices.Chunk(b.grown, perPayload) {
-		names := make([]string, len(keys))
-		for i, k := range keys {
-			names[i] = k.String()
-			if b.work[k] {
-				names[i] = workMark + names[i]
-			}
-		}
-		out = append(out, b.sender+","+strings.Join(names, ","))
-	}
-	return out
+	return q.RunHeadUpdateMany(ctx, heads)
 }

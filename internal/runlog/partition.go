@@ -177,7 +177,7 @@ func dropPartition(ctx context.Context, tx pgx.Tx, p partition, keep []uuid.UUID
 	return nil
 }
 
-// busy says that a lock was not to be had in time; the next sweep tries again.
+// busy says that a lock was not to be had in time.
 func busy(err error) bool {
 	var e *pgconn.PgError
 	return errors.As(err, &e) && e.Code == "55P03"

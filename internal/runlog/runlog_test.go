@@ -15,6 +15,7 @@ import (
 	"github.com/openagentsinc/openagents-runtime/gen/db"
 	"github.com/openagentsinc/openagents-runtime/gen/event"
 	"github.com/openagentsinc/openagents-runtime/internal/dbtest"
+	"github.com/openagentsinc/openagents-runtime/internal/pg"
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
 	"github.com/openagentsinc/openagents-runtime/internal/runtest"
 )
@@ -314,4 +315,32 @@ func TestTheLogsQuestionsUseIndexes(t *testing.T) {
 		require.NoError(t, err)
 		require.NotContains(t, fmt.Sprint(plan), "Seq Scan", question)
 	}
+}
+
+// A run whose head somebody keeps locked does not hold up the runs that share
+// its batch, and its own unit is refused by a name.
+func TestALockedHeadHoldsUpItsOwnRunOnly(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.New(t)
+	impatient, err := pg.Open(t.Context(), pg.Config{URL: pool.Config().ConnString(), MaxConns: 3, LockTimeout: 100 * time.Millisecond})
+	require.NoError(t, err)
+	t.Cleanup(impatient.Close)
+	p := runtest.NewProcess(t, impatient)
+	locked, free := runtest.Run(t, pool), runtest.Run(t, pool)
+
+	tx, err := pool.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = runlog.LockHead(t.Context(), tx, locked.RunKey)
+	require.NoError(t, err)
+	refusals := make(chan error, 1)
+	go func() {
+		_, err := p.Log.Commit(t.Context(), runlog.Unit{RunKey: locked.RunKey, RunID: locked.RunID, Decide: runlog.Append(delta("x"))})
+		refusals <- err
+	}()
+	for range 20 {
+		p.Append(t, free, delta("y"))
+	}
+	require.ErrorIs(t, <-refusals, runlog.ErrLocked)
+	require.NoError(t, tx.Rollback(t.Context()))
+	require.EqualValues(t, 2, p.Append(t, locked, delta("z")).LastSeq, "what was refused is not there")
 }

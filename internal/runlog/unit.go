@@ -24,6 +24,9 @@ var (
 	ErrUnknown = errors.New("the outcome of the commit is not known")
 	// ErrStopped says that the process stops and appends no more.
 	ErrStopped = errors.New("the appender has stopped")
+	// ErrLocked says that somebody else has the run's head locked and does not
+	// finish. The unit is not in the log.
+	ErrLocked = errors.New("somebody else is writing to the run")
 	// ErrBusy says that more units wait than the appender takes.
 	ErrBusy = errors.New("too many appends are waiting")
 )

@@ -74,6 +74,7 @@ type Admission struct {
 
 	mu     sync.Mutex
 	owners map[run.Owner]int // runs at work, as far as this process knows
+	bring  map[run.Owner]int // requests in flight that bring work
 }
 
 // reason is why work is refused: a word for the metric, and a sentence.
@@ -180,6 +181,34 @@ func (a *Admission) enter(operation string) (leave func(), err error) {
 		return nil, fault.New(api.Overloaded, "the service is behind its work: %s; send the request again later", why.sentence)
 	}
 	return func() { a.inFlight.Add(-1) }, nil
+}
+
+// share lets an owner's request in, or refuses it when the owner has half of
+// what is in flight: whoever ignores Retry-After leaves room for the others.
+// leave is called when it has been answered.
+func (a *Admission) share(operation string, owner run.Owner) (leave func(), err error) {
+	if a == nil || !bringsWork[operation] || a.config.MaxInFlight == 0 {
+		return func() {}, nil
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	most := max(1, a.config.MaxInFlight/2)
+	if a.bring[owner] >= most {
+		a.refused.WithLabelValues("owner_in_flight").Inc()
+		return nil, fault.New(api.OwnerBusy, "%d requests of this owner are being handled; send the next when some are answered", most).
+			With("running", most).With("maxRunning", most)
+	}
+	if a.bring == nil {
+		a.bring = map[run.Owner]int{}
+	}
+	a.bring[owner]++
+	return func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if a.bring[owner]--; a.bring[owner] == 0 {
+			delete(a.bring, owner)
+		}
+	}, nil
 }
 
 // newRun refuses a run of an owner who has too many at work. One that was

@@ -63,6 +63,14 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		d.fail(out, r, err)
 		return
 	}
+	// An operator who names nobody is one more owner here.
+	owner, _ := ownerOf(r.Context())
+	leaveShare, err := d.admission.share(operation, owner)
+	if err != nil {
+		d.fail(out, r, err)
+		return
+	}
+	defer leaveShare()
 	if found.op.Streams {
 		out.timeout = 0
 	} else {

@@ -137,7 +137,7 @@ func refusalCode(r *auth.Refusal) api.ErrorCode {
 // database is out, or too much waits.
 func unavailable(err error) bool {
 	for _, known := range []error{
-		runlog.ErrBusy, runlog.ErrStopped, runlog.ErrUnknown, stream.ErrTooManyReaders, context.DeadlineExceeded,
+		runlog.ErrBusy, runlog.ErrLocked, runlog.ErrStopped, runlog.ErrUnknown, stream.ErrTooManyReaders, context.DeadlineExceeded,
 	} {
 		if errors.Is(err, known) {
 			return true

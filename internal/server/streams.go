@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/openagentsinc/openagents-runtime/gen/api"
 	"github.com/openagentsinc/openagents-runtime/gen/db"
 	"github.com/openagentsinc/openagents-runtime/internal/canon"
+	"github.com/openagentsinc/openagents-runtime/internal/crash"
 	"github.com/openagentsinc/openagents-runtime/internal/fault"
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
 	"github.com/openagentsinc/openagents-runtime/internal/stream"
@@ -58,6 +60,7 @@ func (s *Server) StreamRun(ctx context.Context, req api.StreamRunRequestObject) 
 		return nil, err
 	}
 	opened.Dialect, opened.Reset = dialect, admittedOf(ctx).http10
+	opened.Expires = time.Now().Add(callerOf(ctx).Claims.Left(crash.Now()))
 	return sse(func(w http.ResponseWriter) error { return opened.ServeSSE(ctx, w) }), nil
 }
 

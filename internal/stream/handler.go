@@ -27,6 +27,9 @@ type Config struct {
 	// DrainSpread is the time over which the clients of a process that drains
 	// are told to come back. Default 5 s.
 	DrainSpread time.Duration
+	// ExpiryGrace is how long a stream goes on after the token that opened it has
+	// expired. With WriteTimeout it is less than a minute. Default 45 s.
+	ExpiryGrace time.Duration
 	// MaxReadersPerRun and MaxReaders bound what is open at once, for one run
 	// and in all. Defaults 64 and 10,000.
 	MaxReadersPerRun, MaxReaders int
@@ -40,6 +43,7 @@ func (c Config) withDefaults() Config {
 	fill(&c.WriteTimeout, 10*time.Second)
 	fill(&c.Retry, time.Second)
 	fill(&c.DrainSpread, 5*time.Second)
+	fill(&c.ExpiryGrace, 45*time.Second)
 	fill(&c.MaxReadersPerRun, 64)
 	fill(&c.MaxReaders, 10_000)
 	fill(&c.KeepBytes, 256<<10)

@@ -14,6 +14,7 @@ const (
 	clientGone outcome = "client_gone" // the client closed the connection
 	slowReader outcome = "slow_reader" // it did not read for as long as a write may take
 	drained    outcome = "drained"     // the process shuts down
+	expired    outcome = "expired"     // the token that opened it has expired
 	failed     outcome = "failed"      // the log could not be read, or a fault of ours
 )
 

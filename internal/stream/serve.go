@@ -28,6 +28,9 @@ type Stream struct {
 	Reset bool
 	// Dialect is the parts that the client takes.
 	Dialect Dialect
+	// Expires is when the token that opened the stream is worth nothing any
+	// more; zero is never. ExpiryGrace later the stream is broken off.
+	Expires time.Time
 
 	h      *Handler
 	run    db.Run
@@ -51,6 +54,11 @@ func (s *Stream) ServeSSE(ctx context.Context, w http.ResponseWriter) error {
 	s.w, s.conn = w, http.NewResponseController(w)
 	if err := s.conn.SetWriteDeadline(time.Now().Add(s.h.cfg.WriteTimeout)); err != nil {
 		return fmt.Errorf("stream: the response takes no write deadline: %w", err)
+	}
+	if !s.Expires.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadlineCause(ctx, s.Expires.Add(s.h.cfg.ExpiryGrace), errExpired)
+		defer cancel()
 	}
 	end := failed
 	defer func() {
@@ -76,6 +84,9 @@ func (s *Stream) ServeSSE(ctx context.Context, w http.ResponseWriter) error {
 	return nil
 }
 
+// errExpired says that the token that opened the stream has expired.
+var errExpired = errors.New("the token has expired")
+
 // writeError says that the connection did not take a write.
 type writeError struct{ error }
 
@@ -88,6 +99,8 @@ func outcomeOf(ctx context.Context, err error) outcome {
 		return done
 	case errors.Is(err, ErrDraining):
 		return drained
+	case errors.Is(context.Cause(ctx), errExpired):
+		return expired
 	case errors.Is(err, http.ErrNotSupported):
 		return failed
 	case errors.As(err, &write) && errors.Is(err, os.ErrDeadlineExceeded):
@@ -123,6 +136,8 @@ func (s *Stream) serve(ctx context.Context) error {
 		select {
 		case <-s.h.draining:
 			return s.drain()
+		case <-ctx.Done():
+			return ctx.Err()
 		default:
 		}
 		found, changed, err := s.next(ctx)
@@ -149,7 +164,7 @@ func (s *Stream) serve(ctx context.Context) error {
 // next is the batches after the cursor, or what tells when there may be some.
 func (s *Stream) next(ctx context.Context) (found []batch, changed <-chan struct{}, err error) {
 	if s.tail == nil {
-		s.tail = s.h.tails.join(s.run.RunKey, s.cursor, s.cursor >= s.head)
+		s.tail = s.h.tails.join(s.run.RunKey, s.cursor, s.head)
 	}
 	behind := true
 	if s.tail != nil {

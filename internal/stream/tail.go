@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"fmt"
 	"sync"
 
 	"github.com/google/uuid"
@@ -37,19 +38,20 @@ type tail struct {
 }
 
 // join gives a reader the run's tail. When there is none, one that starts after
-// the cursor is begun if the reader is at the log's end, and else it is nil.
-func (ts *tails) join(key uuid.UUID, cursor int64, atEnd bool) *tail {
+// the cursor is begun if the reader is within a page of the log's end, and else
+// it is nil. So readers that come back together share what they missed.
+func (ts *tails) join(key uuid.UUID, cursor, head int64) *tail {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	t := ts.all[key]
-	if t == nil && !atEnd {
+	if t == nil && head-cursor > pageEvents {
 		return nil
 	}
 	if t == nil {
 		ctx, stop := context.WithCancel(context.Background())
 		t = &tail{key: key, stop: stop, start: cursor, end: cursor, changed: make(chan struct{})}
 		ts.all[key] = t
-		go ts.follow(ctx, t)
+		go ts.follow(ctx, t, head)
 	}
 	t.readers++
 	return t
@@ -71,12 +73,15 @@ func (ts *tails) forget(t *tail) {
 	}
 }
 
-// follow reads the log whenever it may have grown.
-func (ts *tails) follow(ctx context.Context, t *tail) {
+// follow reads the log whenever it may have grown. It has reached head already.
+func (ts *tails) follow(ctx context.Context, t *tail, head int64) {
 	bell := ts.watch.Run(t.key)
 	defer bell.Close()
 	for after := t.end; ; {
 		b, err := read(ctx, ts.pool, t.key, after, pageEvents)
+		if err == nil && b.count == 0 && after < head {
+			err = fmt.Errorf("%w: nothing follows %d", errGap, after)
+		}
 		if err != nil {
 			ts.mu.Lock()
 			ts.forget(t)

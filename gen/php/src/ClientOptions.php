@@ -19,7 +19,7 @@ final readonly class ClientOptions
      * @param int    $backoffMs            before the second attempt; doubles each time, with jitter
      * @param int    $maxBackoffMs         longest backoff
      * @param int    $maxRetryAfterMs      longest Retry-After that is waited for; a longer one ends the attempts
-     * @param int    $maxStreamFailures    reconnections of a stream in a row that bring nothing new
+     * @param int    $maxStreamFailures    short-lived reconnections of a stream in a row that bring nothing new
      * @param string $actor                who acts, for the service's audit
      */
     public function __construct(

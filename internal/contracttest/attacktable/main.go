@@ -21,7 +21,8 @@ import (
 // wanted are the ids that must have a line.
 var wanted = []string{
 	"A1", "A2", "A3", "A4", "A5", "A6", "A7", "A8", "A9", "A10", "A11", "A12", "A13", "A14",
-	"A17", "A18", "A19", "A20", "A21", "A22", "A23", "A49", "A52",
+	"A17", "A18", "A19", "A20", "A21", "A22", "A23",
+	"A39", "A42", "A43", "A44", "A45", "A46", "A47", "A48", "A49", "A52",
 }
 
 type line struct{ id, attack, outcome, test string }

@@ -22,11 +22,14 @@ use Psr\Http\Message\ResponseInterface;
  *
  * Read it once, as parts() or as bytes(). A connection that ends before [DONE]
  * was cut, however it ended; the stream is then taken up again after the last
- * event, again and again, and only reconnections that bring nothing new are
- * counted. Nothing is handed on twice: never a second start.
+ * event, again and again, and only reconnections that bring nothing new within
+ * half a minute are counted. Nothing is handed on twice: never a second start.
  */
 final class RunStream
 {
+    /** A connection that lived so long was no failure. */
+    private const LIVED_NS = 30_000_000_000;
+
     private ?ResponseInterface $response;
     private bool $taken = false;
     private ?int $retryMs = null;
@@ -120,6 +123,7 @@ final class RunStream
         try {
             for ($failures = 0; $this->response !== null && $this->response->getStatusCode() !== 204;) {
                 $before = $this->cursor;
+                $since = hrtime(true);
                 $reason = null;
                 try {
                     $done = false;
@@ -133,7 +137,9 @@ final class RunStream
                 } finally {
                     $this->close();
                 }
-                $failures = $this->cursor === $before ? $failures + 1 : 1;
+                // One that lived for a while was no failure: a stream ends with the
+                // token that opened it, however little the run says meanwhile.
+                $failures = $this->cursor === $before && hrtime(true) - $since < self::LIVED_NS ? $failures + 1 : 1;
                 $this->response = $this->reconnect($failures, $reason);
             }
         } finally {

@@ -1,0 +1,48 @@
+package pg
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// grants are what serving needs, and no more: the log and receipts are only
+// added to, a log's floor is moved by upkeep alone, and nothing is deleted.
+// Partitions are reached through their parents, so that a new one needs none.
+var grants = []string{
+	"REVOKE ALL ON ALL TABLES IN SCHEMA " + Schema + " FROM %[1]s",
+	"GRANT USAGE ON SCHEMA " + Schema + " TO %[1]s",
+	"GRANT SELECT ON runs, run_heads, run_log, run_log_deltas, run_log_folds, run_events, frames, run_leases, " +
+		"ds_predict_receipts, auth_nonces, checkpoints, goose_db_version TO %[1]s",
+	"GRANT INSERT ON runs, run_heads, run_log, run_log_deltas, frames, run_leases, ds_predict_receipts, auth_nonces, checkpoints TO %[1]s",
+	"GRANT UPDATE (status, runnable, reason_class, reason, started_at, finished_at, updated_at) ON runs TO %[1]s",
+	"GRANT UPDATE (latest_seq, latest_hash, lease_epoch, frame_count, frame_position, status, cancel_requested) ON run_heads TO %[1]s",
+	"GRANT UPDATE (lease_owner, lease_epoch, lease_expires_at, heartbeat_at, released, progress_seq, lost_count, lost_since) ON run_leases TO %[1]s",
+	"GRANT UPDATE (state_version, seq, state, lease_epoch, inserted_at) ON checkpoints TO %[1]s",
+}
+
+// Grant gives a role what a process needs that serves and executes runs, in one
+// transaction, and takes from it what it had beyond that. The role must exist.
+// Sweeps need the owner of the tables.
+func Grant(ctx context.Context, databaseURL, role string) (err error) {
+	pc, err := parse(databaseURL)
+	if err != nil {
+		return err
+	}
+	prepare(pc.ConnConfig, DefaultAppName+" grant")
+	conn, err := pgx.ConnectConfig(ctx, pc.ConnConfig)
+	if err != nil {
+		return fmt.Errorf("grant: %w", err)
+	}
+	defer func() { err = errors.Join(err, conn.Close(context.WithoutCancel(ctx))) }()
+	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		for _, sql := range grants {
+			if _, err := tx.Exec(ctx, fmt.Sprintf(sql, pgx.Identifier{role}.Sanitize())); err != nil {
+				return fmt.Errorf("grant to %s: %w", role, err)
+			}
+		}
+		return nil
+	})
+}
