@@ -146,9 +146,9 @@ func TestADecisionMovesItsRunOn(t *testing.T) {
 			}})
 		require.NoError(t, err)
 		require.NoError(t, move(r, a))
-		keys, err := run.Runnable(t.Context(), pool, 10)
+		found, err := run.Runnable(t.Context(), pool, 10, 0)
 		require.NoError(t, err)
-		require.Contains(t, keys, r.RunKey)
+		require.Contains(t, found, db.RunListRunnableRow{RunKey: r.RunKey})
 	}
 }
 
