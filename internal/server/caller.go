@@ -2,6 +2,8 @@ package server
 
 import (
 	"context"
+	"net/http"
+	"strconv"
 
 	"github.com/openagentsinc/openagents-runtime/gen/api"
 	"github.com/openagentsinc/openagents-runtime/gen/db"
@@ -46,6 +48,19 @@ func ownerOf(ctx context.Context) (run.Owner, error) {
 		return run.OwnerOf(nil, owner.GuestScope), nil
 	}
 	return run.OwnerOf(&owner.UserID, ""), nil
+}
+
+// claimedOwner is whose requests a header says it is one of, before anybody has
+// checked that; "" when it names nobody.
+func claimedOwner(h http.Header) run.Owner {
+	if guest := h.Get(auth.GuestHeader); guest != "" {
+		return run.OwnerOf(nil, guest)
+	}
+	id, err := strconv.ParseInt(h.Get(auth.UserHeader), 10, 64)
+	if err != nil {
+		return ""
+	}
+	return run.OwnerOf(&id, "")
 }
 
 // runOf finds a run of the caller's.

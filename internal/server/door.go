@@ -56,7 +56,18 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer leave()
-	r, err = d.admit(out, r, found.op)
+	body, err := d.readBody(out, r, found.op)
+	if err != nil {
+		d.fail(out, r, err)
+		return
+	}
+	worked, leavePlace, err := d.admission.place(operation, claimedOwner(r.Header))
+	if err != nil {
+		d.fail(out, r, err)
+		return
+	}
+	defer leavePlace()
+	r, err = d.admit(out, r, found.op, body)
 	if err != nil {
 		d.fail(out, r, err)
 		return
@@ -69,6 +80,7 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer leaveShare()
+	worked()
 	if found.op.Streams {
 		out.timeout = 0
 	} else {
@@ -98,14 +110,9 @@ func traced(r *http.Request) *http.Request {
 	return r.WithContext(telemetry.WithTrace(r.Context(), t))
 }
 
-// admit lets a request in that is whole, genuine, allowed and fits the
-// contract. Nothing about the contract's details is told to a caller whose
+// admit lets a request in that is genuine, allowed and fits the contract. Nothing about the contract's details is told to a caller whose
 // token is not right.
-func (d *door) admit(out *response, r *http.Request, op api.Operation) (*http.Request, error) {
-	body, err := d.readBody(out, r, op)
-	if err != nil {
-		return r, err
-	}
+func (d *door) admit(out *response, r *http.Request, op api.Operation, body []byte) (*http.Request, error) {
 	caller, err := d.auth.Verify(r.Context(), auth.Request{
 		Method: r.Method, Target: r.RequestURI, Header: r.Header, BodySHA256: auth.BodyHash(body),
 		RunID: r.PathValue("runId"), ThreadID: r.PathValue("threadId"), Scope: auth.Scope(op.Scope),
