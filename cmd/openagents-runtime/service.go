@@ -206,7 +206,7 @@ func (s *service) run(ctx context.Context) error {
 	upkeep.stop()
 	work.stop()
 	s.streams.Shutdown()
-	err = errors.Join(err, s.api.Shutdown(drained))
+	err = errors.Join(err, s.api.Shutdown(drained), s.streams.Wait(drained))
 	aux.stop()
 	beats.stop()
 	log.stop()

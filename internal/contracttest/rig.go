@@ -116,6 +116,7 @@ func (r *Rig) listen(t testing.TB, handler http.Handler, c server.HTTPConfig, lo
 			// Half-open connections of a test are cut off.
 			require.NoError(t, s.Close())
 		}
+		require.NoError(t, r.streams.Wait(ctx))
 		if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
 			require.NoError(t, err)
 		}

@@ -16,6 +16,8 @@ import (
 type admitted struct {
 	caller auth.Caller
 	http10 bool // the client speaks HTTP/1.0
+	// detach is called by an answer that goes on after its handler.
+	detach func() (ended func(bytes int64))
 }
 
 type admittedKey struct{}

@@ -59,7 +59,7 @@ func (s *Server) StreamRun(ctx context.Context, req api.StreamRunRequestObject) 
 	if err != nil {
 		return nil, err
 	}
-	opened.Dialect, opened.Reset = dialect, admittedOf(ctx).http10
+	opened.Dialect, opened.Reset, opened.Detached = dialect, admittedOf(ctx).http10, admittedOf(ctx).detach
 	opened.Expires = time.Now().Add(callerOf(ctx).Claims.Left(crash.Now()))
 	return sse(func(w http.ResponseWriter) error { return opened.ServeSSE(ctx, w) }), nil
 }

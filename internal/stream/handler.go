@@ -89,6 +89,8 @@ type Handler struct {
 	tails   *tails
 	metrics metrics
 
+	detached sync.WaitGroup // streams that have taken their connection over
+
 	mu       sync.Mutex
 	open     int
 	perRun   map[uuid.UUID]int
@@ -108,7 +110,7 @@ func New(pool *pgxpool.Pool, watch *runlog.Watch, cfg Config, m *telemetry.Metri
 }
 
 // Shutdown breaks every stream off and refuses new ones. It does not wait:
-// http.Server.Shutdown does.
+// http.Server.Shutdown does for streams that have a request, Wait for the others.
 func (h *Handler) Shutdown() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -137,7 +139,7 @@ func (h *Handler) Open(ctx context.Context, r db.Run, head runlog.Head, cursor i
 	}
 	// A request that fails before its stream is served gives the place back too.
 	release := context.AfterFunc(ctx, func() { h.give(r.RunKey) })
-	return &Stream{h: h, run: r, head: head.Seq, cursor: cursor, opened: time.Now(), release: release}, nil
+	return &Stream{h: h, key: r.RunKey, runID: r.RunID, live: !runlog.Terminal(head.Status), head: head.Seq, cursor: cursor, opened: time.Now(), release: release}, nil
 }
 
 func (h *Handler) take(key uuid.UUID) error {
