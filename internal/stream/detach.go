@@ -6,7 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"strconv"
 	"sync"
 
@@ -56,8 +55,9 @@ func (s *Stream) goOn(ctx context.Context, gone context.CancelFunc, ended func(i
 	ended(s.sent)
 }
 
-// watch tells when the client has gone. What it may still send is no request of
-// ours: the answer has said that it is the connection's last.
+// watch tells when the client has gone. What it may still send is not read as a
+// request: the connection is closed at the stream's end, and a client sends again
+// what was not answered.
 func watch(conn net.Conn, gone context.CancelFunc) {
 	defer gone()
 	var some [16]byte
@@ -86,7 +86,8 @@ func (s *Stream) chunk(text []byte) error {
 }
 
 // closeRaw ends a detached stream's connection, after the end of the body if it
-// is whole.
+// is whole. The header has not announced that with Connection: close, because
+// clients exist that then take a broken chunked body for a whole one.
 func (s *Stream) closeRaw(ctx context.Context, whole bool) {
 	if whole {
 		if _, err := io.WriteString(s.raw, "0\r\n\r\n"); err != nil {
@@ -116,11 +117,3 @@ func (h *Handler) Wait(ctx context.Context) error {
 }
 
 var errDetached = errors.New("the stream goes on without its request")
-
-// lasts says that the answer is the connection's last when the run may still
-// grow, so that the stream may take the connection over.
-func (s *Stream) lasts(h http.Header) {
-	if s.live && !s.Reset {
-		h.Set("Connection", "close")
-	}
-}

@@ -84,7 +84,6 @@ func (e *StaleError) Error() string {
 
 // Handler opens the streams of one process.
 type Handler struct {
-	pool    *pgxpool.Pool
 	cfg     Config
 	tails   *tails
 	metrics metrics
@@ -102,8 +101,8 @@ type Handler struct {
 func New(pool *pgxpool.Pool, watch *runlog.Watch, cfg Config, m *telemetry.Metrics) *Handler {
 	cfg = cfg.withDefaults()
 	return &Handler{
-		pool: pool, cfg: cfg, metrics: newMetrics(m),
-		tails:    &tails{pool: pool, watch: watch, keepBytes: cfg.KeepBytes, all: map[uuid.UUID]*tail{}},
+		cfg: cfg, metrics: newMetrics(m),
+		tails:    &tails{logs: &gatherer{pool: pool}, watch: watch, keepBytes: cfg.KeepBytes, all: map[uuid.UUID]*tail{}},
 		perRun:   map[uuid.UUID]int{},
 		draining: make(chan struct{}),
 	}

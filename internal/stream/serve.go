@@ -220,7 +220,7 @@ func (s *Stream) next(ctx context.Context) (found []batch, changed <-chan struct
 	if !behind {
 		return found, changed, err
 	}
-	b, err := read(ctx, s.h.pool, s.key, s.cursor, pageEvents)
+	b, err := read(ctx, s.h.tails.logs, s.key, s.cursor)
 	if err == nil && b.count == 0 {
 		err = fmt.Errorf("%w: nothing follows %d", errGap, s.cursor)
 	}
@@ -274,7 +274,6 @@ func (s *Stream) header() {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("X-Vercel-Ai-Ui-Message-Stream", "v1")
 	h.Set("X-Oa-Run-Id", s.runID)
-	s.lasts(h)
 	s.w.WriteHeader(http.StatusOK)
 }
 

@@ -6,14 +6,13 @@ import (
 	"sync"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
 )
 
 // tails has one tail per run that is read at its end, however many read it.
 type tails struct {
-	pool  *pgxpool.Pool
+	logs  *gatherer
 	watch *runlog.Watch
 	// keepBytes bounds what a tail keeps for readers that are a little behind.
 	keepBytes int
@@ -78,7 +77,7 @@ func (ts *tails) follow(ctx context.Context, t *tail, head int64) {
 	bell := ts.watch.Run(t.key)
 	defer bell.Close()
 	for after := t.end; ; {
-		b, err := read(ctx, ts.pool, t.key, after, pageEvents)
+		b, err := read(ctx, ts.logs, t.key, after)
 		if err == nil && b.count == 0 && after < head {
 			err = fmt.Errorf("%w: nothing follows %d", errGap, after)
 		}
