@@ -102,7 +102,7 @@ func (p *process) start(ctx, running context.Context, databaseURL string, lanes 
 	return p.serve(ctx, server.Deps{
 		Admission: admission,
 		Answers:   &server.Server{Pool: p.pool, Log: p.log, Streams: streams, Admission: admission, Version: "bench"},
-		Auth:      &auth.Verifier{Keys: auth.DevKeyring(), Audience: audience, Nonces: auth.PostgresNonces{Pool: p.pool}},
+		Auth:      &auth.Verifier{Keys: auth.DevKeyring(), Audience: audience, Nonces: auth.NewNoncesTogether(p.pool)},
 		Logger:    telemetry.NewLogger(io.Discard, slog.LevelInfo), Metrics: metrics,
 	})
 }

@@ -86,7 +86,7 @@ func New(t testing.TB, pool *pgxpool.Pool, o Options) *Rig {
 	}
 	handler, err := server.New(o.Config, server.Deps{
 		Answers: answering, Admission: r.Admission, Logger: logger, Metrics: p.Metrics,
-		Auth: &auth.Verifier{Keys: accepted, Audience: Audience, Nonces: auth.PostgresNonces{Pool: pool}, Identity: o.Identity},
+		Auth: &auth.Verifier{Keys: accepted, Audience: Audience, Nonces: auth.NewNoncesTogether(pool), Identity: o.Identity},
 	})
 	require.NoError(t, err)
 	r.listen(t, handler, o.HTTP, logger)
