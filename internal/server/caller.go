@@ -75,10 +75,23 @@ func runOf(ctx context.Context, q db.DBTX, runID string) (db.Run, error) {
 	if err != nil {
 		return r, err
 	}
-	if c := callerOf(ctx).Claims; c.ThreadID != "" && c.ThreadID != r.ThreadID {
-		return db.Run{}, claimMismatch("thread_id", "the run's thread")
+	if err := inThread(ctx, r); err != nil {
+		return db.Run{}, err
 	}
 	return r, nil
+}
+
+// mayRead says whether a run is one that runOf would find.
+func mayRead(ctx context.Context, r db.Run) bool {
+	owner, err := ownerOf(ctx)
+	return err == nil && owner.Owns(r) && inThread(ctx, r) == nil
+}
+
+func inThread(ctx context.Context, r db.Run) error {
+	if c := callerOf(ctx).Claims; c.ThreadID != "" && c.ThreadID != r.ThreadID {
+		return claimMismatch("thread_id", "the run's thread")
+	}
+	return nil
 }
 
 // startsFor refuses a body that starts a run for somebody else than the token

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/openagentsinc/openagents-runtime/gen/db"
 )
 
 const (
@@ -39,6 +41,7 @@ type Stream struct {
 	Detached func() (ended func(bytes int64))
 
 	h      *Handler
+	run    *db.Run // until the reader has come to the end of the log
 	key    uuid.UUID
 	runID  string
 	live   bool  // the run had not ended when the stream was opened
@@ -211,7 +214,9 @@ func (s *Stream) follow(ctx context.Context) error {
 // next is the batches after the cursor, or what tells when there may be some.
 func (s *Stream) next(ctx context.Context) (found []batch, changed <-chan struct{}, err error) {
 	if s.tail == nil {
-		s.tail = s.h.tails.join(s.key, s.cursor, s.head)
+		if s.tail = s.h.tails.join(s.run, s.cursor, s.head); s.tail != nil {
+			s.run = nil
+		}
 	}
 	behind := true
 	if s.tail != nil {
