@@ -64,7 +64,7 @@ A row whose cells take long is measured in the first 3 rounds, [16] and [18] onc
 15. 500 runs of 100 events, 20 streams each; clients are a process of their own. Questions include the checks of each request.
 16. 8 runs append all the time, for as long as -snapshot says (30s unless given; the goal is for 10m), with the transaction open.
 17. Frames over HTTP from a process of its own. The capacity is what 32 clients reach one frame after another; then frames
-    come evenly at half of that and at three times it, whether or not earlier ones are answered, 4,000 on their way at the most.
+    come evenly at half of that and at three times it, signed beforehand, whether or not earlier ones are answered, 4,000 on their way at the most.
 18. The whole service with an executor, a janitor and its ticks, on an empty database: transactions per second over 20 s.
 `
 
