@@ -82,17 +82,20 @@ const (
 	readPause = 50 * time.Millisecond // before the second try; it doubles
 )
 
+// pager reads at most a page of a run's events after a seq.
+type pager func(ctx context.Context, key uuid.UUID, after int64) ([]db.RunLog, error)
+
 // read makes the blocks of at most a page of events after a seq. The database may
 // fail for a moment, as when it restarts, without all streams breaking off.
-func read(ctx context.Context, logs *gatherer, key uuid.UUID, after int64) (batch, error) {
-	rows, err := logs.after(ctx, key, after)
+func read(ctx context.Context, page pager, key uuid.UUID, after int64) (batch, error) {
+	rows, err := page(ctx, key, after)
 	for try, pause := 1, readPause; err != nil && try < readTries; try, pause = try+1, 2*pause {
 		select {
 		case <-ctx.Done():
 			return batch{}, ctx.Err()
 		case <-time.After(pause/2 + rand.N(pause)):
 		}
-		rows, err = logs.after(ctx, key, after)
+		rows, err = page(ctx, key, after)
 	}
 	if err != nil {
 		return batch{}, err

@@ -39,6 +39,12 @@ type wish struct {
 	told  chan struct{} // closed when rows and err are there
 }
 
+// alone reads a page with a question of its own. That is for who is far behind
+// and reads page after page: there is nothing to share, and nobody to wait for.
+func (g *gatherer) alone(ctx context.Context, key uuid.UUID, seq int64) ([]db.RunLog, error) {
+	return runlog.After(ctx, g.pool, key, seq, pageEvents)
+}
+
 // after reads a page of a run's events, or returns when ctx ends.
 func (g *gatherer) after(ctx context.Context, key uuid.UUID, seq int64) ([]db.RunLog, error) {
 	w := &wish{place: runlog.Place{RunKey: key, Seq: seq}, told: make(chan struct{})}
@@ -93,7 +99,7 @@ func (g *gatherer) answer(some []*wish) {
 	defer stop()
 	if len(some) == 1 {
 		w := some[0]
-		w.rows, w.err = runlog.After(ctx, g.pool, w.place.RunKey, w.place.Seq, pageEvents)
+		w.rows, w.err = g.alone(ctx, w.place.RunKey, w.place.Seq)
 		close(w.told)
 		return
 	}

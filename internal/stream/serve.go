@@ -225,7 +225,7 @@ func (s *Stream) next(ctx context.Context) (found []batch, changed <-chan struct
 	if !behind {
 		return found, changed, err
 	}
-	b, err := read(ctx, s.h.tails.logs, s.key, s.cursor)
+	b, err := read(ctx, s.h.tails.logs.alone, s.key, s.cursor)
 	if err == nil && b.count == 0 {
 		err = fmt.Errorf("%w: nothing follows %d", errGap, s.cursor)
 	}

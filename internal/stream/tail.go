@@ -95,7 +95,7 @@ func (ts *tails) follow(ctx context.Context, t *tail, head int64) {
 	bell := ts.watch.Run(t.run.RunKey)
 	defer bell.Close()
 	for after := t.end; ; {
-		b, err := read(ctx, ts.logs, t.run.RunKey, after)
+		b, err := read(ctx, ts.logs.after, t.run.RunKey, after)
 		if err == nil && b.count == 0 && after < head {
 			err = fmt.Errorf("%w: nothing follows %d", errGap, after)
 		}
