@@ -12,6 +12,10 @@ import (
 )
 
 const (
+	// togetherAtOnce is how many statements are on their way at once. With one,
+	// a request waits for the one before its own on a service that has nothing
+	// else to wait for.
+	togetherAtOnce = 4
 	// togetherMost is how many nonces one statement takes.
 	togetherMost = 256
 	// togetherTime is how long a statement may take.
@@ -19,12 +23,12 @@ const (
 )
 
 // NoncesTogether keeps nonces as PostgresNonces does, those of requests that
-// come while a statement is on its way in the next one. A process has one.
+// come while as many statements as it has at once are on their way in the next one. A process has one.
 type NoncesTogether struct {
 	pool *pgxpool.Pool
 
 	mu      sync.Mutex
-	busy    bool
+	busy    int // statements on their way
 	waiting []*asked
 }
 
@@ -44,8 +48,8 @@ func (n *NoncesTogether) Remember(ctx context.Context, hash []byte, expiresAt ti
 	a := &asked{hash: hash, expiresAt: expiresAt, told: make(chan struct{})}
 	n.mu.Lock()
 	n.waiting = append(n.waiting, a)
-	if !n.busy {
-		n.busy = true
+	if n.busy < togetherAtOnce {
+		n.busy++
 		go n.work()
 	}
 	n.mu.Unlock()
@@ -64,7 +68,8 @@ func (n *NoncesTogether) work() {
 		some := n.waiting[:min(len(n.waiting), togetherMost)]
 		n.waiting = n.waiting[len(some):]
 		if len(some) == 0 {
-			n.busy, n.waiting = false, nil
+			n.busy--
+			n.waiting = nil
 			n.mu.Unlock()
 			return
 		}
