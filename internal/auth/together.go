@@ -16,6 +16,9 @@ const (
 	// a request waits for the one before its own on a service that has nothing
 	// else to wait for.
 	togetherAtOnce = 4
+	// togetherWorth is how many nonces must wait before another statement begins
+	// beside one that is on its way.
+	togetherWorth = 4
 	// togetherMost is how many nonces one statement takes.
 	togetherMost = 256
 	// togetherTime is how long a statement may take.
@@ -48,7 +51,7 @@ func (n *NoncesTogether) Remember(ctx context.Context, hash []byte, expiresAt ti
 	a := &asked{hash: hash, expiresAt: expiresAt, told: make(chan struct{})}
 	n.mu.Lock()
 	n.waiting = append(n.waiting, a)
-	if n.busy < togetherAtOnce {
+	if n.busy == 0 || n.busy < togetherAtOnce && len(n.waiting) >= togetherWorth {
 		n.busy++
 		go n.work()
 	}
