@@ -57,13 +57,7 @@ func HTTPServer(handler http.Handler, c HTTPConfig, log *slog.Logger) *http.Serv
 // bounds how many are open at once: further ones wait in the kernel's queue
 // until one closes.
 func Serve(s *http.Server, l net.Listener, c HTTPConfig) error {
-	bounded := &limited{Listener: l, places: make(chan struct{}, c.withDefaults().MaxConns), closed: make(chan struct{})}
-	s.ConnState = func(_ net.Conn, state http.ConnState) {
-		if state == http.StateClosed || state == http.StateHijacked {
-			<-bounded.places
-		}
-	}
-	return s.Serve(bounded)
+	return s.Serve(&limited{Listener: l, places: make(chan struct{}, c.withDefaults().MaxConns), closed: make(chan struct{})})
 }
 
 type limited struct {
@@ -84,7 +78,7 @@ func (l *limited) Accept() (net.Conn, error) {
 		<-l.places
 		return nil, err
 	}
-	return enveloped{c}, nil
+	return &enveloped{Conn: c, places: l.places}, nil
 }
 
 func (l *limited) Close() error {

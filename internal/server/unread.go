@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 
 	"github.com/openagentsinc/openagents-runtime/gen/api"
 	"github.com/openagentsinc/openagents-runtime/internal/telemetry"
@@ -16,20 +17,35 @@ import (
 // line, these two headers and nothing else, in one write before any handler.
 const unreadable = "\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
 
-// enveloped is a connection on which even those answers have the envelope.
-type enveloped struct{ net.Conn }
+// enveloped is a connection on which even those answers have the envelope. It
+// has a place at its listener until it is closed, by whomever.
+type enveloped struct {
+	net.Conn
+	places <-chan struct{}
+	closed atomic.Bool
+}
+
+func (c *enveloped) Close() error {
+	if !c.closed.Swap(true) {
+		<-c.places
+	}
+	return c.Conn.Close()
+}
 
 // SetLinger is the TCP connection's: a stream over HTTP/1.0 ends early by a reset.
-func (c enveloped) SetLinger(seconds int) error {
+func (c *enveloped) SetLinger(seconds int) error {
 	if tcp, ok := c.Conn.(*net.TCPConn); ok {
 		return tcp.SetLinger(seconds)
 	}
 	return nil
 }
 
-func (c enveloped) Write(b []byte) (int, error) {
+func (c *enveloped) Write(b []byte) (int, error) {
+	if !bytes.HasPrefix(b, []byte("HTTP/1.1 ")) {
+		return c.Conn.Write(b)
+	}
 	line, text, ok := bytes.Cut(b, []byte(unreadable))
-	if !ok || !bytes.HasPrefix(line, []byte("HTTP/1.1 ")) || bytes.Contains(line, []byte("\n")) {
+	if !ok || bytes.Contains(line, []byte("\n")) {
 		return c.Conn.Write(b)
 	}
 	answer, err := unreadAnswer(string(line[len("HTTP/1.1 "):]), string(text))
