@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	"github.com/openagentsinc/openagents-runtime/gen/api"
 	"github.com/openagentsinc/openagents-runtime/internal/telemetry"
@@ -21,20 +22,59 @@ const unreadable = "\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: c
 // has a place at its listener until it is closed, by whomever.
 type enveloped struct {
 	net.Conn
-	places <-chan struct{}
+	l      *limited
 	closed atomic.Bool
 }
 
 func (c *enveloped) Close() error {
 	if !c.closed.Swap(true) {
-		<-c.places
+		<-c.l.places
 	}
 	return c.Conn.Close()
 }
 
+// Again has the listener accept the connection once more, with what was read of
+// it coming first: whoever took it over is done, and the client has sent another
+// request. false says that the listener takes no more.
+func (c *enveloped) Again(read []byte) bool {
+	if c.closed.Swap(true) {
+		return false
+	}
+	next := &enveloped{Conn: &reread{Conn: c.Conn, first: read}, l: c.l}
+	if c.Conn.SetDeadline(time.Time{}) == nil {
+		select {
+		case c.l.again <- next:
+			return true
+		case <-c.l.closed:
+		}
+	}
+	c.closed.Store(false)
+	return false
+}
+
+// reread is a connection of which some bytes were read before.
+type reread struct {
+	net.Conn
+	first []byte
+}
+
+func (c *reread) Read(b []byte) (int, error) {
+	if len(c.first) == 0 {
+		return c.Conn.Read(b)
+	}
+	n := copy(b, c.first)
+	c.first = c.first[n:]
+	return n, nil
+}
+
+// SetLinger is the TCP connection's.
+func (c *reread) SetLinger(seconds int) error { return setLinger(c.Conn, seconds) }
+
 // SetLinger is the TCP connection's: a stream over HTTP/1.0 ends early by a reset.
-func (c *enveloped) SetLinger(seconds int) error {
-	if tcp, ok := c.Conn.(*net.TCPConn); ok {
+func (c *enveloped) SetLinger(seconds int) error { return setLinger(c.Conn, seconds) }
+
+func setLinger(c net.Conn, seconds int) error {
+	if tcp, ok := c.(interface{ SetLinger(int) error }); ok {
 		return tcp.SetLinger(seconds)
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -26,13 +27,18 @@ func (s *Stream) detach(ctx context.Context) bool {
 	if !s.release() {
 		return false // the client has gone, and the place with it
 	}
-	conn, _, err := s.conn.Hijack()
+	conn, buffered, err := s.conn.Hijack()
 	if err != nil {
 		s.fixed = true
 		s.release = context.AfterFunc(ctx, func() { s.h.give(s.key) })
 		return false
 	}
 	s.raw, s.w, s.conn, s.release = conn, nil, nil, func() bool { return true }
+	s.ear = &ear{conn: conn}
+	if n := buffered.Reader.Buffered(); n > 0 {
+		heard, _ := buffered.Reader.Peek(n) // they are there
+		s.ear.heard = slices.Clone(heard)
+	}
 	ended := func(int64) {}
 	if s.Detached != nil {
 		ended = s.Detached()
@@ -48,24 +54,11 @@ func (s *Stream) detach(ctx context.Context) bool {
 func (s *Stream) goOn(ctx context.Context, gone context.CancelFunc, ended func(int64)) {
 	defer s.h.detached.Done()
 	defer gone()
-	go watch(s.raw, gone)
+	go s.ear.listen(gone)
 	ctx, stop := s.until(ctx)
 	defer stop()
 	s.finish(ctx, s.attempt(ctx, s.follow))
 	ended(s.sent)
-}
-
-// watch tells when the client has gone. What it may still send is not read as a
-// request: the connection is closed at the stream's end, and a client sends again
-// what was not answered.
-func watch(conn net.Conn, gone context.CancelFunc) {
-	defer gone()
-	var some [16]byte
-	for {
-		if _, err := conn.Read(some[:]); err != nil {
-			return
-		}
-	}
 }
 
 // chunks are buffers for framing what is written.
@@ -85,13 +78,12 @@ func (s *Stream) chunk(text []byte) error {
 	return err
 }
 
-// closeRaw ends a detached stream's connection, after the end of the body if it
-// is whole. The header has not announced that with Connection: close, because
-// clients exist that then take a broken chunked body for a whole one.
+// closeRaw ends a detached stream: a whole body with its last chunk, after which
+// the connection may be used again, a broken one with the connection.
 func (s *Stream) closeRaw(ctx context.Context, whole bool) {
 	if whole {
-		if _, err := io.WriteString(s.raw, "0\r\n\r\n"); err != nil {
-			whole = false // the client sees a broken body, as it should
+		if _, err := io.WriteString(s.raw, "0\r\n\r\n"); err == nil && s.ear.over() {
+			return
 		}
 	}
 	if err := s.raw.Close(); err != nil && whole && !errors.Is(err, net.ErrClosed) {

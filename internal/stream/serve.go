@@ -56,6 +56,7 @@ type Stream struct {
 	conn      *http.ResponseController
 	fixed     bool     // the connection cannot be taken over
 	raw       net.Conn // set when it was
+	ear       *ear     // of raw
 	sent      int64    // bytes of the body since
 	heartbeat *time.Timer
 }
