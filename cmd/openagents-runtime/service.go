@@ -103,7 +103,7 @@ func (s *service) build(ctx context.Context) error {
 	if err := s.openPools(ctx); err != nil {
 		return err
 	}
-	verifier.Nonces = auth.PostgresNonces{Pool: s.pool}
+	verifier.Nonces = auth.NewNoncesTogether(s.pool)
 	s.model = observe(m, s.metrics)
 	s.log = runlog.NewAppender(s.logPool, s.watch, s.c.Lanes, s.metrics)
 	s.janitor = janitor.New(s.metrics, sweeps(s.c, s.sweepPool, s.log)...)
@@ -228,7 +228,7 @@ func (s *service) run(ctx context.Context) error {
 	upkeep.stop()
 	work.stop()
 	s.streams.Shutdown()
-	err = errors.Join(err, s.api.Shutdown(drained))
+	err = errors.Join(err, s.api.Shutdown(drained), s.streams.Wait(drained))
 	aux.stop()
 	beats.stop()
 	log.stop()

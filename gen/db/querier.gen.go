@@ -37,6 +37,9 @@ type Querier interface {
 	// AuthNonceSweep may already have forgotten it. Its commit does not wait for the
 	// disk; the setting ends with the statement.
 	AuthNonceRemember(ctx context.Context, arg AuthNonceRememberParams) (int64, error)
+	// The same of many nonces, each of which is named once: those that are new. They
+	// are in order, so that two processes do not wait for each other in a ring.
+	AuthNonceRememberMany(ctx context.Context, arg AuthNonceRememberManyParams) ([][]byte, error)
 	AuthNonceSweep(ctx context.Context) (int64, error)
 	CheckpointGet(ctx context.Context, runKey uuid.UUID) (Checkpoint, error)
 	// Keeps the newest checkpoint of a run. One of an earlier epoch changes nothing.
@@ -177,6 +180,9 @@ type Querier interface {
 	// the planner believes of the run's length. One row more, with nothing but a
 	// seq, says that control events follow the range.
 	RunLogListAfter(ctx context.Context, arg RunLogListAfterParams) ([]RunLog, error)
+	// What RunLogListAfter gives, of many runs at once: each run is named once, with
+	// the seq that its events come after. Ordered by run and seq.
+	RunLogListAfterEach(ctx context.Context, arg RunLogListAfterEachParams) ([]RunLog, error)
 	// The newest events of some types before a seq of each of some runs, a few of
 	// each run, newest first. It reads no further back than that.
 	RunLogListNewestOfTypes(ctx context.Context, arg RunLogListNewestOfTypesParams) ([]RunLog, error)

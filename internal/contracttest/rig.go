@@ -91,7 +91,7 @@ func New(t testing.TB, pool *pgxpool.Pool, o Options) *Rig {
 	}
 	handler, err := server.New(o.Config, server.Deps{
 		Answers: answering, Admission: r.Admission, Logger: logger, Metrics: p.Metrics,
-		Auth: &auth.Verifier{Keys: accepted, Audience: Audience, Nonces: auth.PostgresNonces{Pool: pool}, Identity: o.Identity},
+		Auth: &auth.Verifier{Keys: accepted, Audience: Audience, Nonces: auth.NewNoncesTogether(pool), Identity: o.Identity},
 	})
 	require.NoError(t, err)
 	r.listen(t, handler, o.HTTP, logger)
@@ -121,6 +121,7 @@ func (r *Rig) listen(t testing.TB, handler http.Handler, c server.HTTPConfig, lo
 			// Half-open connections of a test are cut off.
 			require.NoError(t, s.Close())
 		}
+		require.NoError(t, r.streams.Wait(ctx))
 		if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
 			require.NoError(t, err)
 		}
