@@ -31,8 +31,10 @@ type world struct {
 	tools, guestTools         string
 	calls                     []string
 	approvals, guestApprovals []string
-	stale                     string // user 1's, with the events up to 3 no longer kept
-	ofGuest, other            string // the guest's, and user 2's
+	// Skills of user 1; the first is released.
+	skills         []string
+	stale          string // user 1's, with the events up to 3 no longer kept
+	ofGuest, other string // the guest's, and user 2's
 }
 
 func newWorld(t *testing.T, o contracttest.Options) *world {
@@ -71,6 +73,7 @@ func newWorld(t *testing.T, o contracttest.Options) *world {
 	w.Forget(t, w.stale, 3)
 	w.tools, w.approvals = w.callTools("run-tools", "")
 	w.guestTools, w.guestApprovals = w.callTools("run-guest-tools", w.guest)
+	w.storeSpecs()
 	return w
 }
 
@@ -132,4 +135,31 @@ func (w *world) startMany(t *testing.T, n int) {
 		}
 		runtest.Start(t, w.Pool, e)
 	}
+}
+
+// storeSpecs stores specs of user 1: a tool, published, and two skills, one of
+// them with a release.
+func (w *world) storeSpecs() {
+	w.t.Helper()
+	w.skills = []string{"acme-released", "acme-ready"}
+	for target, body := range map[string]string{
+		"tool-specs": toolSpec("acme.lookup", 1, ""), "skill-specs": skillSpec(w.skills[0], 1), "skill-specs?": skillSpec(w.skills[1], 1),
+	} {
+		q := contracttest.Request{Method: "POST", Target: "/internal/v1/skills/" + target, Body: body}
+		require.Equal(w.t, 200, w.Do(w.t, q).Status)
+	}
+	q := contracttest.Request{Method: "POST", Target: "/internal/v1/skills/skill-specs/" + w.skills[0] + "/1/publish"}
+	require.Equal(w.t, 200, w.Do(w.t, q).Status)
+}
+
+// toolSpec is a body that publishes a tool spec, with more members of it.
+func toolSpec(id string, version int, more string) string {
+	return fmt.Sprintf(`{"state":"published","toolSpec":{"tool_id":%q,"version":%d,"name":"Look up","description":"Looks up an order.",`+
+		`"tool_pack":"mcp.v1","execution_kind":"mcp","settlement_boundary":"safe_retry","input_schema":{},"output_schema":{}%s}}`, id, version, more)
+}
+
+// skillSpec is a body that stores a skill that may be published.
+func skillSpec(id string, version int) string {
+	return fmt.Sprintf(`{"skillSpec":{"skill_id":%q,"version":%d,"name":"Orders","description":"Looks up orders.","instructions_markdown":"Look it up.",`+
+		`"allowed_tools":[{"tool_id":"http.fetch","version":1}]}}`, id, version)
 }
