@@ -243,7 +243,7 @@ func checkFiles(spec ds.SkillSpecV1) error {
 			refuse := func(why string) error {
 				return fault.New(api.InvalidRequest, "body %s: %s", at, why).With("pointer", at)
 			}
-			if path.Clean(f.Path) != f.Path || path.IsAbs(f.Path) || slices.Contains(strings.Split(f.Path, "/"), "..") {
+			if f.Path == "." || path.Clean(f.Path) != f.Path || path.IsAbs(f.Path) || slices.Contains(strings.Split(f.Path, "/"), "..") {
 				return refuse("must be a plain path below its folder, without . and .. and without empty steps")
 			}
 			key := strings.ToLower(f.Path)
