@@ -36,7 +36,7 @@ SELECT * FROM skill_specs WHERE skill_id = @skill_id AND version = @version;
 -- Whose an id is.
 SELECT owner FROM skill_specs WHERE skill_id = @skill_id LIMIT 1;
 
--- name: SkillSpecList :many
+-- name: SkillSpecPage :many
 -- By id and version, byte by byte, after the last one of the page before. Drafts
 -- are for their owner and for those who see everything.
 SELECT * FROM skill_specs

@@ -32,7 +32,7 @@ SELECT * FROM tool_specs WHERE tool_id = @tool_id AND version = @version;
 -- Whose an id is.
 SELECT owner FROM tool_specs WHERE tool_id = @tool_id LIMIT 1;
 
--- name: ToolSpecList :many
+-- name: ToolSpecPage :many
 -- By id and version, byte by byte, after the last one of the page before. Drafts
 -- are for their owner and for those who see everything.
 SELECT * FROM tool_specs

@@ -198,13 +198,13 @@ type Querier interface {
 	// Keeps the release that there is.
 	SkillReleaseInsert(ctx context.Context, arg SkillReleaseInsertParams) error
 	SkillSpecGet(ctx context.Context, arg SkillSpecGetParams) (SkillSpec, error)
-	// By id and version, byte by byte, after the last one of the page before. Drafts
-	// are for their owner and for those who see everything.
-	SkillSpecList(ctx context.Context, arg SkillSpecListParams) ([]SkillSpec, error)
 	// Orders the writers of one id until the end of their transactions.
 	SkillSpecLock(ctx context.Context, skillID string) error
 	// Whose an id is.
 	SkillSpecOwner(ctx context.Context, skillID string) (string, error)
+	// By id and version, byte by byte, after the last one of the page before. Drafts
+	// are for their owner and for those who see everything.
+	SkillSpecPage(ctx context.Context, arg SkillSpecPageParams) ([]SkillSpec, error)
 	// Marks a version that has a release.
 	SkillSpecPublished(ctx context.Context, arg SkillSpecPublishedParams) error
 	// Stores a version for the one owner of its id: whoever stored any version of it
@@ -216,13 +216,13 @@ type Querier interface {
 	ToolSpecGet(ctx context.Context, arg ToolSpecGetParams) (ToolSpec, error)
 	// A version that a release may name, kept as it is until the transaction ends.
 	ToolSpecHold(ctx context.Context, arg ToolSpecHoldParams) (ToolSpec, error)
-	// By id and version, byte by byte, after the last one of the page before. Drafts
-	// are for their owner and for those who see everything.
-	ToolSpecList(ctx context.Context, arg ToolSpecListParams) ([]ToolSpec, error)
 	// Orders the writers of one id until the end of their transactions.
 	ToolSpecLock(ctx context.Context, toolID string) error
 	// Whose an id is.
 	ToolSpecOwner(ctx context.Context, toolID string) (string, error)
+	// By id and version, byte by byte, after the last one of the page before. Drafts
+	// are for their owner and for those who see everything.
+	ToolSpecPage(ctx context.Context, arg ToolSpecPageParams) ([]ToolSpec, error)
 	// Stores a version for the one owner of its id: whoever stored any version of it
 	// first. A version that is published or deprecated keeps its content; states only
 	// move forwards. No row means that one of these forbids it. Call it under

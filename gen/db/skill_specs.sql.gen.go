@@ -34,7 +34,29 @@ func (q *Queries) SkillSpecGet(ctx context.Context, arg SkillSpecGetParams) (Ski
 	return i, err
 }
 
-const skillSpecList = `-- name: SkillSpecList :many
+const skillSpecLock = `-- name: SkillSpecLock :exec
+SELECT pg_advisory_xact_lock(hashtextextended('skill_specs ' || $1::text, 0))
+`
+
+// Orders the writers of one id until the end of their transactions.
+func (q *Queries) SkillSpecLock(ctx context.Context, skillID string) error {
+	_, err := q.db.Exec(ctx, skillSpecLock, skillID)
+	return err
+}
+
+const skillSpecOwner = `-- name: SkillSpecOwner :one
+SELECT owner FROM skill_specs WHERE skill_id = $1 LIMIT 1
+`
+
+// Whose an id is.
+func (q *Queries) SkillSpecOwner(ctx context.Context, skillID string) (string, error) {
+	row := q.db.QueryRow(ctx, skillSpecOwner, skillID)
+	var owner string
+	err := row.Scan(&owner)
+	return owner, err
+}
+
+const skillSpecPage = `-- name: SkillSpecPage :many
 SELECT skill_id, version, state, owner, spec, content_hash, inserted_at, updated_at FROM skill_specs
 WHERE (state <> 'draft' OR owner = $1 OR $2::boolean)
   AND ($3::text IS NULL OR skill_id = $3::text)
@@ -44,7 +66,7 @@ ORDER BY skill_id COLLATE "C", version
 LIMIT $7
 `
 
-type SkillSpecListParams struct {
+type SkillSpecPageParams struct {
 	Owner        string
 	Everything   bool
 	SkillID      *string
@@ -56,8 +78,8 @@ type SkillSpecListParams struct {
 
 // By id and version, byte by byte, after the last one of the page before. Drafts
 // are for their owner and for those who see everything.
-func (q *Queries) SkillSpecList(ctx context.Context, arg SkillSpecListParams) ([]SkillSpec, error) {
-	rows, err := q.db.Query(ctx, skillSpecList,
+func (q *Queries) SkillSpecPage(ctx context.Context, arg SkillSpecPageParams) ([]SkillSpec, error) {
+	rows, err := q.db.Query(ctx, skillSpecPage,
 		arg.Owner,
 		arg.Everything,
 		arg.SkillID,
@@ -91,28 +113,6 @@ func (q *Queries) SkillSpecList(ctx context.Context, arg SkillSpecListParams) ([
 		return nil, err
 	}
 	return items, nil
-}
-
-const skillSpecLock = `-- name: SkillSpecLock :exec
-SELECT pg_advisory_xact_lock(hashtextextended('skill_specs ' || $1::text, 0))
-`
-
-// Orders the writers of one id until the end of their transactions.
-func (q *Queries) SkillSpecLock(ctx context.Context, skillID string) error {
-	_, err := q.db.Exec(ctx, skillSpecLock, skillID)
-	return err
-}
-
-const skillSpecOwner = `-- name: SkillSpecOwner :one
-SELECT owner FROM skill_specs WHERE skill_id = $1 LIMIT 1
-`
-
-// Whose an id is.
-func (q *Queries) SkillSpecOwner(ctx context.Context, skillID string) (string, error) {
-	row := q.db.QueryRow(ctx, skillSpecOwner, skillID)
-	var owner string
-	err := row.Scan(&owner)
-	return owner, err
 }
 
 const skillSpecPublished = `-- name: SkillSpecPublished :exec

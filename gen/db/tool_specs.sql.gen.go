@@ -62,7 +62,29 @@ func (q *Queries) ToolSpecHold(ctx context.Context, arg ToolSpecHoldParams) (Too
 	return i, err
 }
 
-const toolSpecList = `-- name: ToolSpecList :many
+const toolSpecLock = `-- name: ToolSpecLock :exec
+SELECT pg_advisory_xact_lock(hashtextextended('tool_specs ' || $1::text, 0))
+`
+
+// Orders the writers of one id until the end of their transactions.
+func (q *Queries) ToolSpecLock(ctx context.Context, toolID string) error {
+	_, err := q.db.Exec(ctx, toolSpecLock, toolID)
+	return err
+}
+
+const toolSpecOwner = `-- name: ToolSpecOwner :one
+SELECT owner FROM tool_specs WHERE tool_id = $1 LIMIT 1
+`
+
+// Whose an id is.
+func (q *Queries) ToolSpecOwner(ctx context.Context, toolID string) (string, error) {
+	row := q.db.QueryRow(ctx, toolSpecOwner, toolID)
+	var owner string
+	err := row.Scan(&owner)
+	return owner, err
+}
+
+const toolSpecPage = `-- name: ToolSpecPage :many
 SELECT tool_id, version, state, owner, spec, content_hash, inserted_at, updated_at FROM tool_specs
 WHERE (state <> 'draft' OR owner = $1 OR $2::boolean)
   AND ($3::text IS NULL OR tool_id = $3::text)
@@ -72,7 +94,7 @@ ORDER BY tool_id COLLATE "C", version
 LIMIT $7
 `
 
-type ToolSpecListParams struct {
+type ToolSpecPageParams struct {
 	Owner        string
 	Everything   bool
 	ToolID       *string
@@ -84,8 +106,8 @@ type ToolSpecListParams struct {
 
 // By id and version, byte by byte, after the last one of the page before. Drafts
 // are for their owner and for those who see everything.
-func (q *Queries) ToolSpecList(ctx context.Context, arg ToolSpecListParams) ([]ToolSpec, error) {
-	rows, err := q.db.Query(ctx, toolSpecList,
+func (q *Queries) ToolSpecPage(ctx context.Context, arg ToolSpecPageParams) ([]ToolSpec, error) {
+	rows, err := q.db.Query(ctx, toolSpecPage,
 		arg.Owner,
 		arg.Everything,
 		arg.ToolID,
@@ -119,28 +141,6 @@ func (q *Queries) ToolSpecList(ctx context.Context, arg ToolSpecListParams) ([]T
 		return nil, err
 	}
 	return items, nil
-}
-
-const toolSpecLock = `-- name: ToolSpecLock :exec
-SELECT pg_advisory_xact_lock(hashtextextended('tool_specs ' || $1::text, 0))
-`
-
-// Orders the writers of one id until the end of their transactions.
-func (q *Queries) ToolSpecLock(ctx context.Context, toolID string) error {
-	_, err := q.db.Exec(ctx, toolSpecLock, toolID)
-	return err
-}
-
-const toolSpecOwner = `-- name: ToolSpecOwner :one
-SELECT owner FROM tool_specs WHERE tool_id = $1 LIMIT 1
-`
-
-// Whose an id is.
-func (q *Queries) ToolSpecOwner(ctx context.Context, toolID string) (string, error) {
-	row := q.db.QueryRow(ctx, toolSpecOwner, toolID)
-	var owner string
-	err := row.Scan(&owner)
-	return owner, err
 }
 
 const toolSpecPut = `-- name: ToolSpecPut :one

@@ -43,7 +43,7 @@ func toolTable() table {
 		},
 		owner: func(ctx context.Context, q *db.Queries, id string) (string, error) { return q.ToolSpecOwner(ctx, id) },
 		list: func(ctx context.Context, q *db.Queries, r Reader, notThese []string) ([]Entry, error) {
-			rows, err := q.ToolSpecList(ctx, db.ToolSpecListParams{
+			rows, err := q.ToolSpecPage(ctx, db.ToolSpecPageParams{
 				Owner: r.Owner, Everything: r.Everything, ToolID: nonEmpty(r.ID), NotThese: notThese,
 				AfterID: r.After.ID, AfterVersion: r.After.Version, MaxSpecs: int32(r.Limit) + 1,
 			})
@@ -68,7 +68,7 @@ func skillTable() table {
 		},
 		owner: func(ctx context.Context, q *db.Queries, id string) (string, error) { return q.SkillSpecOwner(ctx, id) },
 		list: func(ctx context.Context, q *db.Queries, r Reader, notThese []string) ([]Entry, error) {
-			rows, err := q.SkillSpecList(ctx, db.SkillSpecListParams{
+			rows, err := q.SkillSpecPage(ctx, db.SkillSpecPageParams{
 				Owner: r.Owner, Everything: r.Everything, SkillID: nonEmpty(r.ID), NotThese: notThese,
 				AfterID: r.After.ID, AfterVersion: r.After.Version, MaxSpecs: int32(r.Limit) + 1,
 			})
