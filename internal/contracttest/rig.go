@@ -44,6 +44,8 @@ type Rig struct {
 	// Admission is the rig's, for its tick.
 	Admission *server.Admission
 	Address   string // 127.0.0.1:port
+	// Registry is what the API answers from.
+	Registry *registry.Registry
 
 	streams *stream.Handler
 	client  *http.Client
@@ -84,10 +86,10 @@ func New(t testing.TB, pool *pgxpool.Pool, o Options) *Rig {
 	r.Admission = server.NewAdmission(o.Admission, pool, pool, p.Log, p.Metrics)
 	builtIn, err := server.BuiltInTools(Specs)
 	require.NoError(t, err)
-	specs, err := registry.New(pool, builtIn)
+	r.Registry, err = registry.New(pool, builtIn)
 	require.NoError(t, err)
 	answers := &server.Server{
-		Pool: pool, Log: p.Log, Watch: p.Watch, Streams: r.streams, Tools: tools(t), Registry: specs, Admission: r.Admission, Version: Version,
+		Pool: pool, Log: p.Log, Watch: p.Watch, Streams: r.streams, Tools: tools(t), Registry: r.Registry, Admission: r.Admission, Version: Version,
 		Draining: o.Draining,
 	}
 	var answering api.StrictServerInterface = answers

@@ -1,6 +1,7 @@
 package contracttest_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/openagentsinc/openagents-runtime/internal/contracttest"
 	"github.com/openagentsinc/openagents-runtime/internal/dbtest"
 	"github.com/openagentsinc/openagents-runtime/internal/policy"
+	"github.com/openagentsinc/openagents-runtime/internal/registry"
 	"github.com/openagentsinc/openagents-runtime/internal/runtest"
 	"github.com/openagentsinc/openagents-runtime/internal/tool"
 )
@@ -140,16 +142,28 @@ func (w *world) startMany(t *testing.T, n int) {
 // storeSpecs stores specs of user 1: a tool, published, and two skills, one of
 // them with a release.
 func (w *world) storeSpecs() {
-	w.t.Helper()
+	t := w.t
+	t.Helper()
+	published := registry.Published
+	_, err := w.Registry.PutTool(t.Context(), "user:1", &published, specOf[ds.ToolSpecV1](t, "toolSpec", toolSpec("acme.stored", 1, "")))
+	require.NoError(t, err)
 	w.skills = []string{"acme-released", "acme-ready"}
-	for target, body := range map[string]string{
-		"tool-specs": toolSpec("acme.lookup", 1, ""), "skill-specs": skillSpec(w.skills[0], 1), "skill-specs?": skillSpec(w.skills[1], 1),
-	} {
-		q := contracttest.Request{Method: "POST", Target: "/internal/v1/skills/" + target, Body: body}
-		require.Equal(w.t, 200, w.Do(w.t, q).Status)
+	for _, id := range w.skills {
+		_, err := w.Registry.PutSkill(t.Context(), "user:1", nil, specOf[ds.SkillSpecV1](t, "skillSpec", skillSpec(id, 1)))
+		require.NoError(t, err)
 	}
-	q := contracttest.Request{Method: "POST", Target: "/internal/v1/skills/skill-specs/" + w.skills[0] + "/1/publish"}
-	require.Equal(w.t, 200, w.Do(w.t, q).Status)
+	_, err = w.Registry.PublishSkill(t.Context(), "user:1", w.skills[0], 1)
+	require.NoError(t, err)
+}
+
+// specOf reads the spec out of a body.
+func specOf[T any](t *testing.T, member, body string) T {
+	t.Helper()
+	var members map[string]json.RawMessage
+	require.NoError(t, json.Unmarshal([]byte(body), &members))
+	var spec T
+	require.NoError(t, json.Unmarshal(members[member], &spec))
+	return spec
 }
 
 // toolSpec is a body that publishes a tool spec, with more members of it.
