@@ -144,10 +144,15 @@ func (s *service) openPools(ctx context.Context) error {
 }
 
 func (s *service) listen(verifier *auth.Verifier) error {
+	specs, err := s.registry()
+	if err != nil {
+		return err
+	}
 	handler, err := server.New(server.Config{}, server.Deps{
 		Answers: &server.Server{
 			Pool: s.pool, Log: s.log, Watch: s.watch, Streams: s.streams, Admission: s.admission, Version: version,
 			Tools:    server.Tools{Catalog: s.catalog, Rules: s.rules, Breakers: s.tools.Breakers},
+			Registry: specs,
 			Draining: s.draining,
 		},
 		Auth: verifier, Admission: s.admission, Logger: s.logger, Metrics: s.metrics,

@@ -19,6 +19,7 @@ import (
 	"github.com/openagentsinc/openagents-runtime/gen/db"
 	"github.com/openagentsinc/openagents-runtime/gen/event"
 	"github.com/openagentsinc/openagents-runtime/internal/auth"
+	"github.com/openagentsinc/openagents-runtime/internal/registry"
 	"github.com/openagentsinc/openagents-runtime/internal/run"
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
 	"github.com/openagentsinc/openagents-runtime/internal/runtest"
@@ -43,6 +44,8 @@ type Rig struct {
 	// Admission is the rig's, for its tick.
 	Admission *server.Admission
 	Address   string // 127.0.0.1:port
+	// Registry is what the API answers from.
+	Registry *registry.Registry
 
 	streams *stream.Handler
 	client  *http.Client
@@ -81,8 +84,12 @@ func New(t testing.TB, pool *pgxpool.Pool, o Options) *Rig {
 	r.streams = stream.New(pool, p.Watch, o.Stream, p.Metrics)
 	require.NoError(t, o.Admission.Validate())
 	r.Admission = server.NewAdmission(o.Admission, pool, pool, p.Log, p.Metrics)
+	builtIn, err := server.BuiltInTools(Specs)
+	require.NoError(t, err)
+	r.Registry, err = registry.New(pool, builtIn)
+	require.NoError(t, err)
 	answers := &server.Server{
-		Pool: pool, Log: p.Log, Watch: p.Watch, Streams: r.streams, Tools: tools(t), Admission: r.Admission, Version: Version,
+		Pool: pool, Log: p.Log, Watch: p.Watch, Streams: r.streams, Tools: tools(t), Registry: r.Registry, Admission: r.Admission, Version: Version,
 		Draining: o.Draining,
 	}
 	var answering api.StrictServerInterface = answers
