@@ -5,7 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"os"
+	"strings"
+	"syscall"
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
@@ -61,6 +65,9 @@ func (r *remote) Run(ctx context.Context, call tool.Call, progress func(json.Raw
 	}
 }
 
+// rejected is what the SDK says when the transport, not the server, gave a call up.
+const rejected = "rejected by transport"
+
 // errForgotten says that the server has forgotten the session.
 var errForgotten = &tool.Error{Class: Lost, Message: "The server forgot the session.", Retryable: true, ProviderFault: true}
 
@@ -95,7 +102,7 @@ func (r *remote) ask(ctx context.Context, sess *session, call tool.Call, progres
 			a.err = within.Err()
 		}
 	}
-	asked := sess.over(token)
+	asked := sess.over(token, within.Err() != nil)
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		sess.probe()
 	}
@@ -149,7 +156,7 @@ func (r *remote) failed(ctx context.Context, sess *session, x *exchange, asked s
 		return outbound.Error(err, writes)
 	case errors.As(err, &missing):
 		return outbound.SecretError(missing)
-	case errors.As(err, &told):
+	case errors.As(err, &told) && told.Message != rejected:
 		return r.told(told, asked)
 	case status >= 300:
 		if status < 500 && status != http.StatusTooManyRequests {
@@ -161,9 +168,36 @@ func (r *remote) failed(ctx context.Context, sess *session, x *exchange, asked s
 		}
 		return outbound.Status(egress.Response{Status: status, Header: header}, "", time.Now(), writes)
 	}
-	return &tool.Error{
+	if !sess.brokeOff(err) {
+		return &tool.Error{Class: outbound.BadAnswer, Message: fmt.Sprintf("What the server %s answers cannot be read.", r.server.c.Name),
+			ProviderFault: true, Unknown: writes}
+	}
+	lost := &tool.Error{
 		Class: Lost, Message: fmt.Sprintf("The server %s broke off: %s.", r.server.c.Name, r.reason(sess, err)),
 		Retryable: true, ProviderFault: true, Unknown: writes,
+	}
+	if sess.child != nil || errors.Is(err, mcp.ErrConnectionClosed) {
+		r.server.drop(sess, fmt.Errorf("%w: %w", errGone, err))
+	}
+	return lost
+}
+
+// brokeOff says whether an error is one of the connection. What is wrong with one
+// answer leaves the session as it is.
+func (sess *session) brokeOff(err error) bool {
+	for _, of := range []error{mcp.ErrConnectionClosed, io.EOF, io.ErrUnexpectedEOF, os.ErrClosed, syscall.EPIPE, errDeaf} {
+		if errors.Is(err, of) {
+			return true
+		}
+	}
+	if strings.Contains(err.Error(), "terminated without response") { // the stream of the one call
+		return true
+	}
+	select {
+	case <-sess.ctx.Done(): // whoever waits for the connection's end says why
+		return true
+	case <-time.After(parting):
+		return false
 	}
 }
 

@@ -190,12 +190,12 @@ func (s *server) due(now time.Time) bool {
 
 // refresh reads the list of tools and says whether it has changed.
 func (s *server) refresh(ctx context.Context) (changed bool, err error) {
-	ctx, stop := context.WithTimeout(ctx, s.c.connect())
-	defer stop()
-	sess, unavailable := s.open(ctx)
+	sess, unavailable := s.open(ctx) // which is bounded for all who wait
 	if unavailable != nil {
 		return false, fmt.Errorf("MCP server %s: %w", s.c.Name, unavailable)
 	}
+	ctx, stop := context.WithTimeout(ctx, s.c.connect())
+	defer stop()
 	s.mu.Lock()
 	s.stale = false // what changes from here on is another change
 	s.mu.Unlock()

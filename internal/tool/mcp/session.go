@@ -48,6 +48,7 @@ type session struct {
 	probes  atomic.Bool
 	mu      sync.Mutex
 	flights map[string]*flight // by progress token
+	gaveUp  time.Time          // when a call was last left before its answer
 	noise   int
 	since   time.Time
 }
@@ -160,11 +161,31 @@ func (sess *session) watch() {
 	case <-sess.ctx.Done():
 	}
 	sess.stop(errGone) // unless there is a better reason
+	if sess.child == nil {
+		sess.farewell()
+	}
 	if sess.child != nil {
 		sess.child.end() // also when the connection has calls left that will not end
 	}
 	_ = sess.conn.Close()
 	<-closed
+}
+
+// parting is how long a session outlives a call that was given up, so that the
+// server hears of it: the client tells it beside everything else.
+const parting = 250 * time.Millisecond
+
+// farewell waits until calls that were given up have been told of.
+func (sess *session) farewell() {
+	sess.mu.Lock()
+	left := parting - time.Since(sess.gaveUp)
+	if len(sess.flights) > 0 {
+		left = parting
+	}
+	sess.mu.Unlock()
+	if left > 0 {
+		<-time.After(left)
+	}
 }
 
 // counted ends a session that is flooded.
@@ -195,9 +216,12 @@ func (sess *session) begin(f *flight) string {
 }
 
 // over takes a call out and says what the server wanted to know meanwhile.
-func (sess *session) over(token string) (asked string) {
+func (sess *session) over(token string, gaveUp bool) (asked string) {
 	sess.mu.Lock()
 	defer sess.mu.Unlock()
+	if gaveUp {
+		sess.gaveUp = time.Now()
+	}
 	asked = sess.flights[token].asked
 	delete(sess.flights, token)
 	return asked
