@@ -23,6 +23,7 @@ import (
 	"github.com/openagentsinc/openagents-runtime/internal/policy"
 	"github.com/openagentsinc/openagents-runtime/internal/predict"
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
+	"github.com/openagentsinc/openagents-runtime/internal/secret"
 	"github.com/openagentsinc/openagents-runtime/internal/server"
 	"github.com/openagentsinc/openagents-runtime/internal/stream"
 	"github.com/openagentsinc/openagents-runtime/internal/telemetry"
@@ -49,6 +50,7 @@ type service struct {
 	executor  *executor.Executor
 	streams   *stream.Handler
 	admission *server.Admission
+	secrets   *secret.Store
 	catalog   *tool.Catalog
 	rules     *policy.Rules
 	tools     *tool.Runner
@@ -66,7 +68,7 @@ func newService(ctx context.Context, c config, logTo io.Writer) (*service, error
 	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
 		return nil, err
 	}
-	s := &service{c: c, logger: telemetry.NewLogger(logTo, level), metrics: telemetry.NewMetrics(), watch: runlog.NewWatch(), draining: make(chan struct{})}
+	s := &service{c: c, logger: telemetry.NewLogger(hidden{logTo}, level), metrics: telemetry.NewMetrics(), watch: runlog.NewWatch(), draining: make(chan struct{})}
 	slog.SetDefault(s.logger)
 	if err := s.build(ctx); err != nil {
 		s.close()
@@ -77,6 +79,9 @@ func newService(ctx context.Context, c config, logTo io.Writer) (*service, error
 
 func (s *service) build(ctx context.Context) error {
 	// What the settings say is checked before anything is reached.
+	if err := s.knowSecrets(); err != nil {
+		return err
+	}
 	verifier, err := s.c.verifier(nil)
 	if err != nil {
 		return err
@@ -85,7 +90,14 @@ func (s *service) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if s.catalog, err = tool.NewCatalog(); err != nil {
+	if s.secrets, err = s.toolSecrets(); err != nil {
+		return err
+	}
+	tools, err := s.shippedTools()
+	if err != nil {
+		return err
+	}
+	if s.catalog, err = tool.NewCatalog(tools...); err != nil {
 		return err
 	}
 	if s.rules, err = policy.Load(s.c.ToolPolicy); err != nil {
@@ -106,7 +118,7 @@ func (s *service) build(ctx context.Context) error {
 	verifier.Nonces = auth.PostgresNonces{Pool: s.pool}
 	s.model = observe(m, s.metrics)
 	s.log = runlog.NewAppender(s.logPool, s.watch, s.c.Lanes, s.metrics)
-	s.janitor = janitor.New(s.metrics, sweeps(s.c, s.sweepPool, s.log)...)
+	s.janitor = janitor.New(s.metrics, sweeps(s.c, s.sweepPool, s.log, s.secrets)...)
 	s.leases = lease.NewKeeper(s.upkeepPool, s.log, s.c.owner(), s.c.LeaseTTL, s.metrics)
 	s.leases.Takes = s.workPool
 	s.tools = tool.NewRunner(tool.Config{PerOwner: s.rules.Limits().ParallelTools}, s.catalog, s.metrics)
