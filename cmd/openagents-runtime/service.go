@@ -28,6 +28,7 @@ import (
 	"github.com/openagentsinc/openagents-runtime/internal/stream"
 	"github.com/openagentsinc/openagents-runtime/internal/telemetry"
 	"github.com/openagentsinc/openagents-runtime/internal/tool"
+	"github.com/openagentsinc/openagents-runtime/internal/tool/mcp"
 	"github.com/openagentsinc/openagents-runtime/migrations"
 )
 
@@ -54,6 +55,7 @@ type service struct {
 	catalog   *tool.Catalog
 	rules     *policy.Rules
 	tools     *tool.Runner
+	mcp       *mcp.Servers
 	hooks     *hook.Registry
 	janitor   *janitor.Janitor
 
@@ -98,6 +100,9 @@ func (s *service) build(ctx context.Context) error {
 		return err
 	}
 	if s.catalog, err = tool.NewCatalog(tools...); err != nil {
+		return err
+	}
+	if s.mcp, err = s.mcpServers(); err != nil {
 		return err
 	}
 	if s.rules, err = policy.Load(s.c.ToolPolicy); err != nil {
@@ -222,6 +227,7 @@ func (s *service) run(ctx context.Context) error {
 	work := s.start("executor", s.executor.Run)
 	aux := s.start("followers", s.follow)
 	upkeep := s.start("janitor", s.janitor.Run)
+	peers := s.start("mcp", s.mcp.Run)
 	var g errgroup.Group
 	g.Go(func() error { return serving(server.Serve(s.api, s.apiAddr, server.HTTPConfig{})) })
 	g.Go(func() error { return serving(server.Serve(s.ops, s.opsAddr, server.HTTPConfig{})) })
@@ -239,6 +245,7 @@ func (s *service) run(ctx context.Context) error {
 	defer stop()
 	upkeep.stop()
 	work.stop()
+	peers.stop()
 	s.streams.Shutdown()
 	err = errors.Join(err, s.api.Shutdown(drained))
 	aux.stop()

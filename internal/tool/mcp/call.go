@@ -16,7 +16,6 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/openagentsinc/openagents-runtime/internal/egress"
-	"github.com/openagentsinc/openagents-runtime/internal/redact"
 	"github.com/openagentsinc/openagents-runtime/internal/secret"
 	"github.com/openagentsinc/openagents-runtime/internal/tool"
 	"github.com/openagentsinc/openagents-runtime/internal/tool/outbound"
@@ -205,7 +204,7 @@ func (r *remote) reason(sess *session, err error) string {
 	if cause := context.Cause(sess.ctx); cause != nil {
 		err = cause
 	}
-	return clean(redact.Text(err.Error()), 300, false)
+	return plainly(err)
 }
 
 // told is an error that the server answered with.

@@ -205,6 +205,9 @@ func (s Server) check() error {
 		}
 	}
 	if s.HTTP != nil {
+		if redact.Text(s.HTTP.URL) != s.HTTP.URL {
+			return errors.New("http/url holds a secret; addresses are logged, so give it in headers")
+		}
 		seen := map[string]bool{}
 		for _, name := range slices.Sorted(maps.Keys(s.HTTP.Headers)) {
 			at, header := "http/headers/"+name, textproto.CanonicalMIMEHeaderKey(name)
@@ -246,14 +249,9 @@ func (s Server) check() error {
 
 // plain refuses a secret that stands in the file.
 func plain(at, name string, v Value) error {
-	for _, text := range []string{v.Text, v.Before} {
-		if text == "" {
-			continue
-		}
-		whole := redact.Map(map[string]any{name: text})
-		if kept, _ := whole[name].(string); kept != text {
-			return errors.New(at + ` looks like a secret; name it, as {"secret": "…"}`)
-		}
+	whole := redact.Map(map[string]any{name: v.Text})
+	if kept, _ := whole[name].(string); v.Text != "" && kept != v.Text || redact.Text(v.Before) != v.Before {
+		return errors.New(at + ` looks like a secret; name it, as {"secret": "…"}`)
 	}
 	return nil
 }
@@ -271,8 +269,9 @@ func misfit(err error) string {
 	var places []string
 	var gather func(*jsonschema.ValidationError)
 	gather = func(e *jsonschema.ValidationError) {
-		if len(e.Causes) == 0 {
-			places = append(places, "/"+strings.Join(e.InstanceLocation, "/")+": "+says(e))
+		if what := says(e); what != "" {
+			places = append(places, "/"+strings.Join(e.InstanceLocation, "/")+": "+what)
+			return
 		}
 		for _, cause := range e.Causes {
 			gather(cause)

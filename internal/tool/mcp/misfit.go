@@ -9,7 +9,8 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6/kind"
 )
 
-// says tells a person what to change, without the value that is wrong.
+// says tells a person what to change, without the value that is wrong. It is empty
+// when the error's causes say it.
 func says(e *jsonschema.ValidationError) string {
 	switch k := e.ErrorKind.(type) {
 	case *kind.Type:
@@ -24,6 +25,8 @@ func says(e *jsonschema.ValidationError) string {
 		return fmt.Sprintf("must be %v", k.Want)
 	case *kind.OneOf:
 		return "give either stdio or http"
+	case *kind.AnyOf:
+		return `must be a text, or {"secret": …} with nothing but before beside it`
 	case *kind.Pattern:
 		return "must match " + k.Want
 	case *kind.Minimum:
@@ -31,6 +34,9 @@ func says(e *jsonschema.ValidationError) string {
 	case *kind.Maximum:
 		return "must be at most " + k.Want.RatString()
 	default:
+		if len(e.Causes) > 0 {
+			return ""
+		}
 		return "does not satisfy " + strings.Join(e.ErrorKind.KeywordPath(), "/")
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
+	"github.com/openagentsinc/openagents-runtime/internal/egress"
 	"github.com/openagentsinc/openagents-runtime/internal/redact"
 	"github.com/openagentsinc/openagents-runtime/internal/tool"
 )
@@ -94,7 +95,20 @@ func (s *server) why() string {
 	if s.problem == nil {
 		return ""
 	}
-	return clean(redact.Text(s.problem.Error()), 300, false)
+	return plainly(s.problem)
+}
+
+// plainly is an error without the addresses that libraries put around it.
+func plainly(err error) string {
+	var refusal *egress.Refusal
+	var broken *egress.Failure
+	text := err.Error()
+	if errors.As(err, &refusal) {
+		text = refusal.Message
+	} else if errors.As(err, &broken) {
+		text = broken.Message
+	}
+	return clean(redact.Text(text), 300, false)
 }
 
 // begin begins a session for all who wait for it, whoever of them gives up.
