@@ -29,6 +29,7 @@ import (
 	"github.com/openagentsinc/openagents-runtime/internal/telemetry"
 	"github.com/openagentsinc/openagents-runtime/internal/tool"
 	"github.com/openagentsinc/openagents-runtime/internal/tool/mcp"
+	"github.com/openagentsinc/openagents-runtime/internal/tool/timeline"
 	"github.com/openagentsinc/openagents-runtime/migrations"
 )
 
@@ -56,6 +57,7 @@ type service struct {
 	rules     *policy.Rules
 	tools     *tool.Runner
 	mcp       *mcp.Servers
+	timeline  timeline.Search
 	hooks     *hook.Registry
 	janitor   *janitor.Janitor
 
@@ -99,7 +101,7 @@ func (s *service) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if s.catalog, err = tool.NewCatalog(tools...); err != nil {
+	if s.catalog, err = tool.NewCatalog(append(tools, &s.timeline)...); err != nil {
 		return err
 	}
 	if s.mcp, err = s.mcpServers(); err != nil {
@@ -120,6 +122,7 @@ func (s *service) build(ctx context.Context) error {
 	if err := s.openPools(ctx); err != nil {
 		return err
 	}
+	s.timeline.Pool = s.workPool
 	verifier.Nonces = auth.PostgresNonces{Pool: s.pool}
 	s.model = observe(m, s.metrics)
 	s.log = runlog.NewAppender(s.logPool, s.watch, s.c.Lanes, s.metrics)

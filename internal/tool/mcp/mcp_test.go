@@ -698,5 +698,5 @@ func TestLoopbackIsForThoseThatAreExcepted(t *testing.T) {
 	s, _ := address(t, handler(t, peer("")))
 	r := open(t, mcp.Config{Client: mcp.Guarded(egress.GuardConfig{})}, s)
 	_, err := r.Once(t.Context())
-	require.ErrorContains(t, err, "http/url cannot be called")
+	require.ErrorContains(t, err, "the scheme must be https")
 }
