@@ -24,13 +24,13 @@ type toolConfig struct {
 	HTTPMaxText  int           `env:"RUNTIME_HTTP_MAX_TEXT" envDefault:"131072" validate:"min=1,max=1048576" help:"most bytes of text in their output"`
 	HTTPTimeout  time.Duration `env:"RUNTIME_HTTP_TIMEOUT" envDefault:"30s" validate:"min=100ms,max=10m" help:"the longest call of theirs"`
 
-	GitHubURL    string   `env:"RUNTIME_GITHUB_URL" envDefault:"https://api.github.com" validate:"url" help:"where the github tools ask"`
-	GitHubRepos  []string `env:"RUNTIME_GITHUB_REPOSITORIES" help:"owner/name or owner/* that they reach, comma separated; empty for all that the secret reaches"`
-	EmailURL     string   `env:"RUNTIME_EMAIL_URL" envDefault:"https://api.resend.com" validate:"url" help:"where email.send asks"`
-	EmailFrom    string   `env:"RUNTIME_EMAIL_FROM" help:"the sender of every mail; email.send is offered when it is set"`
-	EmailNever   []string `env:"RUNTIME_EMAIL_SUPPRESSED" help:"addresses and @domains that are never written to, comma separated"`
-	EmailOnly    []string `env:"RUNTIME_EMAIL_RECIPIENTS" help:"addresses and @domains that are, and no other; empty for everybody"`
-	EmailMost    int      `env:"RUNTIME_EMAIL_MAX_RECIPIENTS" envDefault:"5" validate:"min=1,max=50" help:"most recipients of one mail"`
+	GitHubURL   string   `env:"RUNTIME_GITHUB_URL" envDefault:"https://api.github.com" validate:"url" help:"where the github tools ask"`
+	GitHubRepos []string `env:"RUNTIME_GITHUB_REPOSITORIES" help:"owner/name or owner/* that they reach, comma separated; empty for all that the secret reaches"`
+	EmailURL    string   `env:"RUNTIME_EMAIL_URL" envDefault:"https://api.resend.com" validate:"url" help:"where email.send asks"`
+	EmailFrom   string   `env:"RUNTIME_EMAIL_FROM" help:"the sender of every mail; email.send is offered when it is set"`
+	EmailNever  []string `env:"RUNTIME_EMAIL_SUPPRESSED" help:"addresses and @domains that are never written to, comma separated"`
+	EmailOnly   []string `env:"RUNTIME_EMAIL_RECIPIENTS" help:"addresses and @domains that are, and no other; empty for everybody"`
+	EmailMost   int      `env:"RUNTIME_EMAIL_MAX_RECIPIENTS" envDefault:"5" validate:"min=1,max=50" help:"most recipients of one mail"`
 
 	Secrets          string `env:"RUNTIME_TOOL_SECRETS" help:"provider=secret pairs for every caller, comma separated, such as github=…" secret:"true"`
 	SecretsURL       string `env:"RUNTIME_SECRETS_URL" validate:"omitempty,url" help:"the control plane that gives the secrets of users; empty when there is none"`
@@ -53,7 +53,7 @@ func (s *service) toolSecrets() (*secret.Store, error) {
 	store, err := secret.New(secret.Config{
 		Static: static, BaseURL: c.Tools.SecretsURL, Path: c.Tools.SecretsPath, Keys: keys, Audience: c.Tools.SecretsAudience,
 		PlainHTTP: c.Tools.SecretsPlainHTTP,
-		Register: s.know,
+		Register:  s.know,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("RUNTIME_TOOL_SECRETS, RUNTIME_SECRETS_URL: %w", err)
