@@ -91,3 +91,39 @@ CROSS JOIN LATERAL (
     LIMIT @max_events::integer
 ) l
 ORDER BY l.run_key, l.seq DESC;
+
+-- name: RunLogListRunsOfThread :many
+-- The newest runs of a thread that have one owner, from one of them on.
+SELECT run_key, run_id FROM runs
+WHERE thread_id = @thread_id AND owner = @owner AND run_key <= @from_key
+ORDER BY run_key DESC
+LIMIT @max_runs;
+
+-- name: RunLogSearch :many
+-- Of the newest events of a run before a seq, so many of them, those of some types
+-- whose payload holds every word: newest first, and so many at the most. The
+-- oldest event that was looked at is always among them unless there were more
+-- hits: it says how far the search came. It reads no further back than that. Of
+-- a very large payload there is what is around the first word.
+WITH recent AS MATERIALIZED (
+    SELECT seq, event_type, event_version, payload, inserted_at
+    FROM run_log
+    WHERE run_key = @run_key AND seq < @before_seq AND seq >= @from_seq
+    ORDER BY seq DESC
+    LIMIT @max_events::integer
+), told AS (
+    SELECT r.*, r.event_type = ANY(@event_types::text[]) AND NOT EXISTS (
+               SELECT FROM unnest(@words::text[]) AS w(word) WHERE strpos(lower(r.payload::text), lower(w.word)) = 0
+           ) AS hit
+    FROM recent r
+)
+SELECT seq, event_type, event_version, inserted_at, hit::boolean AS hit,
+       (SELECT count(*) FROM recent)::integer AS looked_at, (octet_length(payload::text) <= 1048576)::boolean AS whole,
+       (CASE WHEN NOT hit THEN ''
+             WHEN octet_length(payload::text) <= 1048576 THEN payload::text
+             ELSE substr(payload::text, greatest(1, strpos(lower(payload::text), lower((@words::text[])[1])) - 300), 900)
+        END)::text AS payload
+FROM told
+WHERE hit OR seq = (SELECT min(seq) FROM recent)
+ORDER BY seq DESC
+LIMIT @max_hits;

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"net"
 	"os"
 	"reflect"
@@ -64,6 +65,8 @@ type config struct {
 	LoopBreaker      int           `env:"RUNTIME_LOOP_BREAKER" envDefault:"30" validate:"min=3,max=10000" help:"frames of tools without anything new, in whatever order, at which the run is ended; more than the critical count"`
 	LoopOff          []string      `env:"RUNTIME_LOOP_OFF" validate:"dive,oneof=known_poll_no_progress ping_pong generic_repeat" help:"detectors of loops that are not asked, comma separated: known_poll_no_progress, ping_pong, generic_repeat"`
 
+	Tools      toolConfig
+	MCP        mcpConfig
 	ToolPolicy string `env:"RUNTIME_TOOL_POLICY" help:"file with the service's tool policy; empty for the built-in one"`
 	Hooks      string `env:"RUNTIME_HOOKS" help:"file with hooks that are asked over HTTP: {\"hooks\": [{id, phase, url, priority, timeout}]}"`
 
@@ -105,13 +108,36 @@ func unread(err error) error {
 	for _, e := range all.Errors {
 		var p env.ParseError
 		if errors.As(e, &p) {
-			if f, found := reflect.TypeFor[config]().FieldByName(p.Name); found {
-				e = fmt.Errorf("%s: %w", f.Tag.Get("env"), p.Err)
+			for f := range settings(config{}) {
+				if f.Name == p.Name {
+					e = fmt.Errorf("%s: %w", f.Tag.Get("env"), p.Err)
+				}
 			}
 		}
 		lines = append(lines, e.Error())
 	}
 	return errors.New(strings.Join(lines, "; "))
+}
+
+// settings are the fields that have a variable, and their values.
+func settings(c any) iter.Seq2[reflect.StructField, any] {
+	return func(yield func(reflect.StructField, any) bool) {
+		v := reflect.ValueOf(c)
+		for i := range v.NumField() {
+			f, value := v.Type().Field(i), v.Field(i).Interface()
+			if f.Tag.Get("env") != "" {
+				if !yield(f, value) {
+					return
+				}
+				continue
+			}
+			for f, value := range settings(value) {
+				if !yield(f, value) {
+					return
+				}
+			}
+		}
+	}
 }
 
 func (c config) check() error {
@@ -301,10 +327,8 @@ func configCommand() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := readConfig()
-			v, t := reflect.ValueOf(c), reflect.TypeFor[config]()
-			for i := range t.NumField() {
-				f := t.Field(i)
-				value := fmt.Sprint(v.Field(i).Interface())
+			for f, v := range settings(c) {
+				value := fmt.Sprint(v)
 				if f.Tag.Get("secret") == "true" && value != "" {
 					value = "(set)"
 				}

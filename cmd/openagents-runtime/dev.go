@@ -88,6 +88,7 @@ func dev(ctx context.Context, out io.Writer, question string) error {
 	if c.OpsAddr, err = freeAddr(out, c.OpsAddr); err != nil {
 		return err
 	}
+	c.showOwnPage()
 	logFile, err := devLog(c.DevDir)
 	if err != nil {
 		return err
@@ -103,7 +104,12 @@ func dev(ctx context.Context, out io.Writer, question string) error {
 	go func() { done <- s.run(serving) }()
 	api, ops := s.apiAddr.Addr().String(), s.opsAddr.Addr().String()
 	info := s.model.Info()
-	fmt.Fprintf(out, "serving:  http://%s (API), http://%s (health, metrics)\nmodel:    %s %s\nlog:      %s\n\n", api, ops, info.Provider, info.Model, logFile.Name())
+	tools, err := s.toolNames()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "serving:  http://%s (API), http://%s (health, metrics)\nmodel:    %s %s\ntools:    %s\nlog:      %s\n\n",
+		api, ops, info.Provider, info.Model, tools, logFile.Name())
 
 	if err := firstRun(ctx, c, "http://"+api, out, question); err != nil && ctx.Err() == nil {
 		stop()
@@ -115,6 +121,15 @@ func dev(ctx context.Context, out io.Writer, question string) error {
 	err = <-done
 	fmt.Fprintln(out, "stopped")
 	return err
+}
+
+// showOwnPage gives http.fetch a page of this machine to read, the one that tells
+// how this process is, unless other exceptions are configured.
+func (c *config) showOwnPage() {
+	host, port, err := net.SplitHostPort(c.OpsAddr)
+	if ip := net.ParseIP(host); len(c.Tools.EgressAllow) == 0 && err == nil && port != "0" && ip.IsLoopback() {
+		c.Tools.EgressAllow = []string{c.OpsAddr}
+	}
 }
 
 // devEnvironment sets what a development process needs and nobody has set.
@@ -236,7 +251,7 @@ func tryNext(api, ops string) string {
 		at = " --url http://" + api
 	}
 	return fmt.Sprintf(`Try, in another terminal:
-  bin/openagents-runtime chat%[1]s                       talk to it
+  bin/openagents-runtime chat%[1]s                       talk to it; say: Fetch the page http://%[2]s/readyz
   bin/openagents-runtime run list%[1]s                   the runs so far
   bin/openagents-runtime run events RUN_ID%[1]s          a run's log
   bin/openagents-runtime run stream RUN_ID%[1]s --raw    the stream as clients see it

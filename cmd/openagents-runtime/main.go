@@ -34,7 +34,7 @@ func root() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	cmd.AddCommand(serveCommand(), devCommand(), migrateCommand(), verifyCommand(), configCommand())
+	cmd.AddCommand(serveCommand(), devCommand(), migrateCommand(), verifyCommand(), configCommand(), mcpCommand())
 	cmd.AddCommand(clientCommands()...)
 	return cmd
 }

@@ -23,10 +23,13 @@ import (
 	"github.com/openagentsinc/openagents-runtime/internal/policy"
 	"github.com/openagentsinc/openagents-runtime/internal/predict"
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
+	"github.com/openagentsinc/openagents-runtime/internal/secret"
 	"github.com/openagentsinc/openagents-runtime/internal/server"
 	"github.com/openagentsinc/openagents-runtime/internal/stream"
 	"github.com/openagentsinc/openagents-runtime/internal/telemetry"
 	"github.com/openagentsinc/openagents-runtime/internal/tool"
+	"github.com/openagentsinc/openagents-runtime/internal/tool/mcp"
+	"github.com/openagentsinc/openagents-runtime/internal/tool/timeline"
 	"github.com/openagentsinc/openagents-runtime/migrations"
 )
 
@@ -49,9 +52,12 @@ type service struct {
 	executor  *executor.Executor
 	streams   *stream.Handler
 	admission *server.Admission
+	secrets   *secret.Store
 	catalog   *tool.Catalog
 	rules     *policy.Rules
 	tools     *tool.Runner
+	mcp       *mcp.Servers
+	timeline  timeline.Search
 	hooks     *hook.Registry
 	janitor   *janitor.Janitor
 
@@ -66,7 +72,7 @@ func newService(ctx context.Context, c config, logTo io.Writer) (*service, error
 	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
 		return nil, err
 	}
-	s := &service{c: c, logger: telemetry.NewLogger(logTo, level), metrics: telemetry.NewMetrics(), watch: runlog.NewWatch(), draining: make(chan struct{})}
+	s := &service{c: c, logger: telemetry.NewLogger(hidden{logTo}, level), metrics: telemetry.NewMetrics(), watch: runlog.NewWatch(), draining: make(chan struct{})}
 	slog.SetDefault(s.logger)
 	if err := s.build(ctx); err != nil {
 		s.close()
@@ -77,6 +83,9 @@ func newService(ctx context.Context, c config, logTo io.Writer) (*service, error
 
 func (s *service) build(ctx context.Context) error {
 	// What the settings say is checked before anything is reached.
+	if err := s.knowSecrets(); err != nil {
+		return err
+	}
 	verifier, err := s.c.verifier(nil)
 	if err != nil {
 		return err
@@ -85,7 +94,17 @@ func (s *service) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if s.catalog, err = tool.NewCatalog(); err != nil {
+	if s.secrets, err = s.toolSecrets(); err != nil {
+		return err
+	}
+	tools, err := s.shippedTools()
+	if err != nil {
+		return err
+	}
+	if s.catalog, err = tool.NewCatalog(append(tools, &s.timeline)...); err != nil {
+		return err
+	}
+	if s.mcp, err = s.mcpServers(); err != nil {
 		return err
 	}
 	if s.rules, err = policy.Load(s.c.ToolPolicy); err != nil {
@@ -103,10 +122,11 @@ func (s *service) build(ctx context.Context) error {
 	if err := s.openPools(ctx); err != nil {
 		return err
 	}
+	s.timeline.Pool = s.workPool
 	verifier.Nonces = auth.NewNoncesTogether(s.pool)
 	s.model = observe(m, s.metrics)
 	s.log = runlog.NewAppender(s.logPool, s.watch, s.c.Lanes, s.metrics)
-	s.janitor = janitor.New(s.metrics, sweeps(s.c, s.sweepPool, s.log)...)
+	s.janitor = janitor.New(s.metrics, sweeps(s.c, s.sweepPool, s.log, s.secrets)...)
 	s.leases = lease.NewKeeper(s.upkeepPool, s.log, s.c.owner(), s.c.LeaseTTL, s.metrics)
 	s.leases.Takes = s.workPool
 	s.tools = tool.NewRunner(tool.Config{PerOwner: s.rules.Limits().ParallelTools}, s.catalog, s.metrics)
@@ -215,6 +235,7 @@ func (s *service) run(ctx context.Context) error {
 	work := s.start("executor", s.executor.Run)
 	aux := s.start("followers", s.follow)
 	upkeep := s.start("janitor", s.janitor.Run)
+	peers := s.start("mcp", s.mcp.Run)
 	var g errgroup.Group
 	g.Go(func() error { return serving(server.Serve(s.api, s.apiAddr, server.HTTPConfig{})) })
 	g.Go(func() error { return serving(server.Serve(s.ops, s.opsAddr, server.HTTPConfig{})) })
@@ -232,6 +253,7 @@ func (s *service) run(ctx context.Context) error {
 	defer stop()
 	upkeep.stop()
 	work.stop()
+	peers.stop()
 	s.streams.Shutdown()
 	err = errors.Join(err, s.api.Shutdown(drained), s.streams.Wait(drained))
 	aux.stop()

@@ -190,6 +190,14 @@ type Querier interface {
 	RunLogListOfTypes(ctx context.Context, arg RunLogListOfTypesParams) ([]RunLog, error)
 	// A page of the events of some types after a seq, in seq order.
 	RunLogListOfTypesAfter(ctx context.Context, arg RunLogListOfTypesAfterParams) ([]RunLog, error)
+	// The newest runs of a thread that have one owner, from one of them on.
+	RunLogListRunsOfThread(ctx context.Context, arg RunLogListRunsOfThreadParams) ([]RunLogListRunsOfThreadRow, error)
+	// Of the newest events of a run before a seq, so many of them, those of some types
+	// whose payload holds every word: newest first, and so many at the most. The
+	// oldest event that was looked at is always among them unless there were more
+	// hits: it says how far the search came. It reads no further back than that. Of
+	// a very large payload there is what is around the first word.
+	RunLogSearch(ctx context.Context, arg RunLogSearchParams) ([]RunLogSearchRow, error)
 	// The moment, by the clock that deadlines are told by.
 	RunNow(ctx context.Context) (time.Time, error)
 	// Notes that there is something to do, in the commit of the frame.

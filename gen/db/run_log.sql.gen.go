@@ -7,6 +7,7 @@ package db
 
 import (
 	"context"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -365,6 +366,139 @@ func (q *Queries) RunLogListOfTypesAfter(ctx context.Context, arg RunLogListOfTy
 			&i.Tracestate,
 			&i.RequestID,
 			&i.InsertedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const runLogListRunsOfThread = `-- name: RunLogListRunsOfThread :many
+SELECT run_key, run_id FROM runs
+WHERE thread_id = $1 AND owner = $2 AND run_key <= $3
+ORDER BY run_key DESC
+LIMIT $4
+`
+
+type RunLogListRunsOfThreadParams struct {
+	ThreadID string
+	Owner    string
+	FromKey  uuid.UUID
+	MaxRuns  int32
+}
+
+type RunLogListRunsOfThreadRow struct {
+	RunKey uuid.UUID
+	RunID  string
+}
+
+// The newest runs of a thread that have one owner, from one of them on.
+func (q *Queries) RunLogListRunsOfThread(ctx context.Context, arg RunLogListRunsOfThreadParams) ([]RunLogListRunsOfThreadRow, error) {
+	rows, err := q.db.Query(ctx, runLogListRunsOfThread,
+		arg.ThreadID,
+		arg.Owner,
+		arg.FromKey,
+		arg.MaxRuns,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []RunLogListRunsOfThreadRow{}
+	for rows.Next() {
+		var i RunLogListRunsOfThreadRow
+		if err := rows.Scan(&i.RunKey, &i.RunID); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const runLogSearch = `-- name: RunLogSearch :many
+WITH recent AS MATERIALIZED (
+    SELECT seq, event_type, event_version, payload, inserted_at
+    FROM run_log
+    WHERE run_key = $3 AND seq < $4 AND seq >= $5
+    ORDER BY seq DESC
+    LIMIT $6::integer
+), told AS (
+    SELECT r.seq, r.event_type, r.event_version, r.payload, r.inserted_at, r.event_type = ANY($7::text[]) AND NOT EXISTS (
+               SELECT FROM unnest($1::text[]) AS w(word) WHERE strpos(lower(r.payload::text), lower(w.word)) = 0
+           ) AS hit
+    FROM recent r
+)
+SELECT seq, event_type, event_version, inserted_at, hit::boolean AS hit,
+       (SELECT count(*) FROM recent)::integer AS looked_at, (octet_length(payload::text) <= 1048576)::boolean AS whole,
+       (CASE WHEN NOT hit THEN ''
+             WHEN octet_length(payload::text) <= 1048576 THEN payload::text
+             ELSE substr(payload::text, greatest(1, strpos(lower(payload::text), lower(($1::text[])[1])) - 300), 900)
+        END)::text AS payload
+FROM told
+WHERE hit OR seq = (SELECT min(seq) FROM recent)
+ORDER BY seq DESC
+LIMIT $2
+`
+
+type RunLogSearchParams struct {
+	Words      []string
+	MaxHits    int32
+	RunKey     uuid.UUID
+	BeforeSeq  int64
+	FromSeq    int64
+	MaxEvents  int32
+	EventTypes []string
+}
+
+type RunLogSearchRow struct {
+	Seq          int64
+	EventType    string
+	EventVersion int32
+	InsertedAt   time.Time
+	Hit          bool
+	LookedAt     int32
+	Whole        bool
+	Payload      string
+}
+
+// Of the newest events of a run before a seq, so many of them, those of some types
+// whose payload holds every word: newest first, and so many at the most. The
+// oldest event that was looked at is always among them unless there were more
+// hits: it says how far the search came. It reads no further back than that. Of
+// a very large payload there is what is around the first word.
+func (q *Queries) RunLogSearch(ctx context.Context, arg RunLogSearchParams) ([]RunLogSearchRow, error) {
+	rows, err := q.db.Query(ctx, runLogSearch,
+		arg.Words,
+		arg.MaxHits,
+		arg.RunKey,
+		arg.BeforeSeq,
+		arg.FromSeq,
+		arg.MaxEvents,
+		arg.EventTypes,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []RunLogSearchRow{}
+	for rows.Next() {
+		var i RunLogSearchRow
+		if err := rows.Scan(
+			&i.Seq,
+			&i.EventType,
+			&i.EventVersion,
+			&i.InsertedAt,
+			&i.Hit,
+			&i.LookedAt,
+			&i.Whole,
+			&i.Payload,
 		); err != nil {
 			return nil, err
 		}

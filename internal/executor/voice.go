@@ -8,6 +8,7 @@ import (
 	"github.com/openagentsinc/openagents-runtime/gen/event"
 	"github.com/openagentsinc/openagents-runtime/internal/crash"
 	"github.com/openagentsinc/openagents-runtime/internal/model"
+	"github.com/openagentsinc/openagents-runtime/internal/redact"
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
 )
 
@@ -27,7 +28,9 @@ type voice struct {
 	done        chan struct{}
 	stop        context.CancelCauseFunc
 	said        strings.Builder // text that is in the log
-	err         error
+	// What a model says may hold what it was not meant to be told.
+	texts, thoughts redact.Filter
+	err             error
 }
 
 func newVoice(ctx context.Context, s *session, step, attempt int64, stop context.CancelCauseFunc) *voice {
@@ -61,15 +64,47 @@ func (v *voice) close() error {
 func (v *voice) write() {
 	defer close(v.done)
 	for first := range v.queue {
-		batch := []model.Event{first}
-		for len(batch) < voiceBatch && len(v.queue) > 0 {
-			batch = append(batch, <-v.queue)
+		batch := v.sayable(nil, first)
+		for n := 1; n < voiceBatch && len(v.queue) > 0; n++ {
+			batch = v.sayable(batch, <-v.queue)
 		}
 		if v.err = v.commit(batch); v.err != nil {
 			v.stop(v.err)
 			return
 		}
 	}
+	if v.err = v.commit(v.rest(v.rest(nil, model.ReasoningDelta), model.TextDelta)); v.err != nil {
+		v.stop(v.err)
+	}
+}
+
+// sayable adds to a batch what can be said once a model has said more.
+func (v *voice) sayable(batch []model.Event, e model.Event) []model.Event {
+	switch e.Kind {
+	case model.TextDelta:
+		batch = v.rest(batch, model.ReasoningDelta)
+		e.Delta = v.texts.Write(e.Delta)
+	case model.ReasoningDelta:
+		e.Delta = v.thoughts.Write(e.Delta)
+	default:
+		return batch
+	}
+	if e.Delta == "" {
+		return batch
+	}
+	return append(batch, e)
+}
+
+// rest adds what was held back, when no more of its kind comes.
+func (v *voice) rest(batch []model.Event, kind model.EventKind) []model.Event {
+	held := &v.texts
+	if kind == model.ReasoningDelta {
+		held = &v.thoughts
+	}
+	if delta := held.Flush(); delta != "" {
+		batch = append(batch, model.Event{Kind: kind, Delta: delta})
+	}
+	return batch
 }
 
 // commit writes a batch. It does not depend on the step's context: what the

@@ -1,43 +1,103 @@
 package redact
 
 import (
+	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
 
 // Filter takes secrets out of a text that comes in pieces. It holds back what
 // could still become part of a secret: the last word, what names it, an open
-// private key.
+// private key. A short word is shown at once: should it turn out to be the
+// beginning of a secret, the rest of that is taken out.
 type Filter struct {
 	// Known holds secrets besides those of the process; nil for none.
 	Known *Known
 	held  string
+	shown int    // so much of what is held has been shown
+	more  []byte // what follows what is held and is not looked at yet
+	next  int    // a long text is looked at when it has grown so far
 }
+
+// freely is how much is looked at with every piece. What is longer is looked at
+// as it grows, so that the time stays linear however small the pieces are.
+const freely = 256
 
 // maxHeld is how much a Filter holds back; what is longer and unbroken is no
 // text that a model writes, and is let go in parts, each redacted.
 const maxHeld = 32 << 10
 
+// shortWord is too little of a secret to be one. No sign in it joins a name to a
+// value.
+var shortWord = regexp.MustCompile(`^[A-Za-z0-9]{1,6}[.,;!?]? *$`)
+
 // Write takes the next piece and answers what can be shown of the text so far.
 func (f *Filter) Write(piece string) string {
-	f.held += piece
-	cut := f.cut()
-	if cut == 0 {
+	f.more = append(f.more, piece...)
+	if len(f.held)+len(f.more) < f.next {
 		return ""
 	}
-	safe := f.text(f.held[:cut])
-	f.held = f.held[cut:]
+	f.take()
+	safe := f.show(f.cut())
+	f.next = 0
+	if len(f.held) > freely {
+		f.next = len(f.held) + len(f.held)/4
+	}
+	if f.shown < len(f.held) && shortWord.MatchString(f.held) && !f.begun() {
+		safe += f.held[f.shown:]
+		f.shown = len(f.held)
+	}
 	return safe
 }
 
 // Flush answers the rest, when the text has ended.
 func (f *Filter) Flush() string {
-	safe := f.text(f.held)
-	f.held = ""
-	return safe
+	f.take()
+	return f.show(len(f.held))
 }
 
-func (f *Filter) text(s string) string { return text(s, f.known(), 0) }
+func (f *Filter) take() {
+	f.held += string(f.more)
+	f.more = f.more[:0]
+}
+
+// show takes out of what is held, up to end, what has not been shown.
+func (f *Filter) show(end int) string {
+	if end <= f.shown {
+		if end == len(f.held) {
+			f.held, f.shown, f.next = "", 0, 0
+		}
+		return ""
+	}
+	s := textAfter(f.held[:end], f.shown, f.known())
+	f.held, f.shown, f.next = f.held[end:], 0, 0
+	return s
+}
+
+// textAfter is what text leaves of s behind its first bytes, which stay.
+func textAfter(s string, shown int, known indexes) string {
+	if shown == 0 {
+		return text(s, known, 0)
+	}
+	for range maxPasses {
+		found := scan(s, known, 0)
+		for i := range found {
+			found[i].from = max(found[i].from, shown)
+		}
+		found = slices.DeleteFunc(found, func(sp span) bool { return sp.from >= sp.to || s[sp.from:sp.to] == Redacted })
+		if len(found) == 0 {
+			return s[shown:]
+		}
+		s = replace(s, found)
+	}
+	return Redacted
+}
+
+// begun says whether what is held ends as a known secret begins.
+func (f *Filter) begun() bool {
+	return slices.ContainsFunc(f.known(), func(x *index) bool { return x.begun(f.held) > 0 })
+}
 
 func (f *Filter) known() indexes {
 	all := indexes{process.index.Load()}

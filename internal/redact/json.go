@@ -15,7 +15,7 @@ func (k *Known) JSON(raw json.RawMessage) json.RawMessage {
 		return raw
 	}
 	if !json.Valid(raw) {
-		return quote(k.Text(string(raw)))
+		return quote(k.Text(strings.ToValidUTF8(string(raw), "\uFFFD")))
 	}
 	out, changed := k.walk(raw, 0)
 	if !changed {
