@@ -58,6 +58,8 @@ type Options struct {
 	Stream   stream.Config
 	// Admission bounds what is let in; its tick is for the test to call.
 	Admission server.AdmissionConfig
+	// Tools are instead of the rig's own.
+	Tools *server.Tools
 	// Draining ends what waits when it is closed.
 	Draining <-chan struct{}
 	// Answers wraps the answers, to break one.
@@ -81,8 +83,12 @@ func New(t testing.TB, pool *pgxpool.Pool, o Options) *Rig {
 	r.streams = stream.New(pool, p.Watch, o.Stream, p.Metrics)
 	require.NoError(t, o.Admission.Validate())
 	r.Admission = server.NewAdmission(o.Admission, pool, pool, p.Log, p.Metrics)
+	if o.Tools == nil {
+		own := tools(t)
+		o.Tools = &own
+	}
 	answers := &server.Server{
-		Pool: pool, Log: p.Log, Watch: p.Watch, Streams: r.streams, Tools: tools(t), Admission: r.Admission, Version: Version,
+		Pool: pool, Log: p.Log, Watch: p.Watch, Streams: r.streams, Tools: *o.Tools, Admission: r.Admission, Version: Version,
 		Draining: o.Draining,
 	}
 	var answering api.StrictServerInterface = answers

@@ -13,9 +13,9 @@ import (
 	"github.com/openagentsinc/openagents-runtime/internal/canon"
 	"github.com/openagentsinc/openagents-runtime/internal/fault"
 	"github.com/openagentsinc/openagents-runtime/internal/pg"
+	"github.com/openagentsinc/openagents-runtime/internal/redact"
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
 	"github.com/openagentsinc/openagents-runtime/internal/stream"
-	"github.com/openagentsinc/openagents-runtime/internal/redact"
 	"github.com/openagentsinc/openagents-runtime/internal/telemetry"
 )
 
