@@ -60,8 +60,8 @@ func TestA15ToolsOutsideThePolicy(t *testing.T) {
 		w.note(t, c.attack, c.want)
 	}
 	deny := map[string]any{"allow": []string{"*"}, "deny": []string{"http.fetch"}}
-	for _, name := range []string{"HTTP.FETCH", "Http_Fetch", "http.fetch\u200b", "ｈｔｔｐ.fetch", "httр.fetch", "http.fetch\u0000", "http..fetch", "http.fetch ", "http/fetch", "tools.http.fetch"} {
-		got := w.outcomes(t, w.begin(t, deny, call(strings.ReplaceAll(name, " ", "\u00a0"), page)))
+	for _, name := range []string{"HTTP.FETCH", "Http_Fetch", "http.fetch\u200b", "ｈｔｔｐ.fetch", "httр.fetch", "http.fetch\u0000", "http..fetch", "http.fetch\u00a0", "http/fetch", "tools.http.fetch"} {
+		got := w.outcomes(t, w.begin(t, deny, call(name, page)))
 		require.Len(t, got, 1)
 		require.Contains(t, got[0], "failed tool_not_found", "%q", name)
 		w.note(t, fmt.Sprintf("the name %q", name), "tool_not_found")
@@ -139,8 +139,8 @@ func TestA29ToolOutputThatGivesOrders(t *testing.T) {
 	w.note(t, "a comment elsewhere, and a person who agrees", "forbidden, policy_denied.scope_mismatch")
 	r = w.begin(t, anything, read("/api"))
 	w.decide(t, r, "approved")
-	require.Equal(t, []string{first, "http.request failed ssrf_block.private_address", "http.fetch failed ssrf_block.private_address"}, w.outcomes(t, r))
-	w.note(t, "the runtime's own API", "ssrf_block.private_address")
+	require.Equal(t, []string{first, "http.request failed ssrf_block.host_not_allowed", "http.fetch failed ssrf_block.host_not_allowed"}, w.outcomes(t, r))
+	w.note(t, "the runtime's own API", "ssrf_block.host_not_allowed")
 	require.Empty(t, w.mail.requests())
 	require.Empty(t, w.code.requests())
 }
@@ -248,7 +248,7 @@ func TestA31ToolArgumentsThatBreakOut(t *testing.T) {
 		{"email.send", map[string]any{"to": []string{"ada@example.com"}, "subject": "s\r\nBcc: x@example.org", "text": "t"}, "tool_input_invalid"},
 		{"email.send", map[string]any{"to": []string{"ada@example.com"}, "from": "boss@example.com", "subject": "s", "text": "t"}, "tool_input_invalid"},
 	} {
-		got := w.outcomes(t, w.begin(t, anything, call(c.tool, c.input)))
+		got := w.agreed(t, w.begin(t, anything, call(c.tool, c.input)))
 		require.Equal(t, []string{c.tool + " failed " + c.want}, got, "%s %v", c.tool, c.input)
 		w.note(t, fmt.Sprintf("%s %.60v", c.tool, c.input), c.want)
 	}
@@ -257,7 +257,7 @@ func TestA31ToolArgumentsThatBreakOut(t *testing.T) {
 	}
 	// What is a text stays one.
 	for _, text := range []string{"'; DROP TABLE runs; --", "$(touch /tmp/x)", "`id`", "{{.Secret}} ${7*7} <%= 1 %>", "../../etc/passwd", "\r\nBcc: x"} {
-		got := w.outcomes(t, w.begin(t, anything, call("email.send", map[string]any{"to": []string{"ada@example.com"}, "subject": "s", "text": text})))
+		got := w.agreed(t, w.begin(t, anything, call("email.send", map[string]any{"to": []string{"ada@example.com"}, "subject": "s", "text": text})))
 		require.Equal(t, []string{"email.send succeeded"}, got)
 		all := w.mail.requests()
 		_, body, _ := strings.Cut(all[len(all)-1], "{")
@@ -289,8 +289,8 @@ func TestA35CredentialsThatAreNotTheirs(t *testing.T) {
 	}
 	text := call("http.fetch", map[string]any{"url": w.web.URL}) + call("github.get_issue", map[string]any{"repository": "ours/x", "number": 1}) +
 		call("http.request", map[string]any{"url": w.web.URL, "method": "POST", "body": "x"}) + call("http.fetch", map[string]any{"url": w.web.URL + "/away"})
-	require.Equal(t, []string{"http.fetch succeeded", "github.get_issue succeeded", "http.request succeeded", "http.fetch failed ssrf_block.private_address"},
-		w.outcomes(t, w.begin(t, anything, text, carry)))
+	require.Equal(t, []string{"http.fetch succeeded", "github.get_issue succeeded", "http.request succeeded", "http.fetch failed ssrf_block.host_not_allowed"},
+		w.agreed(t, w.begin(t, anything, text, carry)))
 	sent := strings.Join(w.web.requests(), "\n") + w.model.shown()
 	for _, s := range append(shown, codeSecret, mailSecret, contracttest.Secret, "Signature", "Cookie", "Authorization", "X-Oa", "Traceparent") {
 		require.NotContains(t, sent, s)

@@ -27,6 +27,7 @@ import (
 	"github.com/openagentsinc/openagents-runtime/internal/policy"
 	"github.com/openagentsinc/openagents-runtime/internal/predict"
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
+	"github.com/openagentsinc/openagents-runtime/internal/runtest"
 	"github.com/openagentsinc/openagents-runtime/internal/secret"
 	"github.com/openagentsinc/openagents-runtime/internal/server"
 	"github.com/openagentsinc/openagents-runtime/internal/tool"
@@ -275,6 +276,27 @@ func (w *workshop) outcomes(t *testing.T, r db.Run) (out []string) {
 	out, err = pgx.CollectRows(rows, pgx.RowTo[string])
 	require.NoError(t, err)
 	return out
+}
+
+// agreed is a run whose owner agrees to whatever it asks, and its outcomes.
+func (w *workshop) agreed(t *testing.T, r db.Run) []string {
+	t.Helper()
+	bell := w.Process.Watch.Run(r.RunKey)
+	defer bell.Close()
+	agreedTo := 0
+	for late := time.After(30 * time.Second); len(eventsOf[event.RunFinishedV1](t, w, r)) == 0; {
+		if asked := len(eventsOf[event.ApprovalRequestedV1](t, w, r)); asked > agreedTo {
+			agreedTo = asked
+			w.decide(t, r, "approved")
+		}
+		select {
+		case <-bell.C:
+		case <-time.After(20 * time.Millisecond):
+		case <-late:
+			require.FailNow(t, "the run does not end", "%v", runtest.Types(t, w.Pool, r))
+		}
+	}
+	return w.outcomes(t, r)
 }
 
 // decide answers what a run asks.

@@ -75,7 +75,7 @@ func Finish(r db.Run, h runlog.Head, first runlog.Change, end End) (runlog.Chang
 	if end.Status == "completed" && h.FrameCount+first.FrameCount > h.FramePosition+first.FramePosition {
 		return runlog.Change{}, ErrFramesWait
 	}
-	end.Reason = redact.Text(end.Reason)
+	end.Reason = redact.Text(runlog.Storable(end.Reason))
 	finished := event.RunFinishedV1{
 		Status: event.RunFinishedV1Status(end.Status), ReasonClass: end.ReasonClass, Reason: end.Reason, Usage: end.Usage,
 	}
