@@ -158,6 +158,7 @@ func (w *workshop) work(t *testing.T, tools executor.Tools) {
 type obedient struct {
 	mu       sync.Mutex
 	requests []model.Request
+	spelled  []string
 }
 
 var order = regexp.MustCompile(`(?s)CALL (\S+) (\{.*?\}) END`)
@@ -167,16 +168,25 @@ func (*obedient) Info() model.Info { return model.Info{Provider: "script", Model
 func (o *obedient) Stream(ctx context.Context, req model.Request, emit func(model.Event) error) (model.Result, error) {
 	o.mu.Lock()
 	o.requests = append(o.requests, req)
+	spelled := o.spelled
+	o.spelled = nil
 	o.mu.Unlock()
+	if spelled != nil {
+		return model.NewScript(model.Say(spelled...)).Stream(ctx, req, emit)
+	}
 	var told string
 	for _, m := range slices.Backward(req.Messages) {
 		if m.Role == model.RoleAssistant {
 			break
 		}
-		told = m.Content + "\n" + told
+		content := m.Content
+		if m.Role == model.RoleTool { // JSON, whose texts have orders in them
+			content = strings.ReplaceAll(content, `\"`, `"`)
+		}
+		told = content + "\n" + told
 	}
 	var t model.Turn
-	for i, m := range order.FindAllStringSubmatch(strings.ReplaceAll(told, `\"`, `"`), -1) {
+	for i, m := range order.FindAllStringSubmatch(told, -1) {
 		t.Events = append(t.Events, model.Event{Kind: model.CallsTool, ToolCall: &model.ToolCall{ID: fmt.Sprint("c", i), Name: m[1], Arguments: json.RawMessage(m[2])}})
 	}
 	if len(t.Events) == 0 {
@@ -185,6 +195,13 @@ func (o *obedient) Stream(ctx context.Context, req model.Request, emit func(mode
 		}
 	}
 	return model.NewScript(t).Stream(ctx, req, emit)
+}
+
+// spell makes the next answer one of these pieces.
+func (o *obedient) spell(pieces []string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.spelled = pieces
 }
 
 // shown is all that the model was shown.
