@@ -92,7 +92,7 @@ func decided(a db.Approval, by Decider, d Decision) func(runlog.Head) (runlog.Ch
 	if a.Decider == ByOperator {
 		who = "operator:" + by.Actor
 	}
-	reason := nonEmpty(redact.Text(d.Reason))
+	reason := nonEmpty(redact.Text(runlog.Storable(d.Reason)))
 	return func(runlog.Head) (runlog.Change, error) {
 		return runlog.Change{
 			Events: []event.Event{ended(a, d.State, &who, reason)},

@@ -47,7 +47,7 @@ var arrows = map[string]string{
 	"memory":  "predict runlog",
 	"compile": "predict artifact canon",
 
-	"hook": "egress canon telemetry",
+	"hook": "egress redact canon telemetry",
 
 	// 4 Loops and doors.
 	"executor": "run lease predict model tool approval policy hook memory loop runlog redact canon pg telemetry",

@@ -61,6 +61,8 @@ type Options struct {
 	Stream   stream.Config
 	// Admission bounds what is let in; its tick is for the test to call.
 	Admission server.AdmissionConfig
+	// Tools are instead of the rig's own.
+	Tools *server.Tools
 	// Draining ends what waits when it is closed.
 	Draining <-chan struct{}
 	// Answers wraps the answers, to break one.
@@ -88,8 +90,12 @@ func New(t testing.TB, pool *pgxpool.Pool, o Options) *Rig {
 	require.NoError(t, err)
 	r.Registry, err = registry.New(pool, builtIn)
 	require.NoError(t, err)
+	if o.Tools == nil {
+		own := tools(t)
+		o.Tools = &own
+	}
 	answers := &server.Server{
-		Pool: pool, Log: p.Log, Watch: p.Watch, Streams: r.streams, Tools: tools(t), Registry: r.Registry, Admission: r.Admission, Version: Version,
+		Pool: pool, Log: p.Log, Watch: p.Watch, Streams: r.streams, Tools: *o.Tools, Registry: r.Registry, Admission: r.Admission, Version: Version,
 		Draining: o.Draining,
 	}
 	var answering api.StrictServerInterface = answers

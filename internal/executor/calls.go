@@ -82,7 +82,7 @@ func (s *session) askFor(ctx context.Context, o predict.Outcome, step int64, fra
 func (s *session) askOne(ctx context.Context, a *asked, c ds.MessageV1ToolCall, stepCall string, index int, step int64, frame db.Frame) error {
 	name, known := s.view.FromModel(c.ToolName)
 	if !known {
-		name = cut(c.ToolName, maxToolName)
+		name = cut(redact.Text(runlog.Storable(c.ToolName)), maxToolName)
 	}
 	spec, known := s.view.Spec(name)
 	if !known {

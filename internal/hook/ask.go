@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/openagentsinc/openagents-runtime/gen/event"
+	"github.com/openagentsinc/openagents-runtime/internal/redact"
 )
 
 // maxReason bounds what is told of a hook's error, in bytes.
@@ -34,7 +35,8 @@ func (r *Registry) Ask(ctx context.Context, e Event) (Result, []event.Event) {
 		if len(answer) == 0 && len(keys[e.Phase]) > 0 {
 			continue
 		}
-		merged.take(answer)
+		// What a hook says is shown to the model, which may repeat it.
+		merged.take(clean(answer))
 		applied := event.RunHookAppliedV1{HookID: h.ID, Phase: string(h.Phase), Priority: h.Priority,
 			ResultKeys: slices.Sorted(maps.Keys(answer))}
 		if applied.ResultKeys == nil {
@@ -106,6 +108,18 @@ func (h Hook) check(answer Result) error {
 	return nil
 }
 
+// clean takes secrets out of an answer's texts. An input is the call's, and is
+// redacted as such.
+func clean(answer Result) Result {
+	answer = maps.Clone(answer)
+	for key, value := range answer {
+		if text, ok := value.(string); ok {
+			answer[key] = redact.Text(text)
+		}
+	}
+	return answer
+}
+
 func (h Hook) failed(e Event, err error) event.RunHookErrorV1 {
 	class := event.RunHookErrorV1ErrorClassFailed
 	switch {
@@ -116,7 +130,7 @@ func (h Hook) failed(e Event, err error) event.RunHookErrorV1 {
 	case errors.Is(err, context.DeadlineExceeded):
 		class = event.RunHookErrorV1ErrorClassTimeout
 	}
-	reason := strings.ToValidUTF8(err.Error(), "�")
+	reason := redact.Text(strings.ToValidUTF8(err.Error(), "�"))
 	if len(reason) > maxReason {
 		reason = strings.ToValidUTF8(reason[:maxReason], "") + "…"
 	}

@@ -7,7 +7,10 @@ import (
 )
 
 // JSON is like the function, with the secrets of k alone.
-func (k *Known) JSON(raw json.RawMessage) json.RawMessage {
+func (k *Known) JSON(raw json.RawMessage) json.RawMessage { return k.document(raw, true) }
+
+// document takes secrets out of a JSON value, by the names of members or not.
+func (k *Known) document(raw json.RawMessage, byName bool) json.RawMessage {
 	if len(raw) > MaxBytes {
 		return json.RawMessage(`"` + Redacted + `"`)
 	}
@@ -17,7 +20,7 @@ func (k *Known) JSON(raw json.RawMessage) json.RawMessage {
 	if !json.Valid(raw) {
 		return quote(k.Text(strings.ToValidUTF8(string(raw), "\uFFFD")))
 	}
-	out, changed := k.walk(raw, 0)
+	out, changed := k.walk(raw, 0, byName)
 	if !changed {
 		return raw
 	}
@@ -117,7 +120,7 @@ func (k *Known) member(s string, under class, depth int) string {
 		return Redacted
 	}
 	if t := strings.TrimSpace(s); depth < maxDepth && len(t) > 2 && (t[0] == '{' || t[0] == '[' || t[0] == '"') && json.Valid([]byte(t)) {
-		if out, changed := k.walk([]byte(t), depth+1); changed {
+		if out, changed := k.walk([]byte(t), depth+1, true); changed {
 			s = string(out)
 		}
 	}
@@ -125,7 +128,7 @@ func (k *Known) member(s string, under class, depth int) string {
 }
 
 // walk rewrites a valid JSON text, string by string; all else is copied.
-func (k *Known) walk(raw []byte, depth int) ([]byte, bool) {
+func (k *Known) walk(raw []byte, depth int, byName bool) ([]byte, bool) {
 	type level struct {
 		object bool
 		above  class // of what the whole stands under
@@ -179,7 +182,9 @@ func (k *Known) walk(raw []byte, depth int) ([]byte, bool) {
 			s := unquote(raw[i:end])
 			if n := len(stack); n > 0 && stack[n-1].object && key {
 				name, c := k.name(s)
-				stack[n-1].here = c
+				if byName {
+					stack[n-1].here = c
+				}
 				if name != s {
 					swap(i, end, quote(name))
 				}

@@ -29,6 +29,11 @@ func Text(s string) string { return process.Text(s) }
 // as a JSON string.
 func JSON(raw json.RawMessage) json.RawMessage { return process.JSON(raw) }
 
+// Strings is JSON without what the names of members say: for a document whose
+// members are names of things, such as a JSON Schema, which may well describe a
+// password.
+func Strings(raw json.RawMessage) json.RawMessage { return process.document(raw, false) }
+
 // Map is JSON for a decoded object. It does not change v.
 func Map(v map[string]any) map[string]any { return process.Map(v) }
 

@@ -394,6 +394,23 @@ func BenchmarkPlainText(b *testing.B) {
 	}
 }
 
+func BenchmarkAFilter(b *testing.B) {
+	s := strings.Repeat("The quick brown fox jumps over the lazy dog: 42 times, on 2026-02-20. ", 15)
+	var words []string
+	for w := range strings.FieldsSeq(s) {
+		words = append(words, w+" ")
+	}
+	redact.Know("something-that-the-process-knows")
+	for b.Loop() {
+		var f redact.Filter
+		for _, w := range words {
+			f.Write(w)
+		}
+		f.Flush()
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(words)), "ns/piece")
+}
+
 func BenchmarkPlainJSON(b *testing.B) {
 	doc := must(json.Marshal(map[string]any{"run_id": "run_0123456789abcdef", "text": strings.Repeat("plain words. ", 60), "n": 5, "hash": "sha256:" + preimage}))
 	b.SetBytes(int64(len(doc)))

@@ -8,6 +8,7 @@ import (
 	"github.com/openagentsinc/openagents-runtime/gen/db"
 	"github.com/openagentsinc/openagents-runtime/gen/ds"
 	"github.com/openagentsinc/openagents-runtime/gen/event"
+	"github.com/openagentsinc/openagents-runtime/internal/redact"
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
 	"github.com/openagentsinc/openagents-runtime/internal/telemetry"
 )
@@ -74,6 +75,7 @@ func Finish(r db.Run, h runlog.Head, first runlog.Change, end End) (runlog.Chang
 	if end.Status == "completed" && h.FrameCount+first.FrameCount > h.FramePosition+first.FramePosition {
 		return runlog.Change{}, ErrFramesWait
 	}
+	end.Reason = redact.Text(runlog.Storable(end.Reason))
 	finished := event.RunFinishedV1{
 		Status: event.RunFinishedV1Status(end.Status), ReasonClass: end.ReasonClass, Reason: end.Reason, Usage: end.Usage,
 	}

@@ -130,9 +130,9 @@ func frameUnit(ctx context.Context, r db.Run, f Frame, hash string) (runlog.Unit
 	appended := event.FrameAppendedV1{FrameID: f.FrameID, FrameType: f.Type, Payload: payload, PayloadHash: hash}
 	var source json.RawMessage
 	if f.Source != nil {
-		appended.SourceKind, appended.SourceRequestID = nonEmpty(f.Source.Kind), nonEmpty(f.Source.RequestID)
+		appended.SourceKind, appended.SourceRequestID = nonEmpty(f.Source.Kind), nonEmpty(redact.Text(f.Source.RequestID))
 		var err error
-		if source, err = json.Marshal(f.Source); err != nil {
+		if source, err = json.Marshal(FrameSource{Kind: f.Source.Kind, RequestID: redact.Text(f.Source.RequestID)}); err != nil {
 			return runlog.Unit{}, err
 		}
 	}

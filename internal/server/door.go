@@ -16,6 +16,7 @@ import (
 
 	"github.com/openagentsinc/openagents-runtime/gen/api"
 	"github.com/openagentsinc/openagents-runtime/internal/auth"
+	"github.com/openagentsinc/openagents-runtime/internal/redact"
 	"github.com/openagentsinc/openagents-runtime/internal/telemetry"
 )
 
@@ -115,7 +116,14 @@ func traced(r *http.Request) *http.Request {
 		}
 		return ""
 	}
-	t := telemetry.NewTrace(single("traceparent"), strings.Join(r.Header.Values("tracestate"), ","), single("x-request-id"))
+	// They are stored and logged, so one that holds a secret is not well formed.
+	innocent := func(s string) string {
+		if redact.Text(s) != s {
+			return ""
+		}
+		return s
+	}
+	t := telemetry.NewTrace(single("traceparent"), innocent(strings.Join(r.Header.Values("tracestate"), ",")), innocent(single("x-request-id")))
 	r.Header.Set("traceparent", t.Parent)
 	r.Header.Set("x-request-id", t.RequestID)
 	r.Header.Del("tracestate")

@@ -13,6 +13,7 @@ import (
 	"github.com/openagentsinc/openagents-runtime/internal/canon"
 	"github.com/openagentsinc/openagents-runtime/internal/fault"
 	"github.com/openagentsinc/openagents-runtime/internal/pg"
+	"github.com/openagentsinc/openagents-runtime/internal/redact"
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
 	"github.com/openagentsinc/openagents-runtime/internal/stream"
 	"github.com/openagentsinc/openagents-runtime/internal/telemetry"
@@ -71,6 +72,8 @@ func (d *door) answer(out *response, r *http.Request, f *fault.Error) {
 		d.log.ErrorContext(r.Context(), "an error could not be told", "error", err.Error())
 		panic(http.ErrAbortHandler)
 	}
+	// A message may quote what was sent.
+	body = redact.Strings(body)
 	h := out.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Content-Length", strconv.Itoa(len(body)))

@@ -15,6 +15,7 @@ import (
 	"github.com/openagentsinc/openagents-runtime/internal/canon"
 	"github.com/openagentsinc/openagents-runtime/internal/fault"
 	"github.com/openagentsinc/openagents-runtime/internal/lease"
+	"github.com/openagentsinc/openagents-runtime/internal/redact"
 	"github.com/openagentsinc/openagents-runtime/internal/run"
 )
 
@@ -87,14 +88,14 @@ func envelopeOf(body api.StartRunRequest) (run.Envelope, error) {
 		if err != nil {
 			return run.Envelope{}, fmt.Errorf("start run: %w", err)
 		}
-		e.ToolPolicy = policy
+		e.ToolPolicy = redact.Strings(policy)
 	}
 	if len(body.ClientTools) > 0 {
 		tools, err := canon.Marshal(body.ClientTools)
 		if err != nil {
 			return run.Envelope{}, fmt.Errorf("start run: %w", err)
 		}
-		e.ClientTools = tools
+		e.ClientTools = redact.Strings(tools)
 	}
 	if l := body.Limits; l != nil {
 		e.Limits = &run.Limits{
@@ -211,7 +212,7 @@ func (s *Server) CancelRun(ctx context.Context, req api.CancelRunRequestObject) 
 	if err != nil {
 		return nil, err
 	}
-	canceled, err := run.Cancel(ctx, s.Log, r, callerOf(ctx).Actor, deref(deref(req.Body).Reason))
+	canceled, err := run.Cancel(ctx, s.Log, r, callerOf(ctx).Actor, redact.Text(deref(deref(req.Body).Reason)))
 	if err != nil {
 		return nil, err
 	}

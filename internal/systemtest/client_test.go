@@ -220,3 +220,6 @@ func withoutComments(body string) string {
 }
 
 const done = "data: [DONE]\n"
+
+// tick is how often a test looks again.
+const tick = 20 * time.Millisecond

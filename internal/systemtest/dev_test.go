@@ -120,6 +120,10 @@ func TestDevShowsARunAndLeavesNothingBehind(t *testing.T) {
 				p.until(t, ready)
 				out := p.out.String()
 				require.Contains(t, out, "serving:  http://"+d.api)
+				require.Regexp(t, `tools: +.*http\.fetch`, out)
+				fetched := finish(t, nil, "Fetch the page http://"+d.ops+"/readyz\n", "chat", "--url", "http://"+d.api)
+				require.Contains(t, fetched.out, "(calls http.fetch)")
+				require.Contains(t, fetched.out, `"status":"ready"`)
 				for _, try := range []string{"chat", "run list", "run events RUN_ID", "run stream RUN_ID", "curl http://" + d.ops + "/metrics"} {
 					require.Contains(t, out, try)
 				}

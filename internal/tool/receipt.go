@@ -7,6 +7,7 @@ import (
 	"github.com/openagentsinc/openagents-runtime/gen/db"
 	"github.com/openagentsinc/openagents-runtime/gen/ds"
 	"github.com/openagentsinc/openagents-runtime/internal/redact"
+	"github.com/openagentsinc/openagents-runtime/internal/runlog"
 )
 
 // end is what the end of a task writes.
@@ -38,7 +39,7 @@ func conclude(t db.ToolTask, o Outcome, epoch int64) (end, error) {
 		ToolName: t.ToolName, Provider: clip(cmp.Or(o.Provider, deref(t.Provider), "none"), maxProvider),
 		PrimaryProvider: optional(clip(o.PrimaryProvider, maxProvider)), FallbackReason: optional(clip(o.FallbackReason, maxClass)),
 		State: ds.ToolReceiptV1State(o.State), SettlementBoundary: ds.ToolReceiptV1SettlementBoundary(t.SettlementBoundary),
-		IdempotencyKey: &t.IdempotencyKey, CorrelationID: optional(clip(redact.Text(o.CorrelationID), maxForeign)),
+		IdempotencyKey: &t.IdempotencyKey, CorrelationID: optional(clip(redact.Text(runlog.Storable(o.CorrelationID)), maxForeign)),
 		Attempts: attempts, ParamsHash: t.ParamsHash, OutputHash: optional(o.OutputHash),
 		EvaluationHash: t.EvaluationHash, ReasonCode: reason(t, o), ReasonCodesVersion: ds.ReasonCodesVersion,
 		ApprovalID: t.ApprovalID, LatencyMs: max(0, o.Latency.Milliseconds()), Traceparent: t.Traceparent, RequestID: t.RequestID,

@@ -9,6 +9,7 @@ import (
 
 	"github.com/openagentsinc/openagents-runtime/internal/canon"
 	"github.com/openagentsinc/openagents-runtime/internal/redact"
+	"github.com/openagentsinc/openagents-runtime/internal/runlog"
 )
 
 const (
@@ -148,7 +149,7 @@ func clip(s string, limit int) string {
 
 // message is an error's message as it may be stored.
 func message(e *Error) string {
-	return clip(redact.Text(strings.ToValidUTF8(e.Message, "\uFFFD")), maxMessage)
+	return clip(redact.Text(runlog.Storable(e.Message)), maxMessage)
 }
 
 // argument is a call's input as it may be stored: an object, whatever was given.

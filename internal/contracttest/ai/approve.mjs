@@ -34,6 +34,7 @@ class State {
 const post = (what, body) => fetch(`${input.answers}/${what}`, { method: 'POST', body: JSON.stringify(body) });
 const answered = new Set();
 const states = [];
+const statesOf = {};
 const work = [];
 const called = [];
 let sent = 0;
@@ -42,6 +43,8 @@ function look(message) {
   for (const part of message.parts) {
     if (part.type !== 'dynamic-tool') continue;
     if (states.at(-1) !== part.state) states.push(part.state);
+    const own = (statesOf[part.toolName] ??= []);
+    if (own.at(-1) !== part.state) own.push(part.state);
     if (part.state === 'approval-requested' && !answered.has(part.approval.id)) {
       answered.add(part.approval.id);
       work.push(decide(part.approval.id));
@@ -52,6 +55,14 @@ function look(message) {
 async function decide(approvalId) {
   await chat.addToolApprovalResponse({ id: approvalId, approved: input.approved });
   await post('decision', { approvalId, approved: input.approved });
+}
+
+/** Carries a client tool out, when the test says what it comes to. */
+async function bring({ toolCallId, toolName }) {
+  const output = input.outputs?.[toolName];
+  if (output === undefined) return;
+  await post('result', { toolCallId, output });
+  await chat.addToolOutput({ tool: toolName, toolCallId, output });
 }
 
 const state = new State();
@@ -69,10 +80,11 @@ const chat = new Chat({
   sendAutomaticallyWhen: (options) => (input.parts === 'ai6' ? ai6 : ai).lastAssistantMessageIsCompleteWithApprovalResponses(options),
   onToolCall: ({ toolCall }) => {
     called.push(toolCall.toolName);
+    work.push(bring(toolCall));
   },
 });
 
 await chat.resumeStream();
 await Promise.all(work);
 
-answer({ status: state.status, error: state.error?.message ?? '', messages: state.messages, states, called, sent });
+answer({ status: state.status, error: state.error?.message ?? '', messages: state.messages, states, statesOf, called, sent });
