@@ -31,10 +31,10 @@ var (
 )
 
 const (
-	// lockWait, in ms, is how long the taking of a lease waits for somebody who
+	// lockWait is how long the taking of a lease waits for somebody who
 	// writes to the run: one whose commit takes long must not hold up the
 	// renewals, which go by the same connections, nor the other runs.
-	lockWait         = "250"
+	lockWait         = 250 * time.Millisecond
 	lockNotAvailable = "55P03"
 )
 
@@ -160,10 +160,10 @@ func (k *Keeper) acquire(ctx context.Context, r db.Run) (*Held, error) {
 	}
 	// A process that is told to stop now finishes this: a lease that was taken
 	// and that nobody knows of would count as lost.
-	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), k.ttl/3)
+	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), k.ttl/3+lockWait)
 	defer stop()
 	err := pgx.BeginFunc(ctx, k.takes(), func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = "+lockWait); err != nil {
+		if _, err := tx.Exec(ctx, fmt.Sprintf("SET LOCAL lock_timeout = %d", lockWait.Milliseconds())); err != nil {
 			return fmt.Errorf("bound the wait for the head: %w", err)
 		}
 		head, err := runlog.LockHead(ctx, tx, r.RunKey)
