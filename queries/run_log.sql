@@ -41,6 +41,26 @@ FROM (
 ) AS l
 ORDER BY seq;
 
+-- name: RunLogListAfterEach :many
+-- What RunLogListAfter gives, of many runs at once: each run is named once, with
+-- the seq that its events come after. Ordered by run and seq.
+SELECT l.run_key, l.seq, l.event_type, l.event_version, l.payload, l.content_hash, l.event_hash,
+       l.traceparent, l.tracestate, l.request_id, l.inserted_at
+FROM (SELECT unnest(@run_keys::uuid[]) AS run_key, unnest(@after_seqs::bigint[]) AS after_seq) u
+CROSS JOIN LATERAL (
+    SELECT c.run_key, c.seq, c.event_type, c.event_version, c.payload, c.content_hash, c.event_hash,
+           c.traceparent, c.tracestate, c.request_id, c.inserted_at
+    FROM run_log c WHERE c.run_key = u.run_key AND c.seq > u.after_seq AND c.seq <= u.after_seq + @max_events::bigint
+    UNION ALL
+    SELECT d.run_key, d.seq, d.event_type, d.event_version, d.payload, d.content_hash, d.event_hash,
+           d.traceparent, d.tracestate, d.request_id, d.inserted_at
+    FROM run_log_deltas d WHERE d.run_key = u.run_key AND d.seq > u.after_seq AND d.seq <= u.after_seq + @max_events::bigint
+    UNION ALL
+    (SELECT m.run_key, m.seq, '', 0, '{}', ''::bytea, ''::bytea, NULL, NULL, NULL, m.inserted_at
+     FROM run_log m WHERE m.run_key = u.run_key AND m.seq > u.after_seq + @max_events::bigint ORDER BY m.seq LIMIT 1)
+) l
+ORDER BY l.run_key, l.seq;
+
 -- name: RunLogListOfTypes :many
 -- The control events of some types of some runs, in the order of the runs' keys.
 SELECT run_key, seq, event_type, event_version, payload, content_hash, event_hash,

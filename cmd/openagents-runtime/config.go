@@ -72,7 +72,7 @@ type config struct {
 
 	MaxWaitingFrames int           `env:"RUNTIME_MAX_WAITING_FRAMES" envDefault:"100" validate:"min=0,max=100000" help:"unanswered frames that a run may have before more are 429; 0 for no bound"`
 	MaxRunsPerOwner  int           `env:"RUNTIME_MAX_RUNS_PER_OWNER" envDefault:"0" validate:"min=0,max=1000000" help:"runs of one owner that may be at work before more are 429; 0 for no bound"`
-	MaxInFlight      int           `env:"RUNTIME_MAX_IN_FLIGHT" envDefault:"512" validate:"min=0,max=100000" help:"starts and frames that this process handles at once before more are 503; 0 for no bound"`
+	MaxInFlight      int           `env:"RUNTIME_MAX_IN_FLIGHT" envDefault:"512" validate:"min=0,max=100000" help:"starts and frames that this process handles at once at the most before more are 503; 0 for no bound"`
 	MaxBacklogWait   time.Duration `env:"RUNTIME_MAX_BACKLOG_WAIT" envDefault:"10s" validate:"min=0,max=1h" help:"how long runs may wait for an executor before starts and frames are 503; 0 for no bound"`
 
 	ModelProvider  string        `env:"MODEL_PROVIDER" envDefault:"builtin" validate:"oneof=builtin openai" help:"builtin (rules, no key), or openai for any endpoint of its kind"`

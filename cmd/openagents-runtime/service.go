@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/openagentsinc/openagents-runtime/internal/auth"
+	"github.com/openagentsinc/openagents-runtime/internal/egress"
 	"github.com/openagentsinc/openagents-runtime/internal/executor"
 	"github.com/openagentsinc/openagents-runtime/internal/hook"
 	"github.com/openagentsinc/openagents-runtime/internal/janitor"
@@ -58,6 +59,7 @@ type service struct {
 	tools     *tool.Runner
 	mcp       *mcp.Servers
 	timeline  timeline.Search
+	refused   func(provider string) func(context.Context, *egress.Refusal) // counts them
 	hooks     *hook.Registry
 	janitor   *janitor.Janitor
 
@@ -123,7 +125,7 @@ func (s *service) build(ctx context.Context) error {
 		return err
 	}
 	s.timeline.Pool = s.workPool
-	verifier.Nonces = auth.PostgresNonces{Pool: s.pool}
+	verifier.Nonces = auth.NewNoncesTogether(s.pool)
 	s.model = observe(m, s.metrics)
 	s.log = runlog.NewAppender(s.logPool, s.watch, s.c.Lanes, s.metrics)
 	s.janitor = janitor.New(s.metrics, sweeps(s.c, s.sweepPool, s.log, s.secrets)...)
@@ -164,10 +166,15 @@ func (s *service) openPools(ctx context.Context) error {
 }
 
 func (s *service) listen(verifier *auth.Verifier) error {
+	specs, err := s.registry()
+	if err != nil {
+		return err
+	}
 	handler, err := server.New(server.Config{}, server.Deps{
 		Answers: &server.Server{
 			Pool: s.pool, Log: s.log, Watch: s.watch, Streams: s.streams, Admission: s.admission, Version: version,
 			Tools:    server.Tools{Catalog: s.catalog, Rules: s.rules, Breakers: s.tools.Breakers},
+			Registry: specs,
 			Draining: s.draining,
 		},
 		Auth: verifier, Admission: s.admission, Logger: s.logger, Metrics: s.metrics,
@@ -250,7 +257,7 @@ func (s *service) run(ctx context.Context) error {
 	work.stop()
 	peers.stop()
 	s.streams.Shutdown()
-	err = errors.Join(err, s.api.Shutdown(drained))
+	err = errors.Join(err, s.api.Shutdown(drained), s.streams.Wait(drained))
 	aux.stop()
 	beats.stop()
 	log.stop()

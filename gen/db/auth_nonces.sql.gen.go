@@ -33,6 +33,44 @@ func (q *Queries) AuthNonceRemember(ctx context.Context, arg AuthNonceRememberPa
 	return result.RowsAffected(), nil
 }
 
+const authNonceRememberMany = `-- name: AuthNonceRememberMany :many
+WITH soon AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true))
+INSERT INTO auth_nonces (nonce_hash, expires_at)
+SELECT n.nonce_hash, n.expires_at
+FROM soon, (SELECT unnest($1::bytea[]) AS nonce_hash, unnest($2::timestamptz[]) AS expires_at) n
+WHERE n.expires_at > clock_timestamp()
+ORDER BY n.nonce_hash
+ON CONFLICT (nonce_hash) DO NOTHING
+RETURNING nonce_hash
+`
+
+type AuthNonceRememberManyParams struct {
+	NonceHashes [][]byte
+	ExpireAts   []time.Time
+}
+
+// The same of many nonces, each of which is named once: those that are new. They
+// are in order, so that two processes do not wait for each other in a ring.
+func (q *Queries) AuthNonceRememberMany(ctx context.Context, arg AuthNonceRememberManyParams) ([][]byte, error) {
+	rows, err := q.db.Query(ctx, authNonceRememberMany, arg.NonceHashes, arg.ExpireAts)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := [][]byte{}
+	for rows.Next() {
+		var nonce_hash []byte
+		if err := rows.Scan(&nonce_hash); err != nil {
+			return nil, err
+		}
+		items = append(items, nonce_hash)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const authNonceSweep = `-- name: AuthNonceSweep :execrows
 DELETE FROM auth_nonces WHERE expires_at <= clock_timestamp()
 `

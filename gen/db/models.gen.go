@@ -161,6 +161,39 @@ type RunLogDelta struct {
 	InsertedAt   time.Time
 }
 
+type SkillRelease struct {
+	ReleaseID           string
+	SkillID             string
+	Version             int32
+	Bundle              []byte
+	BundleHash          string
+	CompatibilityReport []byte
+	PublishedBy         string
+	PublishedAt         time.Time
+}
+
+type SkillSpec struct {
+	SkillID     string
+	Version     int32
+	State       string
+	Owner       string
+	Spec        []byte
+	ContentHash string
+	InsertedAt  time.Time
+	UpdatedAt   time.Time
+}
+
+type ToolSpec struct {
+	ToolID      string
+	Version     int32
+	State       string
+	Owner       string
+	Spec        []byte
+	ContentHash string
+	InsertedAt  time.Time
+	UpdatedAt   time.Time
+}
+
 type ToolTask struct {
 	RunKey             uuid.UUID
 	ToolCallID         string

@@ -37,6 +37,9 @@ type Querier interface {
 	// AuthNonceSweep may already have forgotten it. Its commit does not wait for the
 	// disk; the setting ends with the statement.
 	AuthNonceRemember(ctx context.Context, arg AuthNonceRememberParams) (int64, error)
+	// The same of many nonces, each of which is named once: those that are new. They
+	// are in order, so that two processes do not wait for each other in a ring.
+	AuthNonceRememberMany(ctx context.Context, arg AuthNonceRememberManyParams) ([][]byte, error)
 	AuthNonceSweep(ctx context.Context) (int64, error)
 	CheckpointGet(ctx context.Context, runKey uuid.UUID) (Checkpoint, error)
 	// Keeps the newest checkpoint of a run. One of an earlier epoch changes nothing.
@@ -177,6 +180,9 @@ type Querier interface {
 	// the planner believes of the run's length. One row more, with nothing but a
 	// seq, says that control events follow the range.
 	RunLogListAfter(ctx context.Context, arg RunLogListAfterParams) ([]RunLog, error)
+	// What RunLogListAfter gives, of many runs at once: each run is named once, with
+	// the seq that its events come after. Ordered by run and seq.
+	RunLogListAfterEach(ctx context.Context, arg RunLogListAfterEachParams) ([]RunLog, error)
 	// The newest events of some types before a seq of each of some runs, a few of
 	// each run, newest first. It reads no further back than that.
 	RunLogListNewestOfTypes(ctx context.Context, arg RunLogListNewestOfTypesParams) ([]RunLog, error)
@@ -202,6 +208,40 @@ type Querier interface {
 	// Creates a run with its head and its first event in one statement and returns
 	// it, or returns no row when the run_id is taken.
 	RunStart(ctx context.Context, arg RunStartParams) (RunStartRow, error)
+	SkillReleaseGet(ctx context.Context, arg SkillReleaseGetParams) (SkillRelease, error)
+	// Keeps the release that there is.
+	SkillReleaseInsert(ctx context.Context, arg SkillReleaseInsertParams) error
+	SkillSpecGet(ctx context.Context, arg SkillSpecGetParams) (SkillSpec, error)
+	// Orders the writers of one id until the end of their transactions.
+	SkillSpecLock(ctx context.Context, skillID string) error
+	// Whose an id is.
+	SkillSpecOwner(ctx context.Context, skillID string) (string, error)
+	// By id and version, byte by byte, after the last one of the page before. Drafts
+	// are for their owner and for those who see everything.
+	SkillSpecPage(ctx context.Context, arg SkillSpecPageParams) ([]SkillSpec, error)
+	// Marks a version that has a release.
+	SkillSpecPublished(ctx context.Context, arg SkillSpecPublishedParams) error
+	// Stores a version for the one owner of its id: whoever stored any version of it
+	// first. A version that is published or deprecated keeps its content; states only
+	// move forwards. No row means that one of these forbids it. Call it under
+	// SkillSpecLock, or two owners may begin two versions of an id at once.
+	// A skill becomes published by publishing alone.
+	SkillSpecPut(ctx context.Context, arg SkillSpecPutParams) (SkillSpec, error)
+	ToolSpecGet(ctx context.Context, arg ToolSpecGetParams) (ToolSpec, error)
+	// A version that a release may name, kept as it is until the transaction ends.
+	ToolSpecHold(ctx context.Context, arg ToolSpecHoldParams) (ToolSpec, error)
+	// Orders the writers of one id until the end of their transactions.
+	ToolSpecLock(ctx context.Context, toolID string) error
+	// Whose an id is.
+	ToolSpecOwner(ctx context.Context, toolID string) (string, error)
+	// By id and version, byte by byte, after the last one of the page before. Drafts
+	// are for their owner and for those who see everything.
+	ToolSpecPage(ctx context.Context, arg ToolSpecPageParams) ([]ToolSpec, error)
+	// Stores a version for the one owner of its id: whoever stored any version of it
+	// first. A version that is published or deprecated keeps its content; states only
+	// move forwards. No row means that one of these forbids it. Call it under
+	// ToolSpecLock, or two owners may begin two versions of an id at once.
+	ToolSpecPut(ctx context.Context, arg ToolSpecPutParams) (ToolSpec, error)
 	// How many calls a run has made.
 	ToolTaskCount(ctx context.Context, runKey uuid.UUID) (int64, error)
 	// Policy decided again on a call that has not begun. Fails as ToolTaskStart does.

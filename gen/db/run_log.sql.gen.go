@@ -159,6 +159,65 @@ func (q *Queries) RunLogListAfter(ctx context.Context, arg RunLogListAfterParams
 	return items, nil
 }
 
+const runLogListAfterEach = `-- name: RunLogListAfterEach :many
+SELECT l.run_key, l.seq, l.event_type, l.event_version, l.payload, l.content_hash, l.event_hash,
+       l.traceparent, l.tracestate, l.request_id, l.inserted_at
+FROM (SELECT unnest($1::uuid[]) AS run_key, unnest($2::bigint[]) AS after_seq) u
+CROSS JOIN LATERAL (
+    SELECT c.run_key, c.seq, c.event_type, c.event_version, c.payload, c.content_hash, c.event_hash,
+           c.traceparent, c.tracestate, c.request_id, c.inserted_at
+    FROM run_log c WHERE c.run_key = u.run_key AND c.seq > u.after_seq AND c.seq <= u.after_seq + $3::bigint
+    UNION ALL
+    SELECT d.run_key, d.seq, d.event_type, d.event_version, d.payload, d.content_hash, d.event_hash,
+           d.traceparent, d.tracestate, d.request_id, d.inserted_at
+    FROM run_log_deltas d WHERE d.run_key = u.run_key AND d.seq > u.after_seq AND d.seq <= u.after_seq + $3::bigint
+    UNION ALL
+    (SELECT m.run_key, m.seq, '', 0, '{}', ''::bytea, ''::bytea, NULL, NULL, NULL, m.inserted_at
+     FROM run_log m WHERE m.run_key = u.run_key AND m.seq > u.after_seq + $3::bigint ORDER BY m.seq LIMIT 1)
+) l
+ORDER BY l.run_key, l.seq
+`
+
+type RunLogListAfterEachParams struct {
+	RunKeys   []uuid.UUID
+	AfterSeqs []int64
+	MaxEvents int64
+}
+
+// What RunLogListAfter gives, of many runs at once: each run is named once, with
+// the seq that its events come after. Ordered by run and seq.
+func (q *Queries) RunLogListAfterEach(ctx context.Context, arg RunLogListAfterEachParams) ([]RunLog, error) {
+	rows, err := q.db.Query(ctx, runLogListAfterEach, arg.RunKeys, arg.AfterSeqs, arg.MaxEvents)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []RunLog{}
+	for rows.Next() {
+		var i RunLog
+		if err := rows.Scan(
+			&i.RunKey,
+			&i.Seq,
+			&i.EventType,
+			&i.EventVersion,
+			&i.Payload,
+			&i.ContentHash,
+			&i.EventHash,
+			&i.Traceparent,
+			&i.Tracestate,
+			&i.RequestID,
+			&i.InsertedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const runLogListNewestOfTypes = `-- name: RunLogListNewestOfTypes :many
 SELECT l.run_key, l.seq, l.event_type, l.event_version, l.payload, l.content_hash, l.event_hash,
        l.traceparent, l.tracestate, l.request_id, l.inserted_at

@@ -4,8 +4,349 @@
 package ds
 
 import (
+	"encoding/json"
+	"fmt"
 	"time"
 )
+
+// Defines values for ExtensionManifestV1ManifestVersion.
+const (
+	ExtensionManifestV1ManifestVersionCodingIntegrationV1 ExtensionManifestV1ManifestVersion = "coding.integration.v1"
+	ExtensionManifestV1ManifestVersionCommsIntegrationV1  ExtensionManifestV1ManifestVersion = "comms.integration.v1"
+	ExtensionManifestV1ManifestVersionMcpIntegrationV1    ExtensionManifestV1ManifestVersion = "mcp.integration.v1"
+)
+
+// Valid indicates whether the value is a known member of the ExtensionManifestV1ManifestVersion enum.
+func (e ExtensionManifestV1ManifestVersion) Valid() bool {
+	switch e {
+	case ExtensionManifestV1ManifestVersionCodingIntegrationV1:
+		return true
+	case ExtensionManifestV1ManifestVersionCommsIntegrationV1:
+		return true
+	case ExtensionManifestV1ManifestVersionMcpIntegrationV1:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ExtensionManifestV1CodingCapabilities.
+const (
+	ExtensionManifestV1CodingCapabilitiesAddIssueComment ExtensionManifestV1CodingCapabilities = "add_issue_comment"
+	ExtensionManifestV1CodingCapabilitiesGetIssue        ExtensionManifestV1CodingCapabilities = "get_issue"
+	ExtensionManifestV1CodingCapabilitiesGetPullRequest  ExtensionManifestV1CodingCapabilities = "get_pull_request"
+)
+
+// Valid indicates whether the value is a known member of the ExtensionManifestV1CodingCapabilities enum.
+func (e ExtensionManifestV1CodingCapabilities) Valid() bool {
+	switch e {
+	case ExtensionManifestV1CodingCapabilitiesAddIssueComment:
+		return true
+	case ExtensionManifestV1CodingCapabilitiesGetIssue:
+		return true
+	case ExtensionManifestV1CodingCapabilitiesGetPullRequest:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ExtensionManifestV1CodingManifestVersion.
+const (
+	ExtensionManifestV1CodingManifestVersionCodingIntegrationV1 ExtensionManifestV1CodingManifestVersion = "coding.integration.v1"
+)
+
+// Valid indicates whether the value is a known member of the ExtensionManifestV1CodingManifestVersion enum.
+func (e ExtensionManifestV1CodingManifestVersion) Valid() bool {
+	switch e {
+	case ExtensionManifestV1CodingManifestVersionCodingIntegrationV1:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ExtensionManifestV1CodingPolicyWriteOperationsMode.
+const (
+	ExtensionManifestV1CodingPolicyWriteOperationsModeAuditOnly ExtensionManifestV1CodingPolicyWriteOperationsMode = "audit_only"
+	ExtensionManifestV1CodingPolicyWriteOperationsModeEnforce   ExtensionManifestV1CodingPolicyWriteOperationsMode = "enforce"
+)
+
+// Valid indicates whether the value is a known member of the ExtensionManifestV1CodingPolicyWriteOperationsMode enum.
+func (e ExtensionManifestV1CodingPolicyWriteOperationsMode) Valid() bool {
+	switch e {
+	case ExtensionManifestV1CodingPolicyWriteOperationsModeAuditOnly:
+		return true
+	case ExtensionManifestV1CodingPolicyWriteOperationsModeEnforce:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ExtensionManifestV1CodingProvider.
+const (
+	ExtensionManifestV1CodingProviderGithub ExtensionManifestV1CodingProvider = "github"
+)
+
+// Valid indicates whether the value is a known member of the ExtensionManifestV1CodingProvider enum.
+func (e ExtensionManifestV1CodingProvider) Valid() bool {
+	switch e {
+	case ExtensionManifestV1CodingProviderGithub:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ExtensionManifestV1CodingStatus.
+const (
+	ExtensionManifestV1CodingStatusActive   ExtensionManifestV1CodingStatus = "active"
+	ExtensionManifestV1CodingStatusError    ExtensionManifestV1CodingStatus = "error"
+	ExtensionManifestV1CodingStatusInactive ExtensionManifestV1CodingStatus = "inactive"
+)
+
+// Valid indicates whether the value is a known member of the ExtensionManifestV1CodingStatus enum.
+func (e ExtensionManifestV1CodingStatus) Valid() bool {
+	switch e {
+	case ExtensionManifestV1CodingStatusActive:
+		return true
+	case ExtensionManifestV1CodingStatusError:
+		return true
+	case ExtensionManifestV1CodingStatusInactive:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ExtensionManifestV1CodingToolPack.
+const (
+	ExtensionManifestV1CodingToolPackCodingV1 ExtensionManifestV1CodingToolPack = "coding.v1"
+)
+
+// Valid indicates whether the value is a known member of the ExtensionManifestV1CodingToolPack enum.
+func (e ExtensionManifestV1CodingToolPack) Valid() bool {
+	switch e {
+	case ExtensionManifestV1CodingToolPackCodingV1:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ExtensionManifestV1CommsCapabilities.
+const (
+	ExtensionManifestV1CommsCapabilitiesRecordDeliveryEvent ExtensionManifestV1CommsCapabilities = "record_delivery_event"
+	ExtensionManifestV1CommsCapabilitiesRenderTemplate      ExtensionManifestV1CommsCapabilities = "render_template"
+	ExtensionManifestV1CommsCapabilitiesSend                ExtensionManifestV1CommsCapabilities = "send"
+	ExtensionManifestV1CommsCapabilitiesUpsertSuppression   ExtensionManifestV1CommsCapabilities = "upsert_suppression"
+)
+
+// Valid indicates whether the value is a known member of the ExtensionManifestV1CommsCapabilities enum.
+func (e ExtensionManifestV1CommsCapabilities) Valid() bool {
+	switch e {
+	case ExtensionManifestV1CommsCapabilitiesRecordDeliveryEvent:
+		return true
+	case ExtensionManifestV1CommsCapabilitiesRenderTemplate:
+		return true
+	case ExtensionManifestV1CommsCapabilitiesSend:
+		return true
+	case ExtensionManifestV1CommsCapabilitiesUpsertSuppression:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ExtensionManifestV1CommsManifestVersion.
+const (
+	ExtensionManifestV1CommsManifestVersionCommsIntegrationV1 ExtensionManifestV1CommsManifestVersion = "comms.integration.v1"
+)
+
+// Valid indicates whether the value is a known member of the ExtensionManifestV1CommsManifestVersion enum.
+func (e ExtensionManifestV1CommsManifestVersion) Valid() bool {
+	switch e {
+	case ExtensionManifestV1CommsManifestVersionCommsIntegrationV1:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ExtensionManifestV1CommsPolicySuppressionMode.
+const (
+	ExtensionManifestV1CommsPolicySuppressionModeAuditOnly ExtensionManifestV1CommsPolicySuppressionMode = "audit_only"
+	ExtensionManifestV1CommsPolicySuppressionModeEnforce   ExtensionManifestV1CommsPolicySuppressionMode = "enforce"
+)
+
+// Valid indicates whether the value is a known member of the ExtensionManifestV1CommsPolicySuppressionMode enum.
+func (e ExtensionManifestV1CommsPolicySuppressionMode) Valid() bool {
+	switch e {
+	case ExtensionManifestV1CommsPolicySuppressionModeAuditOnly:
+		return true
+	case ExtensionManifestV1CommsPolicySuppressionModeEnforce:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ExtensionManifestV1CommsProvider.
+const (
+	ExtensionManifestV1CommsProviderResend ExtensionManifestV1CommsProvider = "resend"
+)
+
+// Valid indicates whether the value is a known member of the ExtensionManifestV1CommsProvider enum.
+func (e ExtensionManifestV1CommsProvider) Valid() bool {
+	switch e {
+	case ExtensionManifestV1CommsProviderResend:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ExtensionManifestV1CommsStatus.
+const (
+	ExtensionManifestV1CommsStatusActive   ExtensionManifestV1CommsStatus = "active"
+	ExtensionManifestV1CommsStatusError    ExtensionManifestV1CommsStatus = "error"
+	ExtensionManifestV1CommsStatusInactive ExtensionManifestV1CommsStatus = "inactive"
+)
+
+// Valid indicates whether the value is a known member of the ExtensionManifestV1CommsStatus enum.
+func (e ExtensionManifestV1CommsStatus) Valid() bool {
+	switch e {
+	case ExtensionManifestV1CommsStatusActive:
+		return true
+	case ExtensionManifestV1CommsStatusError:
+		return true
+	case ExtensionManifestV1CommsStatusInactive:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ExtensionManifestV1CommsToolPack.
+const (
+	ExtensionManifestV1CommsToolPackCommsV1 ExtensionManifestV1CommsToolPack = "comms.v1"
+)
+
+// Valid indicates whether the value is a known member of the ExtensionManifestV1CommsToolPack enum.
+func (e ExtensionManifestV1CommsToolPack) Valid() bool {
+	switch e {
+	case ExtensionManifestV1CommsToolPackCommsV1:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ExtensionManifestV1CommsWebhookEvents.
+const (
+	ExtensionManifestV1CommsWebhookEventsBounced      ExtensionManifestV1CommsWebhookEvents = "bounced"
+	ExtensionManifestV1CommsWebhookEventsComplained   ExtensionManifestV1CommsWebhookEvents = "complained"
+	ExtensionManifestV1CommsWebhookEventsDelivered    ExtensionManifestV1CommsWebhookEvents = "delivered"
+	ExtensionManifestV1CommsWebhookEventsUnsubscribed ExtensionManifestV1CommsWebhookEvents = "unsubscribed"
+)
+
+// Valid indicates whether the value is a known member of the ExtensionManifestV1CommsWebhookEvents enum.
+func (e ExtensionManifestV1CommsWebhookEvents) Valid() bool {
+	switch e {
+	case ExtensionManifestV1CommsWebhookEventsBounced:
+		return true
+	case ExtensionManifestV1CommsWebhookEventsComplained:
+		return true
+	case ExtensionManifestV1CommsWebhookEventsDelivered:
+		return true
+	case ExtensionManifestV1CommsWebhookEventsUnsubscribed:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ExtensionManifestV1CommsWebhookVerification.
+const (
+	ExtensionManifestV1CommsWebhookVerificationHmacSha256 ExtensionManifestV1CommsWebhookVerification = "hmac_sha256"
+)
+
+// Valid indicates whether the value is a known member of the ExtensionManifestV1CommsWebhookVerification enum.
+func (e ExtensionManifestV1CommsWebhookVerification) Valid() bool {
+	switch e {
+	case ExtensionManifestV1CommsWebhookVerificationHmacSha256:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ExtensionManifestV1McpManifestVersion.
+const (
+	ExtensionManifestV1McpManifestVersionMcpIntegrationV1 ExtensionManifestV1McpManifestVersion = "mcp.integration.v1"
+)
+
+// Valid indicates whether the value is a known member of the ExtensionManifestV1McpManifestVersion enum.
+func (e ExtensionManifestV1McpManifestVersion) Valid() bool {
+	switch e {
+	case ExtensionManifestV1McpManifestVersionMcpIntegrationV1:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ExtensionManifestV1McpStatus.
+const (
+	ExtensionManifestV1McpStatusActive   ExtensionManifestV1McpStatus = "active"
+	ExtensionManifestV1McpStatusError    ExtensionManifestV1McpStatus = "error"
+	ExtensionManifestV1McpStatusInactive ExtensionManifestV1McpStatus = "inactive"
+)
+
+// Valid indicates whether the value is a known member of the ExtensionManifestV1McpStatus enum.
+func (e ExtensionManifestV1McpStatus) Valid() bool {
+	switch e {
+	case ExtensionManifestV1McpStatusActive:
+		return true
+	case ExtensionManifestV1McpStatusError:
+		return true
+	case ExtensionManifestV1McpStatusInactive:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ExtensionManifestV1McpToolPack.
+const (
+	ExtensionManifestV1McpToolPackMcpV1 ExtensionManifestV1McpToolPack = "mcp.v1"
+)
+
+// Valid indicates whether the value is a known member of the ExtensionManifestV1McpToolPack enum.
+func (e ExtensionManifestV1McpToolPack) Valid() bool {
+	switch e {
+	case ExtensionManifestV1McpToolPackMcpV1:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ExtensionManifestV1SecretsRefProvider.
+const (
+	ExtensionManifestV1SecretsRefProviderLaravel ExtensionManifestV1SecretsRefProvider = "laravel"
+)
+
+// Valid indicates whether the value is a known member of the ExtensionManifestV1SecretsRefProvider enum.
+func (e ExtensionManifestV1SecretsRefProvider) Valid() bool {
+	switch e {
+	case ExtensionManifestV1SecretsRefProviderLaravel:
+		return true
+	default:
+		return false
+	}
+}
 
 // Defines values for MessageV1Role.
 const (
@@ -624,6 +965,211 @@ func (e ToolSpecV1CommercialSettlementMode) Valid() bool {
 		return false
 	}
 }
+
+// ExtensionManifestV1 What an integration is and may do. manifest_version says which of the forms it has.
+type ExtensionManifestV1 struct {
+	// ManifestVersion Names the form; each form is one of $defs, whole and closed.
+	ManifestVersion      ExtensionManifestV1ManifestVersion `json:"manifest_version"`
+	AdditionalProperties map[string]interface{}             `json:"-"`
+}
+
+// ExtensionManifestV1ManifestVersion Names the form; each form is one of $defs, whole and closed.
+type ExtensionManifestV1ManifestVersion string
+
+// ExtensionManifestV1Coding An integration that works on code.
+type ExtensionManifestV1Coding struct {
+	// Capabilities What it can do; get_issue and get_pull_request at least.
+	Capabilities []ExtensionManifestV1CodingCapabilities `json:"capabilities"`
+
+	// IntegrationID The integration.
+	IntegrationID string `json:"integration_id"`
+
+	// ManifestVersion The form of the manifest.
+	ManifestVersion ExtensionManifestV1CodingManifestVersion `json:"manifest_version"`
+
+	// Metadata Anything else.
+	Metadata map[string]interface{} `json:"metadata,omitempty"`
+
+	// Policy The rules of its calls.
+	Policy ExtensionManifestV1CodingPolicy `json:"policy"`
+
+	// Provider Who carries it out.
+	Provider ExtensionManifestV1CodingProvider `json:"provider"`
+
+	// SecretsRef Where its secret is; never the secret.
+	SecretsRef ExtensionManifestV1SecretsRef `json:"secrets_ref"`
+
+	// Status Whether it may be used.
+	Status ExtensionManifestV1CodingStatus `json:"status"`
+
+	// ToolPack The pack of its tools.
+	ToolPack ExtensionManifestV1CodingToolPack `json:"tool_pack"`
+}
+
+// ExtensionManifestV1CodingCapabilities A capability.
+type ExtensionManifestV1CodingCapabilities string
+
+// ExtensionManifestV1CodingManifestVersion The form of the manifest.
+type ExtensionManifestV1CodingManifestVersion string
+
+// ExtensionManifestV1CodingPolicyWriteOperationsMode Whether a write needs an approval, or is only recorded.
+type ExtensionManifestV1CodingPolicyWriteOperationsMode string
+
+// ExtensionManifestV1CodingPolicy The rules of its calls.
+type ExtensionManifestV1CodingPolicy struct {
+	// DefaultRepository The repository when a call names none: owner/name.
+	DefaultRepository *string `json:"default_repository,omitempty"`
+
+	// MaxRequestsPerMinute Requests a minute at the most.
+	MaxRequestsPerMinute int32 `json:"max_requests_per_minute"`
+
+	// WriteOperationsMode Whether a write needs an approval, or is only recorded.
+	WriteOperationsMode ExtensionManifestV1CodingPolicyWriteOperationsMode `json:"write_operations_mode"`
+}
+
+// ExtensionManifestV1CodingProvider Who carries it out.
+type ExtensionManifestV1CodingProvider string
+
+// ExtensionManifestV1CodingStatus Whether it may be used.
+type ExtensionManifestV1CodingStatus string
+
+// ExtensionManifestV1CodingToolPack The pack of its tools.
+type ExtensionManifestV1CodingToolPack string
+
+// ExtensionManifestV1Comms An integration that sends messages.
+type ExtensionManifestV1Comms struct {
+	// Capabilities What it can do; send and record_delivery_event at least.
+	Capabilities []ExtensionManifestV1CommsCapabilities `json:"capabilities"`
+
+	// IntegrationID The integration.
+	IntegrationID string `json:"integration_id"`
+
+	// ManifestVersion The form of the manifest.
+	ManifestVersion ExtensionManifestV1CommsManifestVersion `json:"manifest_version"`
+
+	// Metadata Anything else.
+	Metadata map[string]interface{} `json:"metadata,omitempty"`
+
+	// Policy The rules of sending.
+	Policy ExtensionManifestV1CommsPolicy `json:"policy"`
+
+	// Provider Who carries it out.
+	Provider ExtensionManifestV1CommsProvider `json:"provider"`
+
+	// SecretsRef Where its secret is; never the secret.
+	SecretsRef ExtensionManifestV1SecretsRef `json:"secrets_ref"`
+
+	// Status Whether it may be used.
+	Status ExtensionManifestV1CommsStatus `json:"status"`
+
+	// ToolPack The pack of its tools.
+	ToolPack ExtensionManifestV1CommsToolPack `json:"tool_pack"`
+
+	// Webhook What the provider tells of messages.
+	Webhook ExtensionManifestV1CommsWebhook `json:"webhook"`
+}
+
+// ExtensionManifestV1CommsCapabilities A capability.
+type ExtensionManifestV1CommsCapabilities string
+
+// ExtensionManifestV1CommsManifestVersion The form of the manifest.
+type ExtensionManifestV1CommsManifestVersion string
+
+// ExtensionManifestV1CommsPolicySuppressionMode What a suppressed recipient leads to.
+type ExtensionManifestV1CommsPolicySuppressionMode string
+
+// ExtensionManifestV1CommsPolicy The rules of sending.
+type ExtensionManifestV1CommsPolicy struct {
+	// ConsentRequired Whether the recipient must have agreed.
+	ConsentRequired bool `json:"consent_required"`
+
+	// MaxSendPerMinute Messages a minute at the most.
+	MaxSendPerMinute int32 `json:"max_send_per_minute"`
+
+	// SuppressionMode What a suppressed recipient leads to.
+	SuppressionMode ExtensionManifestV1CommsPolicySuppressionMode `json:"suppression_mode"`
+}
+
+// ExtensionManifestV1CommsProvider Who carries it out.
+type ExtensionManifestV1CommsProvider string
+
+// ExtensionManifestV1CommsStatus Whether it may be used.
+type ExtensionManifestV1CommsStatus string
+
+// ExtensionManifestV1CommsToolPack The pack of its tools.
+type ExtensionManifestV1CommsToolPack string
+
+// ExtensionManifestV1CommsWebhookEvents A notice.
+type ExtensionManifestV1CommsWebhookEvents string
+
+// ExtensionManifestV1CommsWebhookVerification How a notice is known to be the provider's.
+type ExtensionManifestV1CommsWebhookVerification string
+
+// ExtensionManifestV1CommsWebhook What the provider tells of messages.
+type ExtensionManifestV1CommsWebhook struct {
+	// Events The notices.
+	Events []ExtensionManifestV1CommsWebhookEvents `json:"events"`
+
+	// Verification How a notice is known to be the provider's.
+	Verification ExtensionManifestV1CommsWebhookVerification `json:"verification"`
+}
+
+// ExtensionManifestV1Mcp A server that speaks MCP.
+type ExtensionManifestV1Mcp struct {
+	// Capabilities The names of its tools.
+	Capabilities []string `json:"capabilities"`
+
+	// IntegrationID The integration.
+	IntegrationID string `json:"integration_id"`
+
+	// ManifestVersion The form of the manifest.
+	ManifestVersion ExtensionManifestV1McpManifestVersion `json:"manifest_version"`
+
+	// Metadata Anything else.
+	Metadata map[string]interface{} `json:"metadata,omitempty"`
+
+	// Policy The rules of its calls.
+	Policy ExtensionManifestV1McpPolicy `json:"policy"`
+
+	// Provider The server's name.
+	Provider string `json:"provider"`
+
+	// SecretsRef Where its secret is; never the secret.
+	SecretsRef *ExtensionManifestV1SecretsRef `json:"secrets_ref,omitempty"`
+
+	// Status Whether it may be used.
+	Status ExtensionManifestV1McpStatus `json:"status"`
+
+	// ToolPack The pack of its tools.
+	ToolPack ExtensionManifestV1McpToolPack `json:"tool_pack"`
+}
+
+// ExtensionManifestV1McpManifestVersion The form of the manifest.
+type ExtensionManifestV1McpManifestVersion string
+
+// ExtensionManifestV1McpPolicy The rules of its calls.
+type ExtensionManifestV1McpPolicy struct {
+	// MaxRequestsPerMinute Requests a minute at the most.
+	MaxRequestsPerMinute int32 `json:"max_requests_per_minute"`
+}
+
+// ExtensionManifestV1McpStatus Whether it may be used.
+type ExtensionManifestV1McpStatus string
+
+// ExtensionManifestV1McpToolPack The pack of its tools.
+type ExtensionManifestV1McpToolPack string
+
+// ExtensionManifestV1SecretsRef Where its secret is; never the secret.
+type ExtensionManifestV1SecretsRef struct {
+	// KeyID The name of the secret there.
+	KeyID string `json:"key_id"`
+
+	// Provider Who keeps the secret.
+	Provider ExtensionManifestV1SecretsRefProvider `json:"provider"`
+}
+
+// ExtensionManifestV1SecretsRefProvider Who keeps the secret.
+type ExtensionManifestV1SecretsRefProvider string
 
 // MessageV1 One message of a conversation, as a signature's input.
 type MessageV1 struct {
@@ -1355,4 +1901,70 @@ type UsageV1 struct {
 
 	// TotalTokens Both together.
 	TotalTokens int64 `json:"total_tokens"`
+}
+
+// Getter for additional properties for ExtensionManifestV1. Returns the specified
+// element and whether it was found
+func (a ExtensionManifestV1) Get(fieldName string) (value interface{}, found bool) {
+	if a.AdditionalProperties != nil {
+		value, found = a.AdditionalProperties[fieldName]
+	}
+	return
+}
+
+// Setter for additional properties for ExtensionManifestV1
+func (a *ExtensionManifestV1) Set(fieldName string, value interface{}) {
+	if a.AdditionalProperties == nil {
+		a.AdditionalProperties = make(map[string]interface{})
+	}
+	a.AdditionalProperties[fieldName] = value
+}
+
+// Override default JSON handling for ExtensionManifestV1 to handle AdditionalProperties
+func (a *ExtensionManifestV1) UnmarshalJSON(b []byte) error {
+	object := make(map[string]json.RawMessage)
+	err := json.Unmarshal(b, &object)
+	if err != nil {
+		return err
+	}
+
+	if raw, found := object["manifest_version"]; found {
+		err = json.Unmarshal(raw, &a.ManifestVersion)
+		if err != nil {
+			return fmt.Errorf("error reading 'manifest_version': %w", err)
+		}
+		delete(object, "manifest_version")
+	}
+
+	if len(object) != 0 {
+		a.AdditionalProperties = make(map[string]interface{})
+		for fieldName, fieldBuf := range object {
+			var fieldVal interface{}
+			err := json.Unmarshal(fieldBuf, &fieldVal)
+			if err != nil {
+				return fmt.Errorf("error unmarshaling field %s: %w", fieldName, err)
+			}
+			a.AdditionalProperties[fieldName] = fieldVal
+		}
+	}
+	return nil
+}
+
+// Override default JSON handling for ExtensionManifestV1 to handle AdditionalProperties
+func (a ExtensionManifestV1) MarshalJSON() ([]byte, error) {
+	var err error
+	object := make(map[string]json.RawMessage)
+
+	object["manifest_version"], err = json.Marshal(a.ManifestVersion)
+	if err != nil {
+		return nil, fmt.Errorf("error marshaling 'manifest_version': %w", err)
+	}
+
+	for fieldName, field := range a.AdditionalProperties {
+		object[fieldName], err = json.Marshal(field)
+		if err != nil {
+			return nil, fmt.Errorf("error marshaling '%s': %w", fieldName, err)
+		}
+	}
+	return json.Marshal(object)
 }

@@ -90,6 +90,9 @@ var tableOwners = map[string]string{
 	"tool_tasks":          "tool",
 	// Written through tool by whoever decides.
 	"ds_policy_evaluations": "tool",
+	"tool_specs":            "registry",
+	"skill_specs":           "registry",
+	"skill_releases":        "registry",
 }
 
 // Package is what the rules look at.

@@ -50,17 +50,10 @@ func (w *poster) frames(n int) cell {
 }
 
 func (w *poster) post(ctx context.Context, runID string) error {
-	body, err := json.Marshal(api.AppendFrameRequest{
-		FrameID: uuid.NewString(), Type: "user_message", Payload: map[string]any{"text": deltaText},
-	})
+	req, err := frameTo(ctx, w.url, runID)
 	if err != nil {
 		return err
 	}
-	req, err := signed(ctx, http.MethodPost, w.url, "/internal/v1/runs/"+runID+"/frames", runID, body)
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Content-Type", "application/json")
 	res, err := w.client.Do(req)
 	if err != nil {
 		return err
@@ -70,16 +63,23 @@ func (w *poster) post(ctx context.Context, runID string) error {
 	if err != nil {
 		return err
 	}
-	if res.StatusCode == http.StatusServiceUnavailable || res.StatusCode == http.StatusTooManyRequests {
-		if res.Header.Get("Retry-After") == "" {
-			return fmt.Errorf("a refusal (%d) does not say when to come back", res.StatusCode)
-		}
-		return errRefused
+	return answered(res, answer)
+}
+
+// frameTo is a signed request that appends a frame to a run.
+func frameTo(ctx context.Context, url, runID string) (*http.Request, error) {
+	body, err := json.Marshal(api.AppendFrameRequest{
+		FrameID: uuid.NewString(), Type: "user_message", Payload: map[string]any{"text": deltaText},
+	})
+	if err != nil {
+		return nil, err
 	}
-	if res.StatusCode != http.StatusAccepted {
-		return fmt.Errorf("a frame was answered %d: %s", res.StatusCode, firstLine(string(answer)))
+	req, err := signed(ctx, http.MethodPost, url, "/internal/v1/runs/"+runID+"/frames", runID, body)
+	if err != nil {
+		return nil, err
 	}
-	return nil
+	req.Header.Set("Content-Type", "application/json")
+	return req, nil
 }
 
 // signed makes a request of the user about one run.

@@ -33,10 +33,11 @@ type process struct {
 	// As in the service, streams and the log have connections of their own.
 	pool, logPool, readPool *pgxpool.Pool
 
-	asked  counter // by all three
-	log    *runlog.Appender
-	leases *lease.Keeper
-	url    string // of its API
+	asked   counter // by all three
+	log     *runlog.Appender
+	leases  *lease.Keeper
+	streams *stream.Handler
+	url     string // of its API
 
 	stop  context.CancelFunc
 	loops errgroup.Group
@@ -92,6 +93,7 @@ func (p *process) start(ctx, running context.Context, databaseURL string, lanes 
 		return ctx.Err()
 	}
 	streams := stream.New(p.readPool, watch, stream.Config{MaxReadersPerRun: 1100, MaxReaders: 12_000}, metrics)
+	p.streams = streams
 	p.ends = append(p.ends, streams.Shutdown)
 	limits := server.DefaultAdmission()
 	limits.MaxWaitingFrames, limits.OverdueRuns = 0, 0 // nobody answers the frames
@@ -100,7 +102,7 @@ func (p *process) start(ctx, running context.Context, databaseURL string, lanes 
 	return p.serve(ctx, server.Deps{
 		Admission: admission,
 		Answers:   &server.Server{Pool: p.pool, Log: p.log, Streams: streams, Admission: admission, Version: "bench"},
-		Auth:      &auth.Verifier{Keys: auth.DevKeyring(), Audience: audience, Nonces: auth.PostgresNonces{Pool: p.pool}},
+		Auth:      &auth.Verifier{Keys: auth.DevKeyring(), Audience: audience, Nonces: auth.NewNoncesTogether(p.pool)},
 		Logger:    telemetry.NewLogger(io.Discard, slog.LevelInfo), Metrics: metrics,
 	})
 }
@@ -132,7 +134,7 @@ func (p *process) close() error {
 		end()
 	}
 	if p.api != nil {
-		errs = append(errs, p.api.Close())
+		errs = append(errs, p.api.Close(), p.streams.Wait(context.Background()))
 	}
 	p.stop()
 	errs = append(errs, p.loops.Wait())

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/openagentsinc/openagents-runtime/gen/db"
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
@@ -97,27 +96,34 @@ func (s *subjects) raw(ctx context.Context, key uuid.UUID, after int64, atLeast 
 // tailOne reads a run's one new event as a stream does.
 func (s *subjects) tailOne() cell {
 	return cell{name: "tail", prepare: s.prepareReads, measure: func(ctx context.Context, d time.Duration) (result, error) {
-		return load(ctx, 1, d, 1, func(ctx context.Context, _ int) error { return s.newest(ctx, 0) })
+		return load(ctx, 1, d, 1, func(ctx context.Context, _ int) error { return s.newest(ctx) })
 	}}
 }
 
-func (s *subjects) newest(ctx context.Context, i int) error {
-	events, err := runlog.After(ctx, s.std.readPool, s.reads[i].RunKey, replayEvents, 256)
+func (s *subjects) newest(ctx context.Context) error {
+	events, err := runlog.After(ctx, s.std.readPool, s.reads[0].RunKey, replayEvents, 256)
 	if err == nil && len(events) != 1 {
 		err = fmt.Errorf("%d new events, not 1", len(events))
 	}
 	return err
 }
 
-// tailMany reads the one new event of each of many runs, as streams do.
+// tailMany reads the one new event of each of many runs, as streams do whose
+// bells rang together.
 func (s *subjects) tailMany() cell {
 	return cell{name: "tail many", prepare: s.prepareReads, measure: func(ctx context.Context, d time.Duration) (result, error) {
+		places := make([]runlog.Place, tailRuns)
+		for i := range places {
+			places[i] = runlog.Place{RunKey: s.reads[i].RunKey, Seq: replayEvents}
+		}
 		return load(ctx, 1, d, tailRuns, func(ctx context.Context, _ int) error {
-			g, ctx := errgroup.WithContext(ctx)
-			for i := range tailRuns {
-				g.Go(func() error { return s.newest(ctx, i) })
+			pages, err := runlog.AfterEach(ctx, s.std.readPool, places, 256)
+			for _, p := range pages {
+				if len(p) != 1 {
+					err = fmt.Errorf("%d new events, not 1", len(p))
+				}
 			}
-			return g.Wait()
+			return err
 		})
 	}}
 }

@@ -60,11 +60,11 @@ A row whose cells take long is measured in the first 3 rounds, [16] and [18] onc
 12. A process that has started and made its runs, before and after 10,000 streams (20 a run) have opened, 3 rounds; the plain case is the memory server.
 13. As 11. A slow reader has a receive buffer of 4 KB. Questions are counted in the serving process, a batch as one: appends, reads and ticks.
 14. Replay is one HTTP client of a live run, up to its newest event; the plain case reads the same rows in one question and decodes
-    none. The new events are the last of runs of 5,000. Many runs are read concurrently over the 4 connections of streams.
+    none. The new events are the last of runs of 5,000. Many runs are read with one question.
 15. 500 runs of 100 events, 20 streams each; clients are a process of their own. Questions include the checks of each request.
 16. 8 runs append all the time, for as long as -snapshot says (30s unless given; the goal is for 10m), with the transaction open.
-17. Frames over HTTP from a process of its own. The capacity is what 64 clients reach one frame after another; then frames
-    come evenly at half of that and at three times it, whether or not earlier ones are answered, 4,000 on their way at the most.
+17. Frames over HTTP from a process of its own. The capacity is what 32 clients reach one frame after another; then frames
+    come evenly at half of that and at three times it, signed beforehand, whether or not earlier ones are answered, 4,000 on their way at the most.
 18. The whole service with an executor, a janitor and its ticks, on an empty database: transactions per second over 20 s.
 `
 

@@ -74,7 +74,7 @@ func (s *subjects) overload() cell {
 		if err != nil {
 			return r, err
 		}
-		frames := order{Do: "post", URL: k.ours.hello.URL, Runs: made.Runs, N: 64, For: 2 * d}
+		frames := order{Do: "post", URL: k.ours.hello.URL, Runs: made.Runs, N: maxPosters, For: 2 * d}
 		most, err := k.watch.ask(frames)
 		if err != nil {
 			return r, err

@@ -209,11 +209,20 @@ func post(ctx context.Context, o order) (r report, err error) {
 	transport := &http.Transport{MaxIdleConnsPerHost: mostPosts}
 	defer transport.CloseIdleConnections()
 	p := &poster{url: o.URL, client: &http.Client{Transport: transport}}
+	send := func(ctx context.Context, i int) error { return p.post(ctx, o.Runs[i%len(o.Runs)]) }
+	if o.Rate > 0 {
+		s, err := prepare(ctx, o)
+		if err != nil {
+			return r, err
+		}
+		defer s.close()
+		send = s.fire
+	}
 	var mu sync.Mutex
 	var took, refused []time.Duration
 	one := func(ctx context.Context, i int) error {
 		begun := time.Now()
-		err := p.post(ctx, o.Runs[i%len(o.Runs)])
+		err := send(ctx, i)
 		mu.Lock()
 		defer mu.Unlock()
 		if errors.Is(err, errRefused) {
@@ -243,7 +252,8 @@ func openLoop(ctx context.Context, o order, one func(context.Context, int) error
 	for i := 0; ; {
 		due := int(min(time.Since(begun), o.For).Seconds() * o.Rate)
 		for ; i < due; i++ {
-			g.Go(func() error { return one(ctx, i) })
+			n := i
+			g.Go(func() error { return one(ctx, n) })
 		}
 		if time.Since(begun) >= o.For {
 			return g.Wait()

@@ -52,6 +52,9 @@ func TestEveryErrorCodeIsReached(t *testing.T) {
 		api.ApprovalNotFound:     {Target: "/internal/v1/approvals/" + w.guestApprovals[0]},
 		api.ApprovalClosed:       post("/internal/v1/approvals/"+w.approvals[0]+"/decision", `{"decision":"rejected"}`),
 		api.ApprovalChanged:      post("/internal/v1/approvals/"+w.approvals[1]+"/decision", `{"decision":"rejected","argsHash":"sha256:`+strings.Repeat("0", 64)+`"}`),
+		api.ManifestInvalid:      post("/internal/v1/skills/tool-specs", toolSpec("acme.find", 1, `,"integration_manifest":{}`)),
+		api.SpecConflict:         post("/internal/v1/skills/tool-specs", toolSpec("acme.stored", 1, `,"commercial":{"pricing_model":"free"}`)),
+		api.SpecNotFound:         {Target: "/internal/v1/skills/releases/nowhere/1"},
 		api.UnsupportedMediaType: {Method: "POST", Target: "/internal/v1/runs", Body: "x", Header: http.Header{"Content-Type": {"text/plain"}}},
 	}
 	reached := map[api.ErrorCode]bool{}

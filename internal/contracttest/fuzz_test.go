@@ -209,7 +209,8 @@ type draft struct {
 func (f *fuzzer) draft() *draft {
 	d := &draft{path: map[string]string{}, header: http.Header{}, user: 1}
 	op, _ := f.doc.At(f.at)
-	if f.rng.IntN(4) == 0 {
+	ofUsers := f.op.Method == http.MethodPost && strings.HasPrefix(f.op.Path, "/internal/v1/skills/")
+	if f.rng.IntN(4) == 0 && !ofUsers {
 		d.user, d.guest = 0, f.w.guest
 	}
 	listed, _ := op["parameters"].([]any)
@@ -243,6 +244,10 @@ func (f *fuzzer) id(d *draft, name, where string) string {
 	switch {
 	case name == "toolCallId":
 		known = f.w.calls
+	case name == "skillId":
+		known = f.w.skills
+	case name == "version":
+		known = []string{"1"}
 	case name == "approvalId" && d.guest != "":
 		known = f.w.guestApprovals
 	case name == "approvalId":
@@ -259,6 +264,9 @@ func (f *fuzzer) id(d *draft, name, where string) string {
 		if name == "approvalId" {
 			return f.w.guestApprovals[0]
 		}
+		if name == "version" {
+			return "2"
+		}
 		return f.w.other
 	case 2, 3, 4: // those with something in their log come first
 		return known[f.rng.IntN(min(3, len(known)))]
@@ -271,6 +279,8 @@ func (f *fuzzer) parameter(name, where string) string {
 	switch {
 	case name == "pageToken" && (f.op.ID == "listToolTasks" || f.op.ID == "listApprovals"):
 		return strconv.FormatInt(f.rng.Int64N(1<<51), 10) + "." + f.w.calls[0]
+	case name == "pageToken" && strings.HasPrefix(f.op.Path, "/internal/v1/skills/"):
+		return "acme@" + strconv.Itoa(1+f.rng.IntN(9))
 	case name == "wait":
 		return strconv.Itoa(f.rng.IntN(20))
 	case name == "runId" && f.rng.IntN(2) == 0:
@@ -294,6 +304,17 @@ func (f *fuzzer) amend(d *draft) {
 			body["guestScope"] = d.guest
 		} else {
 			body["userId"], body["authenticatedSession"] = d.user, true
+		}
+	case "putToolSpec":
+		spec := body["toolSpec"].(map[string]any)
+		spec["input_schema"], spec["output_schema"] = map[string]any{"title": f.unicode()}, map[string]any{}
+		delete(spec, "integration_manifest")
+	case "putSkillSpec":
+		spec := body["skillSpec"].(map[string]any)
+		for _, name := range []string{"scripts", "references", "assets"} {
+			if spec[name] != nil {
+				spec[name] = []any{map[string]any{"path": "a/b.md", "content": f.unicode()}}
+			}
 		}
 	case "executeTool":
 		f.amendCall(d, body)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -59,7 +60,7 @@ func (l *load) add(a contracttest.Answer, err error, took time.Duration) {
 		l.other = append(l.other, err.Error())
 	case a.Status == http.StatusAccepted:
 		l.accepted = append(l.accepted, took)
-	case a.Code() == string(api.Overloaded) && a.Header.Get("Retry-After") != "":
+	case (a.Code() == string(api.Overloaded) || a.Code() == string(api.OwnerBusy)) && a.Header.Get("Retry-After") != "":
 		l.refused = append(l.refused, took)
 	default:
 		l.other = append(l.other, fmt.Sprintf("%d %s", a.Status, a.Body))
@@ -81,14 +82,16 @@ func TestBeyondItsCapacityTheServiceSheds(t *testing.T) {
 		Admission: server.AdmissionConfig{MaxInFlight: loadAtOnce},
 		Answers:   func(s *server.Server) api.StrictServerInterface { return slowAppends{s, pool} },
 	})
+	// One owner has half of the places at the most.
 	require.Equal(t, http.StatusAccepted, rig.Do(t, startOf("r1")).Status)
-	frames := 0
-	var frameMu sync.Mutex
-	ask := func(l *load) {
-		frameMu.Lock()
-		frames++
-		q := frameOf("r1", fmt.Sprint("f", frames))
-		frameMu.Unlock()
+	other := startOf("r2")
+	other.User, other.Body = 2, `{"runId":"r2","threadId":"t","userId":2,"authenticatedSession":true}`
+	require.Equal(t, http.StatusAccepted, rig.Do(t, other).Status)
+	var frames atomic.Int64
+	ask := func(l *load, client int) {
+		user := int64(1 + client%2)
+		q := frameOf(fmt.Sprint("r", user), fmt.Sprint("f", frames.Add(1)))
+		q.User = user
 		begun := time.Now()
 		a, err := rig.Send(t, q)
 		l.add(a, err, time.Since(begun))
@@ -123,14 +126,14 @@ func poolOf(t *testing.T, conns int32) *pgxpool.Pool {
 }
 
 // atCapacity has as many clients as are let in, each asking again at once.
-func atCapacity(ask func(*load)) *load {
+func atCapacity(ask func(l *load, client int)) *load {
 	l := &load{}
 	var clients sync.WaitGroup
 	until := time.Now().Add(loadFor)
-	for range loadAtOnce {
+	for client := range loadAtOnce {
 		clients.Go(func() {
 			for time.Now().Before(until) {
-				ask(l)
+				ask(l, client)
 			}
 		})
 	}
@@ -140,7 +143,7 @@ func atCapacity(ask func(*load)) *load {
 
 // beyondCapacity asks at a rate, whether or not there are answers, and reads
 // beside it.
-func beyondCapacity(t *testing.T, rig *contracttest.Rig, ask func(*load)) *load {
+func beyondCapacity(t *testing.T, rig *contracttest.Rig, ask func(l *load, client int)) *load {
 	t.Helper()
 	l := &load{}
 	var clients sync.WaitGroup
@@ -149,7 +152,7 @@ func beyondCapacity(t *testing.T, rig *contracttest.Rig, ask func(*load)) *load 
 	until := time.Now().Add(loadFor)
 	for i := 0; time.Now().Before(until); i++ {
 		<-every.C
-		clients.Go(func() { ask(l) })
+		clients.Go(func() { ask(l, i) })
 		if i%50 == 0 {
 			clients.Go(func() {
 				if a, err := rig.Send(t, contracttest.Request{Target: "/internal/v1/runs/r1"}); err != nil || a.Status != http.StatusOK {

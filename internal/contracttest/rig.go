@@ -19,6 +19,7 @@ import (
 	"github.com/openagentsinc/openagents-runtime/gen/db"
 	"github.com/openagentsinc/openagents-runtime/gen/event"
 	"github.com/openagentsinc/openagents-runtime/internal/auth"
+	"github.com/openagentsinc/openagents-runtime/internal/registry"
 	"github.com/openagentsinc/openagents-runtime/internal/run"
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
 	"github.com/openagentsinc/openagents-runtime/internal/runtest"
@@ -43,6 +44,8 @@ type Rig struct {
 	// Admission is the rig's, for its tick.
 	Admission *server.Admission
 	Address   string // 127.0.0.1:port
+	// Registry is what the API answers from.
+	Registry *registry.Registry
 
 	streams *stream.Handler
 	client  *http.Client
@@ -81,8 +84,12 @@ func New(t testing.TB, pool *pgxpool.Pool, o Options) *Rig {
 	r.streams = stream.New(pool, p.Watch, o.Stream, p.Metrics)
 	require.NoError(t, o.Admission.Validate())
 	r.Admission = server.NewAdmission(o.Admission, pool, pool, p.Log, p.Metrics)
+	builtIn, err := server.BuiltInTools(Specs)
+	require.NoError(t, err)
+	r.Registry, err = registry.New(pool, builtIn)
+	require.NoError(t, err)
 	answers := &server.Server{
-		Pool: pool, Log: p.Log, Watch: p.Watch, Streams: r.streams, Tools: tools(t), Admission: r.Admission, Version: Version,
+		Pool: pool, Log: p.Log, Watch: p.Watch, Streams: r.streams, Tools: tools(t), Registry: r.Registry, Admission: r.Admission, Version: Version,
 		Draining: o.Draining,
 	}
 	var answering api.StrictServerInterface = answers
@@ -91,7 +98,7 @@ func New(t testing.TB, pool *pgxpool.Pool, o Options) *Rig {
 	}
 	handler, err := server.New(o.Config, server.Deps{
 		Answers: answering, Admission: r.Admission, Logger: logger, Metrics: p.Metrics,
-		Auth: &auth.Verifier{Keys: accepted, Audience: Audience, Nonces: auth.PostgresNonces{Pool: pool}, Identity: o.Identity},
+		Auth: &auth.Verifier{Keys: accepted, Audience: Audience, Nonces: auth.NewNoncesTogether(pool), Identity: o.Identity},
 	})
 	require.NoError(t, err)
 	r.listen(t, handler, o.HTTP, logger)
@@ -121,6 +128,7 @@ func (r *Rig) listen(t testing.TB, handler http.Handler, c server.HTTPConfig, lo
 			// Half-open connections of a test are cut off.
 			require.NoError(t, s.Close())
 		}
+		require.NoError(t, r.streams.Wait(ctx))
 		if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
 			require.NoError(t, err)
 		}

@@ -113,7 +113,9 @@ func (v values) text(s map[string]any) string {
 		panic(err)
 	}
 	var b strings.Builder
-	v.match(&b, parsed, int(min(high, 40)))
+	for v.match(&b, parsed, int(min(high, 40))); int64(b.Len()) < low; v.match(&b, parsed, int(min(high, 40))) {
+		b.Reset()
+	}
 	return b.String()
 }
 

@@ -1,6 +1,7 @@
 package contracttest_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/openagentsinc/openagents-runtime/internal/contracttest"
 	"github.com/openagentsinc/openagents-runtime/internal/dbtest"
 	"github.com/openagentsinc/openagents-runtime/internal/policy"
+	"github.com/openagentsinc/openagents-runtime/internal/registry"
 	"github.com/openagentsinc/openagents-runtime/internal/runtest"
 	"github.com/openagentsinc/openagents-runtime/internal/tool"
 )
@@ -31,8 +33,10 @@ type world struct {
 	tools, guestTools         string
 	calls                     []string
 	approvals, guestApprovals []string
-	stale                     string // user 1's, with the events up to 3 no longer kept
-	ofGuest, other            string // the guest's, and user 2's
+	// Skills of user 1; the first is released.
+	skills         []string
+	stale          string // user 1's, with the events up to 3 no longer kept
+	ofGuest, other string // the guest's, and user 2's
 }
 
 func newWorld(t *testing.T, o contracttest.Options) *world {
@@ -71,6 +75,7 @@ func newWorld(t *testing.T, o contracttest.Options) *world {
 	w.Forget(t, w.stale, 3)
 	w.tools, w.approvals = w.callTools("run-tools", "")
 	w.guestTools, w.guestApprovals = w.callTools("run-guest-tools", w.guest)
+	w.storeSpecs()
 	return w
 }
 
@@ -132,4 +137,43 @@ func (w *world) startMany(t *testing.T, n int) {
 		}
 		runtest.Start(t, w.Pool, e)
 	}
+}
+
+// storeSpecs stores specs of user 1: a tool, published, and two skills, one of
+// them with a release.
+func (w *world) storeSpecs() {
+	t := w.t
+	t.Helper()
+	published := registry.Published
+	_, err := w.Registry.PutTool(t.Context(), "user:1", &published, specOf[ds.ToolSpecV1](t, "toolSpec", toolSpec("acme.stored", 1, "")))
+	require.NoError(t, err)
+	w.skills = []string{"acme-released", "acme-ready"}
+	for _, id := range w.skills {
+		_, err := w.Registry.PutSkill(t.Context(), "user:1", nil, specOf[ds.SkillSpecV1](t, "skillSpec", skillSpec(id, 1)))
+		require.NoError(t, err)
+	}
+	_, err = w.Registry.PublishSkill(t.Context(), "user:1", w.skills[0], 1)
+	require.NoError(t, err)
+}
+
+// specOf reads the spec out of a body.
+func specOf[T any](t *testing.T, member, body string) T {
+	t.Helper()
+	var members map[string]json.RawMessage
+	require.NoError(t, json.Unmarshal([]byte(body), &members))
+	var spec T
+	require.NoError(t, json.Unmarshal(members[member], &spec))
+	return spec
+}
+
+// toolSpec is a body that publishes a tool spec, with more members of it.
+func toolSpec(id string, version int, more string) string {
+	return fmt.Sprintf(`{"state":"published","toolSpec":{"tool_id":%q,"version":%d,"name":"Look up","description":"Looks up an order.",`+
+		`"tool_pack":"mcp.v1","execution_kind":"mcp","settlement_boundary":"safe_retry","input_schema":{},"output_schema":{}%s}}`, id, version, more)
+}
+
+// skillSpec is a body that stores a skill that may be published.
+func skillSpec(id string, version int) string {
+	return fmt.Sprintf(`{"skillSpec":{"skill_id":%q,"version":%d,"name":"Orders","description":"Looks up orders.","instructions_markdown":"Look it up.",`+
+		`"allowed_tools":[{"tool_id":"http.fetch","version":1}]}}`, id, version)
 }

@@ -25,7 +25,8 @@ type AdmissionConfig struct {
 	MaxWaitingFrames int
 	// MaxRunsPerOwner is how many runs of one owner may be at work.
 	MaxRunsPerOwner int
-	// MaxInFlight is how many requests that bring work are handled at once.
+	// MaxInFlight is how many requests that bring work are handled at once at the
+	// most. The service takes fewer while they would only wait for each other.
 	MaxInFlight int
 	// OverdueRuns is how many runs may wait for an executor longer than MaxWait.
 	OverdueRuns int
@@ -62,7 +63,8 @@ type Admission struct {
 	served *pgxpool.Pool // of the requests
 	log    *runlog.Appender
 
-	inFlight atomic.Int64
+	inFlight atomic.Int64           // requests that bring work, those included whose body is still to come
+	limiter  *limiter               // of those that have come; nil bounds nothing
 	asked    atomic.Bool            // since the last tick
 	behind   atomic.Pointer[reason] // what the tick found; nil is well
 	refused  *prometheus.CounterVec
@@ -90,7 +92,11 @@ var (
 // NewAdmission makes an admission for requests that are served from a pool and
 // written by an appender. The tick asks through a pool of its own.
 func NewAdmission(c AdmissionConfig, tick, served *pgxpool.Pool, log *runlog.Appender, m *telemetry.Metrics) *Admission {
-	return &Admission{config: c, pool: tick, served: served, log: log, refused: m.Counter(telemetry.AdmissionRefusals)}
+	a := &Admission{config: c, pool: tick, served: served, log: log, refused: m.Counter(telemetry.AdmissionRefusals)}
+	if c.MaxInFlight > 0 {
+		a.limiter = newLimiter(c.MaxInFlight)
+	}
+	return a
 }
 
 // admissionTick is how old what a decision is based on may be.
@@ -172,31 +178,77 @@ func (a *Admission) enter(operation string) (leave func(), err error) {
 	if why == nil && a.config.MaxQueue > 0 && a.log.Load() > a.config.MaxQueue {
 		why = queueIsFull
 	}
+	if why == nil && a.limiter != nil && a.limiter.full() {
+		why = tooManyInFlight
+	}
 	if n := a.inFlight.Add(1); why == nil && a.config.MaxInFlight > 0 && n > int64(a.config.MaxInFlight) {
 		why = tooManyInFlight
 	}
 	if why != nil {
 		a.inFlight.Add(-1)
-		a.refused.WithLabelValues(why.word).Inc()
-		return nil, fault.New(api.Overloaded, "the service is behind its work: %s; send the request again later", why.sentence)
+		return nil, a.overloaded(why)
 	}
 	return func() { a.inFlight.Add(-1) }, nil
 }
 
+func (a *Admission) overloaded(why *reason) error {
+	a.refused.WithLabelValues(why.word).Inc()
+	return fault.New(api.Overloaded, "the service is behind its work: %s; send the request again later", why.sentence)
+}
+
+// place lets in a request whose body is there, or refuses it with overloaded,
+// or with owner_busy when the owner that it claims has its share already: the
+// caller is still to be checked, which costs more. worked is called when the
+// caller is known to be who it says, leave when the request has been answered.
+func (a *Admission) place(operation string, claimed run.Owner) (worked, leave func(), err error) {
+	if a == nil || !bringsWork[operation] || a.limiter == nil {
+		return func() {}, func() {}, nil
+	}
+	if err := a.ownerFull(claimed); err != nil {
+		return nil, nil, err
+	}
+	if !a.limiter.enter() {
+		return nil, nil, a.overloaded(tooManyInFlight)
+	}
+	var begun time.Time
+	return func() { begun = time.Now() }, func() {
+		now := time.Now()
+		took := time.Duration(0)
+		if !begun.IsZero() {
+			took = now.Sub(begun)
+		}
+		a.limiter.leave(took, now)
+	}, nil
+}
+
+// ownerFull refuses an owner who has half of what may be in flight.
+func (a *Admission) ownerFull(owner run.Owner) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.ownerFullLocked(owner)
+}
+
+func (a *Admission) ownerFullLocked(owner run.Owner) error {
+	most := a.limiter.half()
+	if a.bring[owner] < most {
+		return nil
+	}
+	a.refused.WithLabelValues("owner_in_flight").Inc()
+	return fault.New(api.OwnerBusy, "%d requests of this owner are being handled; send the next when some are answered", most).
+		With("running", most).With("maxRunning", most)
+}
+
 // share lets an owner's request in, or refuses it when the owner has half of
-// what is in flight: whoever ignores Retry-After leaves room for the others.
+// what may be in flight: whoever ignores Retry-After leaves room for the others.
 // leave is called when it has been answered.
 func (a *Admission) share(operation string, owner run.Owner) (leave func(), err error) {
-	if a == nil || !bringsWork[operation] || a.config.MaxInFlight == 0 {
+	if a == nil || !bringsWork[operation] || a.limiter == nil {
 		return func() {}, nil
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	most := max(1, a.config.MaxInFlight/2)
-	if a.bring[owner] >= most {
-		a.refused.WithLabelValues("owner_in_flight").Inc()
-		return nil, fault.New(api.OwnerBusy, "%d requests of this owner are being handled; send the next when some are answered", most).
-			With("running", most).With("maxRunning", most)
+	if err := a.ownerFullLocked(owner); err != nil {
+		return nil, err
 	}
 	if a.bring == nil {
 		a.bring = map[run.Owner]int{}

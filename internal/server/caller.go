@@ -2,6 +2,8 @@ package server
 
 import (
 	"context"
+	"net/http"
+	"strconv"
 
 	"github.com/openagentsinc/openagents-runtime/gen/api"
 	"github.com/openagentsinc/openagents-runtime/gen/db"
@@ -14,7 +16,9 @@ import (
 type admitted struct {
 	caller auth.Caller
 	http10 bool   // the client speaks HTTP/1.0
-	leave  func() // gives up the request's place among those at work
+	leave  func() // gives up the request's places among those at work
+	// detach is called by an answer that goes on after its handler.
+	detach func() (ended func(bytes int64))
 }
 
 type admittedKey struct{}
@@ -49,6 +53,19 @@ func ownerOf(ctx context.Context) (run.Owner, error) {
 	return run.OwnerOf(&owner.UserID, ""), nil
 }
 
+// claimedOwner is whose requests a header says it is one of, before anybody has
+// checked that; "" when it names nobody.
+func claimedOwner(h http.Header) run.Owner {
+	if guest := h.Get(auth.GuestHeader); guest != "" {
+		return run.OwnerOf(nil, guest)
+	}
+	id, err := strconv.ParseInt(h.Get(auth.UserHeader), 10, 64)
+	if err != nil {
+		return ""
+	}
+	return run.OwnerOf(&id, "")
+}
+
 // runOf finds a run of the caller's.
 func runOf(ctx context.Context, q db.DBTX, runID string) (db.Run, error) {
 	owner, err := ownerOf(ctx)
@@ -59,10 +76,23 @@ func runOf(ctx context.Context, q db.DBTX, runID string) (db.Run, error) {
 	if err != nil {
 		return r, err
 	}
-	if c := callerOf(ctx).Claims; c.ThreadID != "" && c.ThreadID != r.ThreadID {
-		return db.Run{}, claimMismatch("thread_id", "the run's thread")
+	if err := inThread(ctx, r); err != nil {
+		return db.Run{}, err
 	}
 	return r, nil
+}
+
+// mayRead says whether a run is one that runOf would find.
+func mayRead(ctx context.Context, r db.Run) bool {
+	owner, err := ownerOf(ctx)
+	return err == nil && owner.Owns(r) && inThread(ctx, r) == nil
+}
+
+func inThread(ctx context.Context, r db.Run) error {
+	if c := callerOf(ctx).Claims; c.ThreadID != "" && c.ThreadID != r.ThreadID {
+		return claimMismatch("thread_id", "the run's thread")
+	}
+	return nil
 }
 
 // startsFor refuses a body that starts a run for somebody else than the token

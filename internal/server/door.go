@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -44,21 +45,44 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	out.Header().Set("traceparent", trace.Parent)
 
 	operation := noOperation
-	defer func() { d.finish(out, r, operation, begun, recover()) }()
+	defer func() {
+		if fault := recover(); fault != nil || !out.detached {
+			d.finish(out, r, operation, begun, fault)
+		}
+	}()
 	found, err := d.routes.find(r)
 	if err != nil {
 		d.fail(out, r, err)
 		return
 	}
 	operation = found.op.ID
-	leave, err := d.admission.enter(operation)
+	leaveDoor, err := d.admission.enter(operation)
 	if err != nil {
 		d.fail(out, r, err)
 		return
 	}
-	leave = sync.OnceFunc(leave)
+	// What the request has taken of what is bounded. An answer that waits for
+	// something else gives it all back before.
+	taken := []func(){leaveDoor}
+	leave := sync.OnceFunc(func() {
+		for _, giveBack := range slices.Backward(taken) {
+			giveBack()
+		}
+	})
 	defer leave()
-	r, err = d.admit(out, r, found.op, leave)
+	body, err := d.readBody(out, r, found.op)
+	if err != nil {
+		d.fail(out, r, err)
+		return
+	}
+	worked, leavePlace, err := d.admission.place(operation, claimedOwner(r.Header))
+	if err != nil {
+		d.fail(out, r, err)
+		return
+	}
+	taken = append(taken, leavePlace)
+	detach := func() func(int64) { return d.detach(out, r, operation, begun) }
+	r, err = d.admit(out, r, found.op, body, admitted{leave: leave, detach: detach})
 	if err != nil {
 		d.fail(out, r, err)
 		return
@@ -70,7 +94,8 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		d.fail(out, r, err)
 		return
 	}
-	defer leaveShare()
+	taken = append(taken, leaveShare)
+	worked()
 	if found.op.Streams {
 		out.timeout = 0
 	} else {
@@ -100,14 +125,9 @@ func traced(r *http.Request) *http.Request {
 	return r.WithContext(telemetry.WithTrace(r.Context(), t))
 }
 
-// admit lets a request in that is whole, genuine, allowed and fits the
-// contract. Nothing about the contract's details is told to a caller whose
-// token is not right.
-func (d *door) admit(out *response, r *http.Request, op api.Operation, leave func()) (*http.Request, error) {
-	body, err := d.readBody(out, r, op)
-	if err != nil {
-		return r, err
-	}
+// admit lets a request in that is genuine, allowed and fits the contract. Nothing
+// about the contract's details is told to a caller whose token is not right.
+func (d *door) admit(out *response, r *http.Request, op api.Operation, body []byte, a admitted) (*http.Request, error) {
 	caller, err := d.auth.Verify(r.Context(), auth.Request{
 		Method: r.Method, Target: r.RequestURI, Header: r.Header, BodySHA256: auth.BodyHash(body),
 		RunID: r.PathValue("runId"), ThreadID: r.PathValue("threadId"), Scope: auth.Scope(op.Scope),
@@ -116,7 +136,8 @@ func (d *door) admit(out *response, r *http.Request, op api.Operation, leave fun
 		return r, err
 	}
 	out.caller = caller
-	r = r.WithContext(withAdmitted(r.Context(), admitted{caller, !r.ProtoAtLeast(1, 1), leave}))
+	a.caller, a.http10 = caller, !r.ProtoAtLeast(1, 1)
+	r = r.WithContext(withAdmitted(r.Context(), a))
 	return r, d.contract.check(r, op, body)
 }
 
@@ -138,15 +159,33 @@ func (d *door) finish(out *response, r *http.Request, operation string, begun ti
 			out.code = api.Internal
 		}
 	}
-	class := statusClass(out.status)
-	if out.code == api.Internal {
+	d.count(operation, out.status, out.code, begun)
+	d.accessLine(r.Context(), lineOf(out, r, operation), begun)
+	if abort {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+func (d *door) count(operation string, status int, code api.ErrorCode, begun time.Time) {
+	class := statusClass(status)
+	if code == api.Internal {
 		class = "5xx"
 	}
 	d.requests.WithLabelValues(operation, class).Inc()
 	d.seconds.WithLabelValues(operation).Observe(time.Since(begun).Seconds())
-	d.accessLine(out, r, operation, begun)
-	if abort {
-		panic(http.ErrAbortHandler)
+}
+
+// detach lets a request's handler return while its answer goes on elsewhere.
+// ended logs and counts the request when the answer has ended, with how many
+// bytes were sent since. Nothing of the request is held until then but its line.
+func (d *door) detach(out *response, r *http.Request, operation string, begun time.Time) (ended func(bytes int64)) {
+	out.detached = true
+	l := lineOf(out, r, operation)
+	trace := telemetry.TraceFrom(r.Context())
+	return func(bytes int64) {
+		l.bytes += bytes
+		d.count(operation, l.status, "", begun)
+		d.accessLine(telemetry.WithTrace(context.Background(), trace), l, begun)
 	}
 }
 
@@ -157,28 +196,45 @@ func (d *door) answerPanic(out *response, r *http.Request) (failed bool) {
 	return false
 }
 
-func (d *door) accessLine(out *response, r *http.Request, operation string, begun time.Time) {
+// line is what the log says of a request.
+type line struct {
+	operation, method, path string
+	status                  int
+	bytes                   int64
+	code                    api.ErrorCode
+	reason                  auth.Reason
+	actor, keyID            string
+	scope                   auth.Scope
+}
+
+func lineOf(out *response, r *http.Request, operation string) line {
 	const longestPath = 300
 	path := r.URL.EscapedPath()
 	if len(path) > longestPath {
 		path = path[:longestPath]
 	}
+	return line{
+		operation: operation, method: r.Method, path: path, status: out.status, bytes: out.bytes, code: out.code, reason: out.reason,
+		actor: out.caller.Actor, keyID: out.caller.KeyID, scope: out.caller.Scope,
+	}
+}
+
+func (d *door) accessLine(ctx context.Context, l line, begun time.Time) {
 	attrs := []slog.Attr{
-		slog.String("operation", operation), slog.String("method", r.Method), slog.String("path", path),
-		slog.Int("status", out.status), slog.Int64("bytes", out.bytes),
+		slog.String("operation", l.operation), slog.String("method", l.method), slog.String("path", l.path),
+		slog.Int("status", l.status), slog.Int64("bytes", l.bytes),
 		slog.Float64("latency_ms", float64(time.Since(begun).Microseconds())/1000),
 	}
-	if out.code != "" {
-		attrs = append(attrs, slog.String("code", string(out.code)))
+	if l.code != "" {
+		attrs = append(attrs, slog.String("code", string(l.code)))
 	}
-	if out.reason != "" {
-		attrs = append(attrs, slog.String("reason", string(out.reason)))
+	if l.reason != "" {
+		attrs = append(attrs, slog.String("reason", string(l.reason)))
 	}
-	if out.caller.KeyID != "" {
-		attrs = append(attrs, slog.String("actor", out.caller.Actor), slog.String("kid", out.caller.KeyID),
-			slog.String("scope", string(out.caller.Scope)))
+	if l.keyID != "" {
+		attrs = append(attrs, slog.String("actor", l.actor), slog.String("kid", l.keyID), slog.String("scope", string(l.scope)))
 	}
-	d.log.LogAttrs(r.Context(), slog.LevelInfo, "request", attrs...)
+	d.log.LogAttrs(ctx, slog.LevelInfo, "request", attrs...)
 }
 
 func statusClass(status int) string {

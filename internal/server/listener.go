@@ -57,12 +57,11 @@ func HTTPServer(handler http.Handler, c HTTPConfig, log *slog.Logger) *http.Serv
 // bounds how many are open at once: further ones wait in the kernel's queue
 // until one closes.
 func Serve(s *http.Server, l net.Listener, c HTTPConfig) error {
-	bounded := &limited{Listener: l, places: make(chan struct{}, c.withDefaults().MaxConns), closed: make(chan struct{})}
-	s.ConnState = func(_ net.Conn, state http.ConnState) {
-		if state == http.StateClosed || state == http.StateHijacked {
-			<-bounded.places
-		}
+	bounded := &limited{
+		Listener: l, places: make(chan struct{}, c.withDefaults().MaxConns), closed: make(chan struct{}),
+		fresh: make(chan accepted), again: make(chan *enveloped),
 	}
+	go bounded.pump()
 	return s.Serve(bounded)
 }
 
@@ -71,20 +70,55 @@ type limited struct {
 	places chan struct{}
 	once   sync.Once
 	closed chan struct{}
+	fresh  chan accepted
+	again  chan *enveloped // connections that were taken over and have another request
 }
 
+type accepted struct {
+	conn *enveloped
+	err  error
+}
+
+// pump accepts new connections while there are places.
+func (l *limited) pump() {
+	for {
+		select {
+		case l.places <- struct{}{}:
+		case <-l.closed:
+			return
+		}
+		var a accepted
+		c, err := l.Listener.Accept()
+		if err != nil {
+			<-l.places
+			a.err = err
+		} else {
+			a.conn = &enveloped{Conn: c, l: l}
+		}
+		select {
+		case l.fresh <- a:
+		case <-l.closed:
+			if a.conn != nil {
+				_ = a.conn.Close() // it was never served
+			}
+			return
+		}
+	}
+}
+
+// Accept gives the next connection, a new one or one that comes back.
 func (l *limited) Accept() (net.Conn, error) {
 	select {
-	case l.places <- struct{}{}:
+	case c := <-l.again:
+		return c, nil
+	case a := <-l.fresh:
+		if a.err != nil {
+			return nil, a.err
+		}
+		return a.conn, nil
 	case <-l.closed:
 		return nil, net.ErrClosed
 	}
-	c, err := l.Listener.Accept()
-	if err != nil {
-		<-l.places
-		return nil, err
-	}
-	return enveloped{c}, nil
 }
 
 func (l *limited) Close() error {

@@ -61,3 +61,60 @@ func TestNegativeLimitsAreRefused(t *testing.T) {
 	_, err := server.New(server.Config{BodyTimeout: -1}, server.Deps{})
 	require.Error(t, err)
 }
+
+// A connection that a handler took over is served again when the handler gives it
+// back, beginning with what was read of the next request, and keeps its place.
+func TestAConnectionThatWasTakenOverComesBack(t *testing.T) {
+	t.Parallel()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	c := server.HTTPConfig{MaxConns: 1}
+	back := make(chan bool, 1)
+	s := server.HTTPServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/take" {
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			panic(err)
+		}
+		go func() {
+			_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+			some := make([]byte, 5)
+			n, _ := io.ReadFull(conn, some)
+			back <- conn.(interface{ Again(read []byte) bool }).Again(some[:n])
+		}()
+	}), c, slog.New(slog.DiscardHandler))
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(s, l, c) }()
+	t.Cleanup(func() {
+		require.NoError(t, s.Close())
+		require.ErrorIs(t, <-ended, http.ErrServerClosed)
+	})
+	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", l.Addr().String())
+	require.NoError(t, err)
+	in := bufio.NewReader(conn)
+	for _, path := range []string{"/take", "/a", "/take", "/b"} {
+		_, err = io.WriteString(conn, "GET "+path+" HTTP/1.1\r\nHost: x\r\n\r\n")
+		require.NoError(t, err)
+		resp, err := http.ReadResponse(in, nil)
+		require.NoError(t, err, path)
+		require.NoError(t, resp.Body.Close())
+		if path == "/take" {
+			require.Equal(t, http.StatusOK, resp.StatusCode)
+			continue
+		}
+		require.True(t, <-back)
+		require.Equal(t, http.StatusNoContent, resp.StatusCode)
+	}
+	require.NoError(t, conn.Close())
+	other, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", l.Addr().String())
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = other.Close() })
+	_, err = io.WriteString(other, "GET /c HTTP/1.1\r\nHost: x\r\n\r\n")
+	require.NoError(t, err)
+	resp, err := http.ReadResponse(bufio.NewReader(other), nil)
+	require.NoError(t, err, "its place was given back once")
+	require.NoError(t, resp.Body.Close())
+}

@@ -15,6 +15,8 @@ type response struct {
 	bytes   int64
 	timeout time.Duration // for the client to take the answer; 0 when the answer sets its own
 
+	detached bool // the answer goes on after the handler
+
 	code   api.ErrorCode // of a refused or failed request
 	reason auth.Reason   // of a refused caller
 	caller auth.Caller   // who was let in

@@ -17,6 +17,7 @@ import (
 	"github.com/openagentsinc/openagents-runtime/gen/api"
 	"github.com/openagentsinc/openagents-runtime/gen/openapi"
 	"github.com/openagentsinc/openagents-runtime/internal/auth"
+	"github.com/openagentsinc/openagents-runtime/internal/registry"
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
 	"github.com/openagentsinc/openagents-runtime/internal/stream"
 	"github.com/openagentsinc/openagents-runtime/internal/telemetry"
@@ -29,6 +30,8 @@ type Server struct {
 	Watch   *runlog.Watch
 	Streams *stream.Handler
 	Tools   Tools
+	// Registry keeps specs and releases.
+	Registry *registry.Registry
 	// Admission bounds what runs and owners may bring; nil bounds nothing.
 	Admission *Admission
 	Version   string // of the binary, for health

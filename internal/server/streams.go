@@ -35,15 +35,7 @@ func (s *Server) StreamRun(ctx context.Context, req api.StreamRunRequestObject) 
 	if !known {
 		return nil, fmt.Errorf("the contract has parts %q that streams do not know", parts)
 	}
-	r, err := runOf(ctx, s.Pool, req.RunIDParam)
-	if err != nil {
-		return nil, err
-	}
-	head, err := runlog.GetHead(ctx, s.Pool, r.RunKey)
-	if err != nil {
-		return nil, err
-	}
-	opened, err := s.Streams.Open(ctx, r, head, cursor)
+	opened, r, head, err := s.openStream(ctx, req.RunIDParam, cursor)
 	switch {
 	case errors.Is(err, stream.ErrEnded):
 		return api.StreamRun204Response{}, nil
@@ -59,9 +51,26 @@ func (s *Server) StreamRun(ctx context.Context, req api.StreamRunRequestObject) 
 	if err != nil {
 		return nil, err
 	}
-	opened.Dialect, opened.Reset = dialect, admittedOf(ctx).http10
+	opened.Dialect, opened.Reset, opened.Detached = dialect, admittedOf(ctx).http10, admittedOf(ctx).detach
 	opened.Expires = time.Now().Add(callerOf(ctx).Claims.Left(crash.Now()))
 	return sse(func(w http.ResponseWriter) error { return opened.ServeSSE(ctx, w) }), nil
+}
+
+// openStream opens a stream of a run of the caller's. When others read the run at
+// its end in this process, the database is not asked; r and head are empty then.
+func (s *Server) openStream(ctx context.Context, runID string, cursor int64) (_ *stream.Stream, r db.Run, head runlog.Head, err error) {
+	if known, seq, ok := s.Streams.Followed(runID, cursor); ok && mayRead(ctx, known) {
+		opened, err := s.Streams.OpenFollowed(ctx, known, seq, cursor)
+		return opened, r, head, err
+	}
+	if r, err = runOf(ctx, s.Pool, runID); err != nil {
+		return nil, r, head, err
+	}
+	if head, err = runlog.GetHead(ctx, s.Pool, r.RunKey); err != nil {
+		return nil, r, head, err
+	}
+	opened, err := s.Streams.Open(ctx, r, head, cursor)
+	return opened, r, head, err
 }
 
 // ProbeRunStream tells where a run's stream begins and ends.

@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync/atomic"
+	"time"
 
 	"github.com/openagentsinc/openagents-runtime/gen/api"
 	"github.com/openagentsinc/openagents-runtime/internal/telemetry"
@@ -16,20 +18,74 @@ import (
 // line, these two headers and nothing else, in one write before any handler.
 const unreadable = "\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
 
-// enveloped is a connection on which even those answers have the envelope.
-type enveloped struct{ net.Conn }
+// enveloped is a connection on which even those answers have the envelope. It
+// has a place at its listener until it is closed, by whomever.
+type enveloped struct {
+	net.Conn
+	l      *limited
+	closed atomic.Bool
+}
+
+func (c *enveloped) Close() error {
+	if !c.closed.Swap(true) {
+		<-c.l.places
+	}
+	return c.Conn.Close()
+}
+
+// Again has the listener accept the connection once more, with what was read of
+// it coming first: whoever took it over is done, and the client has sent another
+// request. false says that the listener takes no more.
+func (c *enveloped) Again(read []byte) bool {
+	if c.closed.Swap(true) {
+		return false
+	}
+	next := &enveloped{Conn: &reread{Conn: c.Conn, first: read}, l: c.l}
+	if c.Conn.SetDeadline(time.Time{}) == nil {
+		select {
+		case c.l.again <- next:
+			return true
+		case <-c.l.closed:
+		}
+	}
+	c.closed.Store(false)
+	return false
+}
+
+// reread is a connection of which some bytes were read before.
+type reread struct {
+	net.Conn
+	first []byte
+}
+
+func (c *reread) Read(b []byte) (int, error) {
+	if len(c.first) == 0 {
+		return c.Conn.Read(b)
+	}
+	n := copy(b, c.first)
+	c.first = c.first[n:]
+	return n, nil
+}
+
+// SetLinger is the TCP connection's.
+func (c *reread) SetLinger(seconds int) error { return setLinger(c.Conn, seconds) }
 
 // SetLinger is the TCP connection's: a stream over HTTP/1.0 ends early by a reset.
-func (c enveloped) SetLinger(seconds int) error {
-	if tcp, ok := c.Conn.(*net.TCPConn); ok {
+func (c *enveloped) SetLinger(seconds int) error { return setLinger(c.Conn, seconds) }
+
+func setLinger(c net.Conn, seconds int) error {
+	if tcp, ok := c.(interface{ SetLinger(int) error }); ok {
 		return tcp.SetLinger(seconds)
 	}
 	return nil
 }
 
-func (c enveloped) Write(b []byte) (int, error) {
+func (c *enveloped) Write(b []byte) (int, error) {
+	if !bytes.HasPrefix(b, []byte("HTTP/1.1 ")) {
+		return c.Conn.Write(b)
+	}
 	line, text, ok := bytes.Cut(b, []byte(unreadable))
-	if !ok || !bytes.HasPrefix(line, []byte("HTTP/1.1 ")) || bytes.Contains(line, []byte("\n")) {
+	if !ok || bytes.Contains(line, []byte("\n")) {
 		return c.Conn.Write(b)
 	}
 	answer, err := unreadAnswer(string(line[len("HTTP/1.1 "):]), string(text))

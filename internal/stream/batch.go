@@ -10,11 +10,9 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/openagentsinc/openagents-runtime/gen/db"
 	"github.com/openagentsinc/openagents-runtime/gen/event"
-	"github.com/openagentsinc/openagents-runtime/internal/runlog"
 )
 
 // batch is the blocks of consecutive events. Readers share it and never change it.
@@ -84,17 +82,20 @@ const (
 	readPause = 50 * time.Millisecond // before the second try; it doubles
 )
 
-// read makes the blocks of at most limit events after a seq. The database may
+// pager reads at most a page of a run's events after a seq.
+type pager func(ctx context.Context, key uuid.UUID, after int64) ([]db.RunLog, error)
+
+// read makes the blocks of at most a page of events after a seq. The database may
 // fail for a moment, as when it restarts, without all streams breaking off.
-func read(ctx context.Context, pool *pgxpool.Pool, key uuid.UUID, after int64, limit int) (batch, error) {
-	rows, err := runlog.After(ctx, pool, key, after, limit)
+func read(ctx context.Context, page pager, key uuid.UUID, after int64) (batch, error) {
+	rows, err := page(ctx, key, after)
 	for try, pause := 1, readPause; err != nil && try < readTries; try, pause = try+1, 2*pause {
 		select {
 		case <-ctx.Done():
 			return batch{}, ctx.Err()
 		case <-time.After(pause/2 + rand.N(pause)):
 		}
-		rows, err = runlog.After(ctx, pool, key, after, limit)
+		rows, err = page(ctx, key, after)
 	}
 	if err != nil {
 		return batch{}, err

@@ -84,10 +84,11 @@ func (e *StaleError) Error() string {
 
 // Handler opens the streams of one process.
 type Handler struct {
-	pool    *pgxpool.Pool
 	cfg     Config
 	tails   *tails
 	metrics metrics
+
+	detached sync.WaitGroup // streams that have taken their connection over
 
 	mu       sync.Mutex
 	open     int
@@ -100,15 +101,15 @@ type Handler struct {
 func New(pool *pgxpool.Pool, watch *runlog.Watch, cfg Config, m *telemetry.Metrics) *Handler {
 	cfg = cfg.withDefaults()
 	return &Handler{
-		pool: pool, cfg: cfg, metrics: newMetrics(m),
-		tails:    &tails{pool: pool, watch: watch, keepBytes: cfg.KeepBytes, all: map[uuid.UUID]*tail{}},
+		cfg: cfg, metrics: newMetrics(m),
+		tails:    &tails{logs: &gatherer{pool: pool}, watch: watch, keepBytes: cfg.KeepBytes, all: map[uuid.UUID]*tail{}, byID: map[string]*tail{}},
 		perRun:   map[uuid.UUID]int{},
 		draining: make(chan struct{}),
 	}
 }
 
 // Shutdown breaks every stream off and refuses new ones. It does not wait:
-// http.Server.Shutdown does.
+// http.Server.Shutdown does for streams that have a request, Wait for the others.
 func (h *Handler) Shutdown() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -132,12 +133,32 @@ func (h *Handler) Open(ctx context.Context, r db.Run, head runlog.Head, cursor i
 	case cursor > head.Seq:
 		return nil, ErrBeyondHead
 	}
+	return h.begin(ctx, r, head.Seq, cursor, !runlog.Terminal(head.Status))
+}
+
+// Followed tells of a run that others read at its end in this process already,
+// when nothing that follows the cursor need be asked of the database: the run as
+// they found it, whose id, owner and thread never change, and a seq that its
+// log has reached. The caller decides whether the run may be read.
+func (h *Handler) Followed(runID string, cursor int64) (r db.Run, head int64, ok bool) {
+	return h.tails.followed(runID, cursor)
+}
+
+// OpenFollowed is Open for a run that is Followed. Its errors are ErrTooManyReaders
+// and ErrDraining.
+func (h *Handler) OpenFollowed(ctx context.Context, r db.Run, head, cursor int64) (*Stream, error) {
+	return h.begin(ctx, r, head, cursor, true)
+}
+
+func (h *Handler) begin(ctx context.Context, r db.Run, head, cursor int64, live bool) (*Stream, error) {
 	if err := h.take(r.RunKey); err != nil {
 		return nil, err
 	}
 	// A request that fails before its stream is served gives the place back too.
 	release := context.AfterFunc(ctx, func() { h.give(r.RunKey) })
-	return &Stream{h: h, run: r, head: head.Seq, cursor: cursor, opened: time.Now(), release: release}, nil
+	return &Stream{
+		h: h, run: &r, key: r.RunKey, runID: r.RunID, live: live, head: head, cursor: cursor, opened: time.Now(), release: release,
+	}, nil
 }
 
 func (h *Handler) take(key uuid.UUID) error {

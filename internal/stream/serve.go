@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"os"
 	"runtime/debug"
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/openagentsinc/openagents-runtime/gen/db"
 )
@@ -32,8 +35,16 @@ type Stream struct {
 	// more; zero is never. ExpiryGrace later the stream is broken off.
 	Expires time.Time
 
+	// Detached, when set, is called when the stream goes on without its request,
+	// whose handler then returns. What it gives is called at the stream's end,
+	// with how many bytes of the body were sent since.
+	Detached func() (ended func(bytes int64))
+
 	h      *Handler
-	run    db.Run
+	run    *db.Run // until the reader has come to the end of the log
+	key    uuid.UUID
+	runID  string
+	live   bool  // the run had not ended when the stream was opened
 	head   int64 // the newest event when the stream was opened
 	cursor int64 // the last event sent
 	opened time.Time
@@ -43,10 +54,15 @@ type Stream struct {
 
 	w         http.ResponseWriter
 	conn      *http.ResponseController
+	fixed     bool     // the connection cannot be taken over
+	raw       net.Conn // set when it was
+	ear       *ear     // of raw
+	sent      int64    // bytes of the body since
 	heartbeat *time.Timer
 }
 
-// ServeSSE sends the stream and returns nil after its [DONE]. Every other end
+// ServeSSE sends the stream and returns nil after its [DONE], or when the stream
+// has to wait and goes on without the request (see Detached). Every other end
 // panics with http.ErrAbortHandler, so that the client sees a broken body;
 // middleware must let that panic pass. An error means that w cannot carry a
 // stream and nothing was written. ctx is the request's.
@@ -55,33 +71,60 @@ func (s *Stream) ServeSSE(ctx context.Context, w http.ResponseWriter) error {
 	if err := s.conn.SetWriteDeadline(time.Now().Add(s.h.cfg.WriteTimeout)); err != nil {
 		return fmt.Errorf("stream: the response takes no write deadline: %w", err)
 	}
-	if !s.Expires.IsZero() {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadlineCause(ctx, s.Expires.Add(s.h.cfg.ExpiryGrace), errExpired)
-		defer cancel()
+	bounded, stop := s.until(ctx)
+	defer stop()
+	err := s.attempt(bounded, s.serve)
+	if errors.Is(err, errDetached) {
+		return nil
 	}
-	end := failed
+	s.finish(bounded, err)
+	return nil
+}
+
+// until bounds ctx by the token's time.
+func (s *Stream) until(ctx context.Context) (context.Context, context.CancelFunc) {
+	if s.Expires.IsZero() {
+		return ctx, func() {}
+	}
+	return context.WithDeadlineCause(ctx, s.Expires.Add(s.h.cfg.ExpiryGrace), errExpired)
+}
+
+// errPanicked says that there was a fault of ours, which is logged.
+var errPanicked = errors.New("the stream panicked")
+
+// attempt does a part of the stream's work; a panic harms no other stream.
+func (s *Stream) attempt(ctx context.Context, work func(context.Context) error) (err error) {
 	defer func() {
-		fault := recover()
-		if fault != nil {
-			slog.ErrorContext(ctx, "a stream panicked", "run_id", s.run.RunID, "panic", fault, "stack", string(debug.Stack()))
-		}
-		if s.tail != nil {
-			s.h.tails.leave(s.tail)
-		}
-		if s.release() {
-			s.h.give(s.run.RunKey)
-		}
-		s.h.metrics.ends.WithLabelValues(string(end)).Inc()
-		if end != done {
-			s.abort()
+		if fault := recover(); fault != nil {
+			slog.ErrorContext(ctx, "a stream panicked", "run_id", s.runID, "panic", fault, "stack", string(debug.Stack()))
+			err = errPanicked
 		}
 	}()
-	err := s.serve(ctx)
-	if end = outcomeOf(ctx, err); end == failed {
-		slog.ErrorContext(ctx, "a stream was broken off", "run_id", s.run.RunID, "cursor", s.cursor, "error", err.Error())
+	return work(ctx)
+}
+
+// finish gives back what the stream holds and ends its body: cleanly if err is
+// nil.
+func (s *Stream) finish(ctx context.Context, err error) {
+	end := outcomeOf(ctx, err)
+	if end == failed && !errors.Is(err, errPanicked) {
+		slog.ErrorContext(ctx, "a stream was broken off", "run_id", s.runID, "cursor", s.cursor, "error", err.Error())
 	}
-	return nil
+	if s.heartbeat != nil {
+		s.heartbeat.Stop()
+	}
+	if s.tail != nil {
+		s.h.tails.leave(s.tail)
+	}
+	if s.release() {
+		s.h.give(s.key)
+	}
+	s.h.metrics.ends.WithLabelValues(string(end)).Inc()
+	if s.raw != nil {
+		s.closeRaw(ctx, end == done)
+	} else if end != done {
+		s.abort()
+	}
 }
 
 // errExpired says that the token that opened the stream has expired.
@@ -127,11 +170,16 @@ func (s *Stream) abort() {
 
 func (s *Stream) serve(ctx context.Context) error {
 	s.heartbeat = time.NewTimer(s.h.cfg.Heartbeat)
-	defer s.heartbeat.Stop()
 	s.header()
 	if err := s.write([]byte(": stream-open\nretry: " + millis(s.h.cfg.Retry) + "\n\n")); err != nil {
 		return err
 	}
+	return s.follow(ctx)
+}
+
+// follow sends events until the stream ends, or has to wait and can do so
+// without its request.
+func (s *Stream) follow(ctx context.Context) error {
 	for {
 		select {
 		case <-s.h.draining:
@@ -155,6 +203,9 @@ func (s *Stream) serve(ctx context.Context) error {
 		if len(found) > 0 {
 			continue
 		}
+		if s.detach(ctx) {
+			return errDetached
+		}
 		if err := s.wait(ctx, changed); err != nil {
 			return err
 		}
@@ -164,7 +215,9 @@ func (s *Stream) serve(ctx context.Context) error {
 // next is the batches after the cursor, or what tells when there may be some.
 func (s *Stream) next(ctx context.Context) (found []batch, changed <-chan struct{}, err error) {
 	if s.tail == nil {
-		s.tail = s.h.tails.join(s.run.RunKey, s.cursor, s.head)
+		if s.tail = s.h.tails.join(s.run, s.cursor, s.head); s.tail != nil {
+			s.run = nil
+		}
 	}
 	behind := true
 	if s.tail != nil {
@@ -173,7 +226,7 @@ func (s *Stream) next(ctx context.Context) (found []batch, changed <-chan struct
 	if !behind {
 		return found, changed, err
 	}
-	b, err := read(ctx, s.h.pool, s.run.RunKey, s.cursor, pageEvents)
+	b, err := read(ctx, s.h.tails.logs.alone, s.key, s.cursor)
 	if err == nil && b.count == 0 {
 		err = fmt.Errorf("%w: nothing follows %d", errGap, s.cursor)
 	}
@@ -226,12 +279,22 @@ func (s *Stream) header() {
 	h.Set("X-Accel-Buffering", "no")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("X-Vercel-Ai-Ui-Message-Stream", "v1")
-	h.Set("X-Oa-Run-Id", s.run.RunID)
+	h.Set("X-Oa-Run-Id", s.runID)
 	s.w.WriteHeader(http.StatusOK)
 }
 
 // write sends text at once; a reader that does not take it in time is an error.
 func (s *Stream) write(text []byte) error {
+	if s.raw != nil {
+		if err := s.raw.SetWriteDeadline(time.Now().Add(s.h.cfg.WriteTimeout)); err != nil {
+			return writeError{err}
+		}
+		if err := s.chunk(text); err != nil {
+			return writeError{err}
+		}
+		s.heartbeat.Reset(s.h.cfg.Heartbeat)
+		return nil
+	}
 	if err := s.conn.SetWriteDeadline(time.Now().Add(s.h.cfg.WriteTimeout)); err != nil {
 		return writeError{err}
 	}

@@ -6,26 +6,27 @@ import (
 	"sync"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/openagentsinc/openagents-runtime/gen/db"
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
 )
 
 // tails has one tail per run that is read at its end, however many read it.
 type tails struct {
-	pool  *pgxpool.Pool
+	logs  *gatherer
 	watch *runlog.Watch
 	// keepBytes bounds what a tail keeps for readers that are a little behind.
 	keepBytes int
 
-	mu  sync.Mutex
-	all map[uuid.UUID]*tail
+	mu   sync.Mutex
+	all  map[uuid.UUID]*tail
+	byID map[string]*tail // the same, by run id
 }
 
 // tail is the newest blocks of one run, kept up to date while somebody reads.
 type tail struct {
-	key     uuid.UUID
-	readers int // guarded by tails.mu
+	run     db.Run // as the first reader found it
+	readers int    // guarded by tails.mu
 	stop    context.CancelFunc
 
 	mu      sync.Mutex
@@ -40,17 +41,17 @@ type tail struct {
 // join gives a reader the run's tail. When there is none, one that starts after
 // the cursor is begun if the reader is within a page of the log's end, and else
 // it is nil. So readers that come back together share what they missed.
-func (ts *tails) join(key uuid.UUID, cursor, head int64) *tail {
+func (ts *tails) join(r *db.Run, cursor, head int64) *tail {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	t := ts.all[key]
+	t := ts.all[r.RunKey]
 	if t == nil && head-cursor > pageEvents {
 		return nil
 	}
 	if t == nil {
 		ctx, stop := context.WithCancel(context.Background())
-		t = &tail{key: key, stop: stop, start: cursor, end: cursor, changed: make(chan struct{})}
-		ts.all[key] = t
+		t = &tail{run: *r, stop: stop, start: cursor, end: cursor, changed: make(chan struct{})}
+		ts.all[r.RunKey], ts.byID[r.RunID] = t, t
 		go ts.follow(ctx, t, head)
 	}
 	t.readers++
@@ -68,17 +69,33 @@ func (ts *tails) leave(t *tail) {
 
 // forget makes the next reader begin a new tail; ts.mu is held.
 func (ts *tails) forget(t *tail) {
-	if ts.all[t.key] == t {
-		delete(ts.all, t.key)
+	if ts.all[t.run.RunKey] == t {
+		delete(ts.all, t.run.RunKey)
+		delete(ts.byID, t.run.RunID)
 	}
+}
+
+// followed is a run that somebody reads at its end, and a seq that its log has
+// reached, if the tail has all that follows the cursor and the run goes on.
+func (ts *tails) followed(runID string, cursor int64) (r db.Run, head int64, ok bool) {
+	ts.mu.Lock()
+	t := ts.byID[runID]
+	ts.mu.Unlock()
+	if t == nil {
+		return r, 0, false
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	closed := len(t.batches) > 0 && t.batches[len(t.batches)-1].closed
+	return t.run, t.end, t.start <= cursor && cursor <= t.end && t.err == nil && !closed
 }
 
 // follow reads the log whenever it may have grown. It has reached head already.
 func (ts *tails) follow(ctx context.Context, t *tail, head int64) {
-	bell := ts.watch.Run(t.key)
+	bell := ts.watch.Run(t.run.RunKey)
 	defer bell.Close()
 	for after := t.end; ; {
-		b, err := read(ctx, ts.pool, t.key, after, pageEvents)
+		b, err := read(ctx, ts.logs.after, t.run.RunKey, after)
 		if err == nil && b.count == 0 && after < head {
 			err = fmt.Errorf("%w: nothing follows %d", errGap, after)
 		}

@@ -3,6 +3,7 @@ package stream_test
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -149,4 +150,29 @@ func TestAReconnectionIsServedFromWhatIsKept(t *testing.T) {
 		require.Equal(t, rest, blocksOf(g.get(t, r, cursor)).until(t, last))
 	}
 	require.Equal(t, reads, c.reads.Load())
+}
+
+// Readers that come back together, a little behind a run that nobody followed
+// meanwhile, share one read of what they missed.
+func TestReadersThatComeBackTogetherShareOneRead(t *testing.T) {
+	t.Parallel()
+	const readers = 20
+	writer := runtest.NewProcess(t, dbtest.New(t))
+	g, c := countingRig(t, stream.Config{})
+	r := runtest.Run(t, writer.Pool)
+	script := runtest.Reply(words(100)...)
+	last := writer.Append(t, r, script[:80]...).LastSeq
+	answers := make(chan *http.Response, readers)
+	for range readers {
+		go func() { answers <- g.get(t, r, 30) }()
+	}
+	for range readers {
+		blocksOf(<-answers).until(t, last)
+	}
+	reads := c.reads.Load()
+	require.Equal(t, int64(1), reads)
+	for range readers {
+		blocksOf(g.get(t, r, 31)).until(t, last)
+	}
+	require.Equal(t, reads, c.reads.Load(), "what is kept is shared")
 }

@@ -1,0 +1,122 @@
+package registry_test
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/openagentsinc/openagents-runtime/gen/api"
+	"github.com/openagentsinc/openagents-runtime/internal/dbtest"
+	"github.com/openagentsinc/openagents-runtime/internal/fault"
+	"github.com/openagentsinc/openagents-runtime/internal/registry"
+)
+
+// manifest is the contract's example, of coding.v1.
+func manifest(t testing.TB) map[string]any {
+	t.Helper()
+	raw, err := os.ReadFile("../../schemas/ds/fixtures/extension_manifest.v1.json")
+	require.NoError(t, err)
+	return decoded(t, string(raw))
+}
+
+func decoded(t testing.TB, raw string) map[string]any {
+	t.Helper()
+	var m map[string]any
+	require.NoError(t, json.Unmarshal([]byte(raw), &m))
+	return m
+}
+
+const (
+	comms = `{"manifest_version":"comms.integration.v1","integration_id":"resend.primary","tool_pack":"comms.v1","provider":"resend","status":"active",
+		"capabilities":["send","record_delivery_event"],"secrets_ref":{"provider":"laravel","key_id":"resend_key"},
+		"policy":{"consent_required":true,"suppression_mode":"enforce","max_send_per_minute":120},
+		"webhook":{"verification":"hmac_sha256","events":["delivered","bounced"]}}`
+	mcp = `{"manifest_version":"mcp.integration.v1","integration_id":"acme.orders","tool_pack":"mcp.v1","provider":"acme","status":"active",
+		"capabilities":["lookup"],"policy":{"max_requests_per_minute":60},"metadata":{"team":"desk"}}`
+)
+
+func put(t *testing.T, r *registry.Registry, pack string, m map[string]any) error {
+	t.Helper()
+	spec := lookup("acme.lookup", 1)
+	spec.ToolPack, spec.IntegrationManifest = pack, m
+	_, err := r.PutTool(t.Context(), ada, &draft, spec)
+	return err
+}
+
+func TestManifestsOfEachFormAreTaken(t *testing.T) {
+	t.Parallel()
+	r := open(t, dbtest.New(t))
+	require.NoError(t, put(t, r, "coding.v1", manifest(t)))
+	require.NoError(t, put(t, r, "comms.v1", decoded(t, comms)))
+	require.NoError(t, put(t, r, "mcp.v1", decoded(t, mcp)))
+}
+
+func TestAManifestsFaultsAreAllTold(t *testing.T) {
+	t.Parallel()
+	r := open(t, dbtest.New(t))
+	for name, c := range map[string]struct {
+		of     string // coding when empty
+		change func(m map[string]any)
+		paths  []string
+	}{
+		"nothing":              {change: func(m map[string]any) { clear(m) }, paths: []string{"/manifest_version"}},
+		"another form":         {change: func(m map[string]any) { m["manifest_version"] = "coding.integration.v2" }, paths: []string{"/manifest_version"}},
+		"a number as form":     {change: func(m map[string]any) { m["manifest_version"] = 1 }, paths: []string{"/manifest_version"}},
+		"two faults":           {change: func(m map[string]any) { m["provider"], m["status"] = "gitlab", "on" }, paths: []string{"/provider", "/status"}},
+		"missing sections":     {change: func(m map[string]any) { delete(m, "policy"); delete(m, "secrets_ref") }, paths: []string{"/policy", "/secrets_ref"}},
+		"an unknown member":    {change: func(m map[string]any) { m["extension_id"] = "x" }, paths: []string{"/extension_id"}},
+		"an odd name":          {change: func(m map[string]any) { m["a/b~c"] = "x" }, paths: []string{"/a~1b~0c"}},
+		"a short id":           {change: func(m map[string]any) { m["integration_id"] = "ab" }, paths: []string{"/integration_id"}},
+		"an id with a space":   {change: func(m map[string]any) { m["integration_id"] = "a b c" }, paths: []string{"/integration_id"}},
+		"no capabilities":      {change: func(m map[string]any) { m["capabilities"] = []any{} }, paths: []string{"/capabilities", "/capabilities"}},
+		"a capability twice":   {change: func(m map[string]any) { m["capabilities"] = []any{"get_issue", "get_issue"} }, paths: []string{"/capabilities"}},
+		"too few capabilities": {change: func(m map[string]any) { m["capabilities"] = []any{"get_issue", "add_issue_comment"} }, paths: []string{"/capabilities"}},
+		"other capabilities":   {change: func(m map[string]any) { m["capabilities"] = []any{"get_issue", "get_pull_request", "push"} }, paths: []string{"/capabilities/2"}},
+		"another pack":         {change: func(m map[string]any) { m["tool_pack"] = "comms.v1" }, paths: []string{"/tool_pack"}},
+		"rate of nothing":      {change: func(m map[string]any) { policy(m)["max_requests_per_minute"] = 0 }, paths: []string{"/policy/max_requests_per_minute"}},
+		"rate without bound":   {change: func(m map[string]any) { policy(m)["max_requests_per_minute"] = 10001 }, paths: []string{"/policy/max_requests_per_minute"}},
+		"a repository's URL":   {change: func(m map[string]any) { policy(m)["default_repository"] = "https://x/y" }, paths: []string{"/policy/default_repository"}},
+		"a secret in it": {change: func(m map[string]any) {
+			m["secrets_ref"] = map[string]any{"provider": "laravel", "key_id": "k_1", "key": "s"}
+		},
+			paths: []string{"/secrets_ref/key"}},
+		"no webhook":         {of: comms, change: func(m map[string]any) { delete(m, "webhook") }, paths: []string{"/webhook"}},
+		"no send":            {of: comms, change: func(m map[string]any) { m["capabilities"] = []any{"record_delivery_event"} }, paths: []string{"/capabilities"}},
+		"other notices":      {of: comms, change: func(m map[string]any) { m["webhook"].(map[string]any)["events"] = []any{"opened"} }, paths: []string{"/webhook/events/0"}},
+		"consent as a text":  {of: comms, change: func(m map[string]any) { policy(m)["consent_required"] = "yes" }, paths: []string{"/policy/consent_required"}},
+		"a server's secrets": {of: mcp, change: func(m map[string]any) { m["secrets_ref"] = map[string]any{"provider": "env", "key_id": "KEY"} }, paths: []string{"/secrets_ref/provider"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m, pack := manifest(t), "coding.v1"
+			if c.of != "" {
+				m = decoded(t, c.of)
+				pack = m["tool_pack"].(string)
+			}
+			c.change(m)
+			err := put(t, r, pack, m)
+			requireFault(t, err, api.ManifestInvalid)
+			var f *fault.Error
+			require.True(t, errors.As(err, &f))
+			wrong := f.Details["errors"].([]registry.ManifestError)
+			var paths []string
+			for _, w := range wrong {
+				require.Equal(t, registry.InvalidManifest, w.ReasonCode)
+				require.NotEmpty(t, w.Message)
+				paths = append(paths, w.Path)
+			}
+			require.Equal(t, c.paths, paths, "%v", wrong)
+		})
+	}
+}
+
+func policy(m map[string]any) map[string]any { return m["policy"].(map[string]any) }
+
+func TestAManifestIsOfItsToolsPack(t *testing.T) {
+	t.Parallel()
+	r := open(t, dbtest.New(t))
+	requireFault(t, put(t, r, "mcp.v1", manifest(t)), api.ManifestInvalid)
+}
