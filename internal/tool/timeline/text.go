@@ -165,7 +165,7 @@ func excerpt(text string, words []string) (string, bool) {
 	low := lower(line)
 	first := -1
 	for _, w := range words {
-		at := strings.Index(low, string(lower([]rune(w))))
+		at := strings.Index(low, lower([]rune(w)))
 		if at < 0 {
 			return "", false
 		}
