@@ -43,7 +43,7 @@ func (c config) mcp(logger *slog.Logger, secrets *secret.Store, guard egress.Gua
 // program's own.
 func (s *service) mcpServers() (*mcp.Servers, error) {
 	c, err := s.c.mcp(s.logger, s.secrets, egress.GuardConfig{
-		Exceptions: s.c.Tools.EgressAllow, Refused: egress.CountRefusals(s.metrics)("mcp"),
+		Exceptions: s.c.Tools.EgressAllow, Refused: s.refused("mcp"),
 	})
 	if err != nil {
 		return nil, err

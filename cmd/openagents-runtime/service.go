@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/openagentsinc/openagents-runtime/internal/auth"
+	"github.com/openagentsinc/openagents-runtime/internal/egress"
 	"github.com/openagentsinc/openagents-runtime/internal/executor"
 	"github.com/openagentsinc/openagents-runtime/internal/hook"
 	"github.com/openagentsinc/openagents-runtime/internal/janitor"
@@ -58,6 +59,7 @@ type service struct {
 	tools     *tool.Runner
 	mcp       *mcp.Servers
 	timeline  timeline.Search
+	refused   func(provider string) func(context.Context, *egress.Refusal) // counts them
 	hooks     *hook.Registry
 	janitor   *janitor.Janitor
 

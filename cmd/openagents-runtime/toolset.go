@@ -65,9 +65,9 @@ func (s *service) toolSecrets() (*secret.Store, error) {
 // exceptions; each names them in the log.
 func (s *service) shippedTools() ([]tool.Tool, error) {
 	c := s.c.Tools
-	counted := egress.CountRefusals(s.metrics)
+	s.refused = egress.CountRefusals(s.metrics)
 	guard := func(provider string) egress.GuardConfig {
-		return egress.GuardConfig{Exceptions: c.EgressAllow, Refused: counted(provider), Logger: s.logger}
+		return egress.GuardConfig{Exceptions: c.EgressAllow, Refused: s.refused(provider), Logger: s.logger}
 	}
 	web := guard("http")
 	web.Allow, web.Deny, web.MaxBytes, web.Timeout = c.HTTPAllow, c.HTTPDeny, c.HTTPMaxBytes, c.HTTPTimeout

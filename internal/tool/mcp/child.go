@@ -20,6 +20,8 @@ const (
 	writing = 10 * time.Second
 	// leaving is how long a child has to end by itself, and then by SIGTERM.
 	leaving = 2 * time.Second
+	// lastWords is how long a log may last beyond its process.
+	lastWords = time.Second
 )
 
 // child is a server's process, with all that it starts in its process group.
@@ -71,6 +73,10 @@ func start(s Stdio, env []string, log *slog.Logger) (*child, error) {
 		defer close(c.exited)
 		err := c.cmd.Wait()
 		c.signal(syscall.SIGKILL) // whoever it left behind
+		select {
+		case <-c.logged: // its last words say why it ended
+		case <-time.After(lastWords): // somebody left the group and keeps the pipe
+		}
 		_ = errR.Close()
 		<-c.logged
 		log.Info("an MCP server's process has ended", "pid", c.cmd.Process.Pid, "how", outcome(err))

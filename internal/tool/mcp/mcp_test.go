@@ -289,6 +289,10 @@ func TestCalls(t *testing.T) {
 		} else {
 			require.Equal(t, "The server wants to ask a person: Which branch?", e.Message)
 		}
+		_, e = r.call(t, "peer.need", `{}`)
+		require.Equal(t, mcp.InputRequired, e.Class, e.Message)
+		require.Equal(t, "The server wants to ask a person: Which branch?", e.Message)
+		require.False(t, e.Retryable || e.Unknown || e.ProviderFault)
 		_, e = r.call(t, "peer.sample", `{}`)
 		require.NotNil(t, e, "models are not for servers")
 		require.Equal(t, mcp.ToolError, e.Class)

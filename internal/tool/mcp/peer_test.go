@@ -168,8 +168,14 @@ func peer(mark string) *sdk.Server {
 		}
 		return nil, nil, errors.New("the person said " + a.Action)
 	})
+	s.AddTool(&sdk.Tool{Name: "need", InputSchema: map[string]any{"type": "object"}}, func(_ context.Context, r *sdk.CallToolRequest) (*sdk.CallToolResult, error) {
+		if r.Params.InputResponses != nil {
+			return nil, errors.New("nobody answered")
+		}
+		return &sdk.CallToolResult{InputRequests: sdk.InputRequestMap{"branch": &sdk.ElicitParams{Message: "Which branch?"}}}, nil
+	})
 	sdk.AddTool(s, &sdk.Tool{Name: "sample"}, func(ctx context.Context, r *sdk.CallToolRequest, _ nothing) (*sdk.CallToolResult, any, error) {
-		_, err := r.Session.CreateMessage(ctx, &sdk.CreateMessageParams{MaxTokens: 1, Messages: []*sdk.SamplingMessage{}})
+		_, err := r.Session.CreateMessage(ctx, &sdk.CreateMessageParams{MaxTokens: 1, Messages: []*sdk.SamplingMessage{}}) //nolint:staticcheck // servers of today still ask so
 		return nil, nil, err
 	})
 	sdk.AddTool(s, &sdk.Tool{Name: "grow"}, func(context.Context, *sdk.CallToolRequest, nothing) (*sdk.CallToolResult, any, error) {

@@ -104,6 +104,9 @@ func said(row db.RunLogSearchRow) (text, role string, ok bool) {
 	var parts []string
 	switch row.EventType {
 	case event.TypeFrameAppended:
+		if p.FrameType == "tool_request" { // tool.requested tells it
+			return "", "", false
+		}
 		role = frameRole(p.FrameType)
 		parts = texts(p.Payload)
 	case event.TypeMessageFinished:
@@ -127,7 +130,7 @@ func said(row db.RunLogSearchRow) (text, role string, ok bool) {
 
 func frameRole(frameType string) string {
 	switch frameType {
-	case "user_message", "tool_request":
+	case "user_message":
 		return "user"
 	case "tool_result":
 		return "tool"
@@ -162,7 +165,7 @@ func excerpt(text string, words []string) (string, bool) {
 	low := lower(line)
 	first := -1
 	for _, w := range words {
-		at := strings.Index(low, string(lower([]rune(w))))
+		at := strings.Index(low, lower([]rune(w)))
 		if at < 0 {
 			return "", false
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/openagentsinc/openagents-runtime/gen/db"
 	"github.com/openagentsinc/openagents-runtime/gen/event"
 	"github.com/openagentsinc/openagents-runtime/internal/dbtest"
+	"github.com/openagentsinc/openagents-runtime/internal/run"
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
 	"github.com/openagentsinc/openagents-runtime/internal/runtest"
 	"github.com/openagentsinc/openagents-runtime/internal/tool"
@@ -93,6 +94,12 @@ func TestWhatWasSaidAndDoneIsFound(t *testing.T) {
 	p.Append(t, r, said("The INVOICE is in the cellar."), asked("http.fetch", map[string]any{"url": "https://cellar.example", "n": 4711}),
 		answered("http.fetch", map[string]any{"text": "a cellar with apples", "list": []any{"barrel"}}), asked(timeline.Name, map[string]any{"query": "cellar"}),
 		answered(timeline.Name, map[string]any{"hits": []any{"cellar"}}), event.MessageDeltaV1{PartID: "p", Delta: "cellar"})
+
+	_, err := run.AppendFrame(t.Context(), pool, p.Log, r, run.Frame{FrameID: "f2", Type: "tool_request", Payload: json.RawMessage(`{"tool":"timeline.search","input":{"query":"cellar"}}`)})
+	require.NoError(t, err)
+	_, err = run.AppendFrame(t.Context(), pool, p.Log, r, run.Frame{FrameID: "f3", Type: "door_bell", Payload: json.RawMessage(`{"who":"a postman"}`)})
+	require.NoError(t, err)
+	require.Equal(t, "event", search(t, s, r, `{"query":"postman"}`).Hits[0].Role)
 
 	f := search(t, s, r, `{"query":"cellar"}`)
 	require.False(t, f.Truncated)
