@@ -274,8 +274,7 @@ const openToAll = `{"format":"openagents.runtime.tool_policy","format_version":1
 func TestA35CredentialsThatAreNotTheirs(t *testing.T) {
 	t.Parallel()
 	elsewhere := newStranger(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "Elsewhere.") })
-	var w *workshop
-	w = openWorkshop(t, "A35", workshopOptions{policy: openToAll, web: func(rw http.ResponseWriter, r *http.Request) {
+	w := openWorkshop(t, "A35", workshopOptions{policy: openToAll, web: func(rw http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/away" {
 			http.Redirect(rw, r, elsewhere.URL, http.StatusFound)
 			return

@@ -30,7 +30,7 @@ const maxHeld = 32 << 10
 
 // shortWord is too little of a secret to be one. No sign in it joins a name to a
 // value.
-var shortWord = regexp.MustCompile(`^[A-Za-z0-9]{1,6}[.,;!?]? *$`)
+var shortWord = regexp.MustCompile(`^[\p{L}\p{M}\p{N}]{0,6}[.,;!?]? *$`)
 
 // Write takes the next piece and answers what can be shown of the text so far.
 func (f *Filter) Write(piece string) string {
@@ -65,9 +65,7 @@ func (f *Filter) take() {
 // show takes out of what is held, up to end, what has not been shown.
 func (f *Filter) show(end int) string {
 	if end <= f.shown {
-		if end == len(f.held) {
-			f.held, f.shown, f.next = "", 0, 0
-		}
+		f.held, f.shown, f.next = f.held[end:], f.shown-end, 0
 		return ""
 	}
 	s := textAfter(f.held[:end], f.shown, f.known())

@@ -292,9 +292,8 @@ func TestAFilterFindsWhatIsSplitOverPieces(t *testing.T) {
 			return
 		}
 		// Six characters of a secret may have been shown as a word.
-		want := strings.ReplaceAll(regexp.QuoteMeta(k.Text(whole)), regexp.QuoteMeta(redact.Redacted), `[A-Za-z0-9]{0,6}:?`+regexp.QuoteMeta(redact.Redacted))
+		want := strings.ReplaceAll(regexp.QuoteMeta(k.Text(whole)), regexp.QuoteMeta(redact.Redacted), `[\p{L}\p{M}\p{N}]{0,6}:?`+regexp.QuoteMeta(redact.Redacted))
 		require.Regexp(t, `\A`+want+`\z`, shown.String())
-		require.Equal(t, shown.String(), k.Text(shown.String()))
 	})
 }
 
@@ -303,9 +302,12 @@ func TestAFilterShowsWordsSoon(t *testing.T) {
 	var f redact.Filter
 	require.Equal(t, "Hel", f.Write("Hel"))
 	require.Equal(t, "lo", f.Write("lo"))
-	shown := "Hello" + f.Write(" there, how ") + f.Write("are you ")
-	require.Contains(t, shown, "Hello there, how")
-	require.Equal(t, "Hello there, how are you ", shown+f.Flush())
+	require.Equal(t, " ", f.Write(" "))
+	require.Equal(t, "dear ", f.Write("dear "))
+	require.Equal(t, "Jürgen,", f.Write("Jürgen,"))
+	shown := "Hello dear Jürgen," + f.Write(" there, how ") + f.Write("are you ")
+	require.Contains(t, shown, "there, how")
+	require.Equal(t, "Hello dear Jürgen, there, how are you ", shown+f.Flush())
 }
 
 func TestWhatIsTooLargeIsTakenOutWhole(t *testing.T) {
