@@ -54,16 +54,6 @@ type toolManifestRef struct {
 	ContentHash   string `json:"content_hash"`
 }
 
-// frontMatter begins SKILL.md.
-type frontMatter struct {
-	Name          string         `yaml:"name"`
-	Description   string         `yaml:"description"`
-	License       string         `yaml:"license,omitempty"`
-	Compatibility map[string]any `yaml:"compatibility,omitempty"`
-	Metadata      map[string]any `yaml:"metadata,omitempty"`
-	AllowedTools  string         `yaml:"allowed-tools,omitempty"` // parted by spaces
-}
-
 // report says what was checked of a bundle.
 type report struct {
 	Profile    string      `json:"profile"`
@@ -144,33 +134,6 @@ type directory struct {
 
 func directories(spec ds.SkillSpecV1) []directory {
 	return []directory{{"scripts", spec.Scripts}, {"references", spec.References}, {"assets", spec.Assets}}
-}
-
-// skillFile is SKILL.md: front matter whose name is the folder's, as the format's
-// readers want it, and the instructions. The name for people is its title.
-func skillFile(spec ds.SkillSpecV1, root string, tools []string) (string, error) {
-	metadata := map[string]any{"title": spec.Name}
-	for name, value := range spec.Metadata {
-		metadata[name] = value
-	}
-	front := frontMatter{
-		Name: root, Description: spec.Description, Compatibility: spec.Compatibility, Metadata: metadata, AllowedTools: strings.Join(tools, " "),
-	}
-	if spec.License != nil {
-		front.License = *spec.License
-	}
-	var out bytes.Buffer
-	out.WriteString("---\n")
-	e := yaml.NewEncoder(&out)
-	e.SetIndent(2)
-	if err := e.Encode(front); err != nil {
-		return "", fmt.Errorf("write the front matter: %w", err)
-	}
-	if err := e.Close(); err != nil {
-		return "", fmt.Errorf("write the front matter: %w", err)
-	}
-	out.WriteString("---\n\n" + strings.TrimRight(spec.InstructionsMarkdown, "\n") + "\n")
-	return out.String(), nil
 }
 
 // rootOf is the folder of a skill: its name in small letters, digits and single
