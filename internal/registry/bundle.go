@@ -51,7 +51,10 @@ type toolManifestRef struct {
 	Version       int32  `json:"version"`
 	ToolPack      string `json:"tool_pack"`
 	IntegrationID string `json:"integration_id,omitempty"`
-	ContentHash   string `json:"content_hash"`
+	// Provider and MaxPerMinute are of the integration's manifest.
+	Provider     string `json:"provider,omitempty"`
+	MaxPerMinute int    `json:"max_per_minute,omitempty"`
+	ContentHash  string `json:"content_hash"`
 }
 
 // report says what was checked of a bundle.
@@ -110,7 +113,10 @@ func bundled(spec ds.SkillSpecV1, tools []Entry) (bundle, error) {
 			return b, fmt.Errorf("read a tool spec: %w", err)
 		}
 		integration, _ := t.IntegrationManifest["integration_id"].(string)
-		b.Tools = append(b.Tools, toolManifestRef{t.ToolID, t.Version, t.ToolPack, integration, e.ContentHash})
+		rate, _ := RateOf(t.IntegrationManifest)
+		b.Tools = append(b.Tools, toolManifestRef{
+			t.ToolID, t.Version, t.ToolPack, integration, rate.Provider, rate.PerMinute, e.ContentHash,
+		})
 		names = append(names, toolName(t.ToolID, t.Version))
 	}
 	for _, d := range directories(spec) {

@@ -454,6 +454,24 @@ func TestASkillIsPublishedWithToolsThatMayBeUsed(t *testing.T) {
 	}
 }
 
+// A release says whose integration a tool is of, and how often that may be asked.
+func TestAReleaseTellsTheRatesOfItsTools(t *testing.T) {
+	t.Parallel()
+	r := open(t, dbtest.New(t))
+	tool := lookup("acme.issues", 1)
+	tool.ToolPack, tool.IntegrationManifest = "coding.v1", manifest(t)
+	stored, err := r.PutTool(t.Context(), eve, nil, tool)
+	require.NoError(t, err)
+	_, err = r.PutSkill(t.Context(), ada, nil, orders(1, ref("acme.issues", 1)))
+	require.NoError(t, err)
+	release, err := r.PublishSkill(t.Context(), ada, "acme-orders", 1)
+	require.NoError(t, err)
+	require.Equal(t, []any{map[string]any{
+		"tool_id": "acme.issues", "version": 1.0, "tool_pack": "coding.v1", "integration_id": "github.primary",
+		"provider": "github", "max_per_minute": 240.0, "content_hash": stored.ContentHash,
+	}}, decoded(t, string(release.Bundle))["tool_manifest_refs"])
+}
+
 func TestFilesStayInTheirFolder(t *testing.T) {
 	t.Parallel()
 	r := open(t, dbtest.New(t))
