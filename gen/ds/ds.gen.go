@@ -981,6 +981,9 @@ type ExtensionManifestV1Coding struct {
 	// Capabilities What it can do; get_issue and get_pull_request at least.
 	Capabilities []ExtensionManifestV1CodingCapabilities `json:"capabilities"`
 
+	// ExtensionID Another name of integration_id, and the same. Whoever stores a manifest may send either; both are kept.
+	ExtensionID *string `json:"extension_id,omitempty"`
+
 	// IntegrationID The integration.
 	IntegrationID string `json:"integration_id"`
 
@@ -1040,6 +1043,9 @@ type ExtensionManifestV1CodingToolPack string
 type ExtensionManifestV1Comms struct {
 	// Capabilities What it can do; send and record_delivery_event at least.
 	Capabilities []ExtensionManifestV1CommsCapabilities `json:"capabilities"`
+
+	// ExtensionID Another name of integration_id, and the same. Whoever stores a manifest may send either; both are kept.
+	ExtensionID *string `json:"extension_id,omitempty"`
 
 	// IntegrationID The integration.
 	IntegrationID string `json:"integration_id"`
@@ -1118,6 +1124,9 @@ type ExtensionManifestV1CommsWebhook struct {
 type ExtensionManifestV1Mcp struct {
 	// Capabilities The names of its tools.
 	Capabilities []string `json:"capabilities"`
+
+	// ExtensionID Another name of integration_id, and the same. Whoever stores a manifest may send either; both are kept.
+	ExtensionID *string `json:"extension_id,omitempty"`
 
 	// IntegrationID The integration.
 	IntegrationID string `json:"integration_id"`

@@ -51,17 +51,10 @@ type toolManifestRef struct {
 	Version       int32  `json:"version"`
 	ToolPack      string `json:"tool_pack"`
 	IntegrationID string `json:"integration_id,omitempty"`
-	ContentHash   string `json:"content_hash"`
-}
-
-// frontMatter begins SKILL.md.
-type frontMatter struct {
-	Name          string         `yaml:"name"`
-	Description   string         `yaml:"description"`
-	License       string         `yaml:"license,omitempty"`
-	Compatibility map[string]any `yaml:"compatibility,omitempty"`
-	Metadata      map[string]any `yaml:"metadata,omitempty"`
-	AllowedTools  string         `yaml:"allowed-tools,omitempty"` // parted by spaces
+	// Provider and MaxPerMinute are of the integration's manifest.
+	Provider     string `json:"provider,omitempty"`
+	MaxPerMinute int    `json:"max_per_minute,omitempty"`
+	ContentHash  string `json:"content_hash"`
 }
 
 // report says what was checked of a bundle.
@@ -120,7 +113,10 @@ func bundled(spec ds.SkillSpecV1, tools []Entry) (bundle, error) {
 			return b, fmt.Errorf("read a tool spec: %w", err)
 		}
 		integration, _ := t.IntegrationManifest["integration_id"].(string)
-		b.Tools = append(b.Tools, toolManifestRef{t.ToolID, t.Version, t.ToolPack, integration, e.ContentHash})
+		rate, _ := RateOf(t.IntegrationManifest)
+		b.Tools = append(b.Tools, toolManifestRef{
+			t.ToolID, t.Version, t.ToolPack, integration, rate.Provider, rate.PerMinute, e.ContentHash,
+		})
 		names = append(names, toolName(t.ToolID, t.Version))
 	}
 	for _, d := range directories(spec) {
@@ -144,33 +140,6 @@ type directory struct {
 
 func directories(spec ds.SkillSpecV1) []directory {
 	return []directory{{"scripts", spec.Scripts}, {"references", spec.References}, {"assets", spec.Assets}}
-}
-
-// skillFile is SKILL.md: front matter whose name is the folder's, as the format's
-// readers want it, and the instructions. The name for people is its title.
-func skillFile(spec ds.SkillSpecV1, root string, tools []string) (string, error) {
-	metadata := map[string]any{"title": spec.Name}
-	for name, value := range spec.Metadata {
-		metadata[name] = value
-	}
-	front := frontMatter{
-		Name: root, Description: spec.Description, Compatibility: spec.Compatibility, Metadata: metadata, AllowedTools: strings.Join(tools, " "),
-	}
-	if spec.License != nil {
-		front.License = *spec.License
-	}
-	var out bytes.Buffer
-	out.WriteString("---\n")
-	e := yaml.NewEncoder(&out)
-	e.SetIndent(2)
-	if err := e.Encode(front); err != nil {
-		return "", fmt.Errorf("write the front matter: %w", err)
-	}
-	if err := e.Close(); err != nil {
-		return "", fmt.Errorf("write the front matter: %w", err)
-	}
-	out.WriteString("---\n\n" + strings.TrimRight(spec.InstructionsMarkdown, "\n") + "\n")
-	return out.String(), nil
 }
 
 // rootOf is the folder of a skill: its name in small letters, digits and single

@@ -77,6 +77,34 @@ func compileManifests() (*manifests, error) {
 	return m, nil
 }
 
+// Rate is how often the provider of an integration may be asked.
+type Rate struct {
+	Provider  string
+	PerMinute int
+}
+
+// RateOf reads the rate in a stored manifest; a manifest that is not active has
+// none.
+func RateOf(manifest map[string]any) (Rate, bool) {
+	if manifest["status"] != "active" {
+		return Rate{}, false
+	}
+	provider, _ := manifest["provider"].(string)
+	rules, _ := manifest["policy"].(map[string]any)
+	for _, name := range []string{"max_send_per_minute", "max_requests_per_minute"} {
+		if n, ok := rules[name].(float64); ok {
+			return Rate{provider, int(n)}, true
+		}
+	}
+	return Rate{}, false
+}
+
+// The two names of an integration's id.
+const (
+	integrationID = "integration_id"
+	extensionID   = "extension_id"
+)
+
 // stated is the text at the end of some members of members, or "".
 func stated(v any, path ...string) string {
 	for _, step := range path {
@@ -87,8 +115,32 @@ func stated(v any, path ...string) string {
 	return s
 }
 
-// check answers everything that is wrong with a manifest, by path.
-func (m *manifests) check(manifest map[string]any) ([]ManifestError, error) {
+// check answers everything that is wrong with a manifest, by path, and else the
+// manifest with its id under both names. A schema cannot say that two members are
+// equal, so it is said here.
+func (m *manifests) check(manifest map[string]any) (map[string]any, []ManifestError, error) {
+	full := maps.Clone(manifest)
+	_, has := full[integrationID]
+	alias, named := full[extensionID]
+	if named && !has {
+		full[integrationID] = alias
+	}
+	wrong, err := m.fit(full)
+	if err != nil {
+		return nil, nil, err
+	}
+	if named && !has {
+		wrong = slices.DeleteFunc(wrong, func(e ManifestError) bool { return e.Path == "/"+integrationID })
+	}
+	if named && len(wrong) == 0 && full[integrationID] != alias {
+		wrong = append(wrong, ManifestError{InvalidManifest, "/" + extensionID, "must be the integration_id when both are there"})
+	}
+	full[extensionID] = full[integrationID]
+	return full, wrong, nil
+}
+
+// fit holds a manifest against its form.
+func (m *manifests) fit(manifest map[string]any) ([]ManifestError, error) {
 	version, _ := manifest["manifest_version"].(string)
 	form := m.forms[version]
 	if form == nil {
@@ -199,31 +251,32 @@ func listed(values ...any) string {
 }
 
 // checkTool refuses a tool spec whose manifest has not its form, and whose
-// schemas are none.
-func (r *Registry) checkTool(spec ds.ToolSpecV1) error {
+// schemas are none; it answers the spec with the manifest as it is kept.
+func (r *Registry) checkTool(spec ds.ToolSpecV1) (ds.ToolSpecV1, error) {
 	for _, s := range []struct {
 		name   string
 		schema map[string]any
 	}{{"input_schema", spec.InputSchema}, {"output_schema", spec.OutputSchema}} {
 		if err := compiles(s.schema); err != nil {
-			return fault.New(api.InvalidRequest, "body /toolSpec/%s: is no JSON Schema 2020-12 that stands for itself", s.name).
+			return spec, fault.New(api.InvalidRequest, "body /toolSpec/%s: is no JSON Schema 2020-12 that stands for itself", s.name).
 				With("pointer", "/toolSpec/"+s.name).Because(err)
 		}
 	}
 	if spec.IntegrationManifest == nil {
-		return nil
+		return spec, nil
 	}
-	wrong, err := r.manifests.check(spec.IntegrationManifest)
+	full, wrong, err := r.manifests.check(spec.IntegrationManifest)
 	if err != nil {
-		return err
+		return spec, err
 	}
 	if pack, _ := spec.IntegrationManifest["tool_pack"].(string); len(wrong) == 0 && pack != spec.ToolPack {
 		wrong = append(wrong, ManifestError{InvalidManifest, "/tool_pack", "must be the tool's own pack, " + spec.ToolPack})
 	}
 	if len(wrong) == 0 {
-		return nil
+		spec.IntegrationManifest = full
+		return spec, nil
 	}
-	return fault.New(api.ManifestInvalid, "the integration manifest has not its form; details.errors says where, as paths in it").
+	return spec, fault.New(api.ManifestInvalid, "the integration manifest has not its form; details.errors says where, as paths in it").
 		With("errors", wrong)
 }
 

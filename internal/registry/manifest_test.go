@@ -3,12 +3,14 @@ package registry_test
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/openagentsinc/openagents-runtime/gen/api"
+	"github.com/openagentsinc/openagents-runtime/gen/ds"
 	"github.com/openagentsinc/openagents-runtime/internal/dbtest"
 	"github.com/openagentsinc/openagents-runtime/internal/fault"
 	"github.com/openagentsinc/openagents-runtime/internal/registry"
@@ -62,12 +64,21 @@ func TestAManifestsFaultsAreAllTold(t *testing.T) {
 		change func(m map[string]any)
 		paths  []string
 	}{
-		"nothing":              {change: func(m map[string]any) { clear(m) }, paths: []string{"/manifest_version"}},
-		"another form":         {change: func(m map[string]any) { m["manifest_version"] = "coding.integration.v2" }, paths: []string{"/manifest_version"}},
-		"a number as form":     {change: func(m map[string]any) { m["manifest_version"] = 1 }, paths: []string{"/manifest_version"}},
-		"two faults":           {change: func(m map[string]any) { m["provider"], m["status"] = "gitlab", "on" }, paths: []string{"/provider", "/status"}},
-		"missing sections":     {change: func(m map[string]any) { delete(m, "policy"); delete(m, "secrets_ref") }, paths: []string{"/policy", "/secrets_ref"}},
-		"an unknown member":    {change: func(m map[string]any) { m["extension_id"] = "x" }, paths: []string{"/extension_id"}},
+		"nothing":               {change: func(m map[string]any) { clear(m) }, paths: []string{"/manifest_version"}},
+		"another form":          {change: func(m map[string]any) { m["manifest_version"] = "coding.integration.v2" }, paths: []string{"/manifest_version"}},
+		"a number as form":      {change: func(m map[string]any) { m["manifest_version"] = 1 }, paths: []string{"/manifest_version"}},
+		"two faults":            {change: func(m map[string]any) { m["provider"], m["status"] = "gitlab", "on" }, paths: []string{"/provider", "/status"}},
+		"missing sections":      {change: func(m map[string]any) { delete(m, "policy"); delete(m, "secrets_ref") }, paths: []string{"/policy", "/secrets_ref"}},
+		"an unknown member":     {change: func(m map[string]any) { m["plugin_id"] = "x" }, paths: []string{"/plugin_id"}},
+		"another name's own id": {change: func(m map[string]any) { m["extension_id"] = "github.secondary" }, paths: []string{"/extension_id"}},
+		"a short other name":    {change: func(m map[string]any) { m["extension_id"] = "x" }, paths: []string{"/extension_id"}},
+		"only a short other name": {change: func(m map[string]any) { delete(m, "integration_id"); m["extension_id"] = "x" },
+			paths: []string{"/extension_id"}},
+		"ids of objects": {change: func(m map[string]any) {
+			m["integration_id"], m["extension_id"] = map[string]any{}, map[string]any{}
+		},
+			paths: []string{"/extension_id", "/integration_id"}},
+		"no id":                {change: func(m map[string]any) { delete(m, "integration_id") }, paths: []string{"/integration_id"}},
 		"an odd name":          {change: func(m map[string]any) { m["a/b~c"] = "x" }, paths: []string{"/a~1b~0c"}},
 		"a short id":           {change: func(m map[string]any) { m["integration_id"] = "ab" }, paths: []string{"/integration_id"}},
 		"an id with a space":   {change: func(m map[string]any) { m["integration_id"] = "a b c" }, paths: []string{"/integration_id"}},
@@ -119,4 +130,55 @@ func TestAManifestIsOfItsToolsPack(t *testing.T) {
 	t.Parallel()
 	r := open(t, dbtest.New(t))
 	requireFault(t, put(t, r, "mcp.v1", manifest(t)), api.ManifestInvalid)
+}
+
+// Whichever name the id came under, it is kept under both, and is the same spec.
+func TestAnIntegrationHasOneIDUnderBothNames(t *testing.T) {
+	t.Parallel()
+	r := open(t, dbtest.New(t))
+	var first registry.Entry
+	for i, names := range [][]string{{"integration_id"}, {"extension_id"}, {"integration_id", "extension_id"}} {
+		m := manifest(t)
+		delete(m, "integration_id")
+		for _, name := range names {
+			m[name] = "github.main"
+		}
+		sent := maps.Clone(m)
+		spec := lookup("acme.lookup", 1)
+		spec.ToolPack, spec.IntegrationManifest = "coding.v1", m
+		e, err := r.PutTool(t.Context(), ada, nil, spec)
+		require.NoError(t, err)
+		require.Equal(t, sent, m, "the caller's manifest is its own")
+		var stored ds.ToolSpecV1
+		require.NoError(t, json.Unmarshal(e.Spec, &stored))
+		require.Equal(t, "github.main", stored.IntegrationManifest["integration_id"])
+		require.Equal(t, "github.main", stored.IntegrationManifest["extension_id"])
+		if i == 0 {
+			first = e
+		}
+		require.Equal(t, first, e)
+	}
+}
+
+func TestTheRateOfAManifest(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		manifest map[string]any
+		want     registry.Rate
+	}{
+		{manifest(t), registry.Rate{Provider: "github", PerMinute: 240}},
+		{decoded(t, comms), registry.Rate{Provider: "resend", PerMinute: 120}},
+		{decoded(t, mcp), registry.Rate{Provider: "acme", PerMinute: 60}},
+	} {
+		rate, ok := registry.RateOf(c.manifest)
+		require.True(t, ok)
+		require.Equal(t, c.want, rate)
+		for _, status := range []string{"inactive", "error"} {
+			c.manifest["status"] = status
+			_, ok := registry.RateOf(c.manifest)
+			require.False(t, ok, status)
+		}
+	}
+	_, ok := registry.RateOf(nil)
+	require.False(t, ok)
 }

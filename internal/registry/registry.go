@@ -77,7 +77,8 @@ func New(pool *pgxpool.Pool, tools []ds.ToolSpecV1) (*Registry, error) {
 // PutTool stores a version of a tool spec for an owner, user:<id>. A nil state
 // keeps the state that there is; a new version is Validated.
 func (r *Registry) PutTool(ctx context.Context, owner string, state *string, spec ds.ToolSpecV1) (Entry, error) {
-	if err := r.checkTool(spec); err != nil {
+	spec, err := r.checkTool(spec)
+	if err != nil {
 		return Entry{}, err
 	}
 	return r.put(ctx, r.tools, owner, state, spec.ToolID, spec.Version, spec)

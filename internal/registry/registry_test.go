@@ -3,6 +3,9 @@ package registry_test
 import (
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -10,7 +13,6 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
-	"go.yaml.in/yaml/v3"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/openagentsinc/openagents-runtime/gen/api"
@@ -452,35 +454,22 @@ func TestASkillIsPublishedWithToolsThatMayBeUsed(t *testing.T) {
 	}
 }
 
-// Whatever a spec says, SKILL.md says the same and nothing more.
-func TestFrontMatterHoldsOddTexts(t *testing.T) {
+// A release says whose integration a tool is of, and how often that may be asked.
+func TestAReleaseTellsTheRatesOfItsTools(t *testing.T) {
 	t.Parallel()
 	r := open(t, dbtest.New(t))
-	spec := orders(1)
-	spec.Name, spec.Description = "日本 – Ordr: \"x\" # {y}", "a: b\n---\nname: other\n- 'c' & *d !e % yes"
-	spec.Metadata = map[string]any{"list": []any{map[string]any{"a": "no", "b": 1.0}}, "on": "2026-01-01"}
-	spec.Compatibility = map[string]any{"needs": []any{"x", map[string]any{"y": nil}}}
-	spec.InstructionsMarkdown = "---\nfirst: line\n---\n"
-	_, err := r.PutSkill(t.Context(), ada, nil, spec)
+	tool := lookup("acme.issues", 1)
+	tool.ToolPack, tool.IntegrationManifest = "coding.v1", manifest(t)
+	stored, err := r.PutTool(t.Context(), eve, nil, tool)
+	require.NoError(t, err)
+	_, err = r.PutSkill(t.Context(), ada, nil, orders(1, ref("acme.issues", 1)))
 	require.NoError(t, err)
 	release, err := r.PublishSkill(t.Context(), ada, "acme-orders", 1)
 	require.NoError(t, err)
-	var bundle struct {
-		Root  string
-		Files map[string]string
-	}
-	require.NoError(t, json.Unmarshal(release.Bundle, &bundle))
-	require.Equal(t, "ordr-x-y", bundle.Root)
-	text := strings.TrimPrefix(bundle.Files["ordr-x-y/SKILL.md"], "---\n")
-	front, rest, ok := strings.Cut(text, "\n---\n")
-	require.True(t, ok)
-	require.Equal(t, "\n---\nfirst: line\n---\n", rest)
-	var read map[string]any
-	require.NoError(t, yaml.Unmarshal([]byte(front), &read))
-	require.Equal(t, "ordr-x-y", read["name"])
-	require.Equal(t, spec.Description, read["description"])
-	require.Equal(t, map[string]any{"title": spec.Name, "on": "2026-01-01", "list": []any{map[string]any{"a": "no", "b": 1}}}, read["metadata"])
-	require.Equal(t, map[string]any{"needs": []any{"x", map[string]any{"y": nil}}}, read["compatibility"])
+	require.Equal(t, []any{map[string]any{
+		"tool_id": "acme.issues", "version": 1.0, "tool_pack": "coding.v1", "integration_id": "github.primary",
+		"provider": "github", "max_per_minute": 240.0, "content_hash": stored.ContentHash,
+	}}, decoded(t, string(release.Bundle))["tool_manifest_refs"])
 }
 
 func TestFilesStayInTheirFolder(t *testing.T) {
@@ -515,4 +504,25 @@ func TestSchemasOfAToolStandForThemselves(t *testing.T) {
 			requireFault(t, err, api.InvalidRequest)
 		}
 	}
+}
+
+// No statement of any room changes a release or removes one.
+func TestNoStatementChangesARelease(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("../../queries/*.sql")
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	changes := regexp.MustCompile(`(?i)\b(update|delete\s+from|truncate|merge\s+into)\s+(only\s+)?(runtime\.)?skill_releases\b|do\s+update`)
+	touching := 0
+	for _, name := range files {
+		raw, err := os.ReadFile(name)
+		require.NoError(t, err)
+		for statement := range strings.SplitSeq(string(raw), "-- name:") {
+			if strings.Contains(statement, "skill_releases") {
+				touching++
+				require.NotRegexp(t, changes, statement)
+			}
+		}
+	}
+	require.Equal(t, 2, touching, "an insert and a read")
 }

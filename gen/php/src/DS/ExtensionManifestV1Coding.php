@@ -22,6 +22,7 @@ final readonly class ExtensionManifestV1Coding implements \JsonSerializable
      * @param ExtensionManifestV1CodingPolicy $policy The rules of its calls.
      * @param string $manifestVersion The form of the manifest.
      * @param string $toolPack The pack of its tools.
+     * @param string|null $extensionId Another name of integration_id, and the same. Whoever stores a manifest may send either; both are kept. (3 to 128 characters, matches `^[a-zA-Z0-9._:-]+$`)
      * @param array<string, mixed>|null $metadata Anything else.
      */
     public function __construct(
@@ -33,6 +34,7 @@ final readonly class ExtensionManifestV1Coding implements \JsonSerializable
         public ExtensionManifestV1CodingPolicy $policy,
         public string $manifestVersion = 'coding.integration.v1',
         public string $toolPack = 'coding.v1',
+        public ?string $extensionId = null,
         public ?array $metadata = null,
     ) {
     }
@@ -55,6 +57,7 @@ final readonly class ExtensionManifestV1Coding implements \JsonSerializable
             policy: ExtensionManifestV1CodingPolicy::fromArray(Wire::map($data['policy'] ?? null, 'ExtensionManifestV1Coding.policy')),
             manifestVersion: Wire::string($data['manifest_version'] ?? null, 'ExtensionManifestV1Coding.manifest_version'),
             toolPack: Wire::string($data['tool_pack'] ?? null, 'ExtensionManifestV1Coding.tool_pack'),
+            extensionId: isset($data['extension_id']) ? Wire::string($data['extension_id'], 'ExtensionManifestV1Coding.extension_id') : null,
             metadata: isset($data['metadata']) ? Wire::map($data['metadata'], 'ExtensionManifestV1Coding.metadata') : null,
         );
     }
@@ -75,6 +78,7 @@ final readonly class ExtensionManifestV1Coding implements \JsonSerializable
             'policy' => Wire::object($this->policy->toArray()),
             'manifest_version' => $this->manifestVersion,
             'tool_pack' => $this->toolPack,
+            'extension_id' => $this->extensionId,
             'metadata' => $this->metadata === null ? null : Wire::object($this->metadata),
         ]);
     }

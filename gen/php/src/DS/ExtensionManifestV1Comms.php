@@ -23,6 +23,7 @@ final readonly class ExtensionManifestV1Comms implements \JsonSerializable
      * @param ExtensionManifestV1CommsWebhook $webhook What the provider tells of messages.
      * @param string $manifestVersion The form of the manifest.
      * @param string $toolPack The pack of its tools.
+     * @param string|null $extensionId Another name of integration_id, and the same. Whoever stores a manifest may send either; both are kept. (3 to 128 characters, matches `^[a-zA-Z0-9._:-]+$`)
      * @param array<string, mixed>|null $metadata Anything else.
      */
     public function __construct(
@@ -35,6 +36,7 @@ final readonly class ExtensionManifestV1Comms implements \JsonSerializable
         public ExtensionManifestV1CommsWebhook $webhook,
         public string $manifestVersion = 'comms.integration.v1',
         public string $toolPack = 'comms.v1',
+        public ?string $extensionId = null,
         public ?array $metadata = null,
     ) {
     }
@@ -58,6 +60,7 @@ final readonly class ExtensionManifestV1Comms implements \JsonSerializable
             webhook: ExtensionManifestV1CommsWebhook::fromArray(Wire::map($data['webhook'] ?? null, 'ExtensionManifestV1Comms.webhook')),
             manifestVersion: Wire::string($data['manifest_version'] ?? null, 'ExtensionManifestV1Comms.manifest_version'),
             toolPack: Wire::string($data['tool_pack'] ?? null, 'ExtensionManifestV1Comms.tool_pack'),
+            extensionId: isset($data['extension_id']) ? Wire::string($data['extension_id'], 'ExtensionManifestV1Comms.extension_id') : null,
             metadata: isset($data['metadata']) ? Wire::map($data['metadata'], 'ExtensionManifestV1Comms.metadata') : null,
         );
     }
@@ -79,6 +82,7 @@ final readonly class ExtensionManifestV1Comms implements \JsonSerializable
             'webhook' => Wire::object($this->webhook->toArray()),
             'manifest_version' => $this->manifestVersion,
             'tool_pack' => $this->toolPack,
+            'extension_id' => $this->extensionId,
             'metadata' => $this->metadata === null ? null : Wire::object($this->metadata),
         ]);
     }

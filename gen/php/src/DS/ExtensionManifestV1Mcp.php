@@ -21,6 +21,7 @@ final readonly class ExtensionManifestV1Mcp implements \JsonSerializable
      * @param ExtensionManifestV1McpPolicy $policy The rules of its calls.
      * @param string $manifestVersion The form of the manifest.
      * @param string $toolPack The pack of its tools.
+     * @param string|null $extensionId Another name of integration_id, and the same. Whoever stores a manifest may send either; both are kept. (3 to 128 characters, matches `^[a-zA-Z0-9._:-]+$`)
      * @param ExtensionManifestV1SecretsRef|null $secretsRef Where its secret is; never the secret.
      * @param array<string, mixed>|null $metadata Anything else.
      */
@@ -32,6 +33,7 @@ final readonly class ExtensionManifestV1Mcp implements \JsonSerializable
         public ExtensionManifestV1McpPolicy $policy,
         public string $manifestVersion = 'mcp.integration.v1',
         public string $toolPack = 'mcp.v1',
+        public ?string $extensionId = null,
         public ?ExtensionManifestV1SecretsRef $secretsRef = null,
         public ?array $metadata = null,
     ) {
@@ -54,6 +56,7 @@ final readonly class ExtensionManifestV1Mcp implements \JsonSerializable
             policy: ExtensionManifestV1McpPolicy::fromArray(Wire::map($data['policy'] ?? null, 'ExtensionManifestV1Mcp.policy')),
             manifestVersion: Wire::string($data['manifest_version'] ?? null, 'ExtensionManifestV1Mcp.manifest_version'),
             toolPack: Wire::string($data['tool_pack'] ?? null, 'ExtensionManifestV1Mcp.tool_pack'),
+            extensionId: isset($data['extension_id']) ? Wire::string($data['extension_id'], 'ExtensionManifestV1Mcp.extension_id') : null,
             secretsRef: isset($data['secrets_ref']) ? ExtensionManifestV1SecretsRef::fromArray(Wire::map($data['secrets_ref'], 'ExtensionManifestV1Mcp.secrets_ref')) : null,
             metadata: isset($data['metadata']) ? Wire::map($data['metadata'], 'ExtensionManifestV1Mcp.metadata') : null,
         );
@@ -74,6 +77,7 @@ final readonly class ExtensionManifestV1Mcp implements \JsonSerializable
             'policy' => Wire::object($this->policy->toArray()),
             'manifest_version' => $this->manifestVersion,
             'tool_pack' => $this->toolPack,
+            'extension_id' => $this->extensionId,
             'secrets_ref' => $this->secretsRef === null ? null : Wire::object($this->secretsRef->toArray()),
             'metadata' => $this->metadata === null ? null : Wire::object($this->metadata),
         ]);
