@@ -37,7 +37,7 @@ func (c *canaries) cage(place string) []string {
 		base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"`+rand.Text()+`"}`)) + "." + rand.Text()
 	fresh := []string{
 		"ghp_" + rand.Text() + rand.Text()[:10], "sk-proj-" + rand.Text() + rand.Text(), "AKIA" + rand.Text()[:16],
-		"xoxb-1234567890-" + rand.Text(), "re_" + rand.Text(), jwt,
+		"xoxb-1234567890-" + rand.Text(), "re_" + rand.Text() + "x7", jwt,
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
