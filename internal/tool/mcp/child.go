@@ -28,7 +28,8 @@ type child struct {
 	stdin  *os.File
 	stdout *os.File
 	logged chan struct{} // closed when its stderr has ended
-	exited chan struct{} // closed when the process is gone, and its group
+	gone   chan struct{} // closed when the process is gone, and its group
+	exited chan struct{} // closed when its log was written besides
 }
 
 // start starts a server with the given environment and no other.
@@ -37,7 +38,7 @@ func start(s Stdio, env []string, log *slog.Logger) (*child, error) {
 	if err != nil {
 		return nil, fmt.Errorf("stdio/command: %w", err)
 	}
-	c := &child{cmd: exec.Command(path, s.Args...), logged: make(chan struct{}), exited: make(chan struct{})}
+	c := &child{cmd: exec.Command(path, s.Args...), logged: make(chan struct{}), gone: make(chan struct{}), exited: make(chan struct{})}
 	c.cmd.Env, c.cmd.Dir = append([]string{}, env...), s.Dir
 	if s.Dir == "" {
 		c.cmd.Dir = os.TempDir()
@@ -71,6 +72,11 @@ func start(s Stdio, env []string, log *slog.Logger) (*child, error) {
 		defer close(c.exited)
 		err := c.cmd.Wait()
 		c.signal(syscall.SIGKILL) // whoever it left behind
+		close(c.gone)
+		select {
+		case <-c.logged: // with its last words
+		case <-time.After(leaving): // somebody outside the group holds it open
+		}
 		_ = errR.Close()
 		<-c.logged
 		log.Info("an MCP server's process has ended", "pid", c.cmd.Process.Pid, "how", outcome(err))
@@ -102,7 +108,7 @@ func (c *child) end() {
 	_ = c.stdin.Close()
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
 		select {
-		case <-c.exited:
+		case <-c.gone:
 		case <-time.After(leaving):
 			c.signal(sig)
 		}

@@ -31,6 +31,12 @@ func serve(kind string) error {
 		fmt.Println("Welcome to the server!")
 		_, err := bufio.NewReader(os.Stdin).ReadString(0)
 		return err
+	case "words":
+		fmt.Fprintln(os.Stderr, os.Getpid())
+		for range 20 {
+			fmt.Fprintln(os.Stderr, strings.Repeat("word ", 80))
+		}
+		return errors.New("the last words")
 	case "exit":
 		return errors.New("canary-of-the-log sk-ant-REDACTED")
 	}
@@ -92,6 +98,9 @@ func raw(kind string) error {
 			}
 		case m.Method == "tools/call" && kind == "nonsense":
 			answer(m.ID, `{"content":[{"type":"hologram"}]}`)
+		case m.Method == "tools/call" && kind == "once":
+			answer(m.ID, `{"content":[{"type":"text","text":"done"}]}`)
+			return nil
 		case m.Method == "tools/call" && kind == "silent":
 		default:
 			fmt.Printf(`{"jsonrpc":"2.0","id":%s,"error":{"code":-32601,"message":"no such method"}}`+"\n", m.ID)
