@@ -20,6 +20,8 @@ const (
 	writing = 10 * time.Second
 	// leaving is how long a child has to end by itself, and then by SIGTERM.
 	leaving = 2 * time.Second
+	// lastWords is how long a log may last beyond its process.
+	lastWords = time.Second
 )
 
 // child is a server's process, with all that it starts in its process group.
@@ -74,8 +76,8 @@ func start(s Stdio, env []string, log *slog.Logger) (*child, error) {
 		c.signal(syscall.SIGKILL) // whoever it left behind
 		close(c.gone)
 		select {
-		case <-c.logged: // with its last words
-		case <-time.After(leaving): // somebody outside the group holds it open
+		case <-c.logged: // its last words say why it ended
+		case <-time.After(lastWords): // somebody left the group and keeps the pipe
 		}
 		_ = errR.Close()
 		<-c.logged

@@ -31,12 +31,6 @@ func serve(kind string) error {
 		fmt.Println("Welcome to the server!")
 		_, err := bufio.NewReader(os.Stdin).ReadString(0)
 		return err
-	case "words":
-		fmt.Fprintln(os.Stderr, os.Getpid())
-		for range 20 {
-			fmt.Fprintln(os.Stderr, strings.Repeat("word ", 80))
-		}
-		return errors.New("the last words")
 	case "exit":
 		return errors.New("canary-of-the-log sk-ant-REDACTED")
 	}
