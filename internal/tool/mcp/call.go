@@ -70,36 +70,34 @@ const rejected = "rejected by transport"
 // errForgotten says that the server has forgotten the session.
 var errForgotten = &tool.Error{Class: Lost, Message: "The server forgot the session.", Retryable: true, ProviderFault: true}
 
+// answer is what came of a call.
+type answer struct {
+	res *mcp.CallToolResult
+	err error
+}
+
 // ask makes the call in a session.
 func (r *remote) ask(ctx context.Context, sess *session, call tool.Call, progress func(json.RawMessage) error) (json.RawMessage, *tool.Error) {
 	x := &exchange{}
-	within, stop := sess.bound(context.WithValue(ctx, exchangeKey{}, x))
+	within, stop := sess.bound(ctx)
 	defer stop()
+	asking, giveUp := context.WithCancel(context.WithValue(ctx, exchangeKey{}, x))
+	defer giveUp()
 	token := sess.begin(&flight{progress: func(p *mcp.ProgressNotificationParams) {
 		_ = progress(progressed(p)) // what it says of progress is not worth the call
 	}})
-	type answer struct {
-		res *mcp.CallToolResult
-		err error
-	}
 	done := make(chan answer, 1)
 	go func() {
 		params := &mcp.CallToolParams{Name: r.name, Arguments: call.Input, Meta: mcp.Meta{idempotency: call.IdempotencyKey}}
 		params.SetProgressToken(token)
-		res, err := sess.conn.CallTool(within, params)
+		res, err := sess.conn.CallTool(asking, params)
 		done <- answer{res, err}
 	}()
 	var a answer
 	select {
 	case a = <-done:
 	case <-within.Done():
-		// The call ends with its context, unless the server leaves what was sent
-		// unread; that is found out by itself.
-		select {
-		case a = <-done:
-		case <-time.After(time.Second):
-			a.err = within.Err()
-		}
+		a = sess.remains(ctx, giveUp, done)
 	}
 	asked := sess.over(token, within.Err() != nil)
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
@@ -117,6 +115,28 @@ func (r *remote) ask(ctx context.Context, sess *session, call tool.Call, progres
 		return nil, failure(a.res)
 	}
 	return output(a.res), nil
+}
+
+// remains is what comes of a call when its context or its session has ended. The
+// SDK drops an answer that comes when the call's context is over, so one that a
+// process wrote before it ended is waited for; giveUp ends that context.
+func (sess *session) remains(ctx context.Context, giveUp func(), done <-chan answer) answer {
+	if sess.child != nil && ctx.Err() == nil {
+		select {
+		case a := <-done:
+			return a
+		case <-time.After(parting):
+		}
+	}
+	giveUp()
+	// The call ends with its context, unless the server leaves what was sent
+	// unread; that is found out by itself.
+	select {
+	case a := <-done:
+		return a
+	case <-time.After(time.Second):
+		return answer{err: context.Canceled}
+	}
 }
 
 // first is what one of the requests for input says.

@@ -30,7 +30,8 @@ type child struct {
 	stdin  *os.File
 	stdout *os.File
 	logged chan struct{} // closed when its stderr has ended
-	exited chan struct{} // closed when the process is gone, and its group
+	gone   chan struct{} // closed when the process is gone, and its group
+	exited chan struct{} // closed when its log was written besides
 }
 
 // start starts a server with the given environment and no other.
@@ -39,7 +40,7 @@ func start(s Stdio, env []string, log *slog.Logger) (*child, error) {
 	if err != nil {
 		return nil, fmt.Errorf("stdio/command: %w", err)
 	}
-	c := &child{cmd: exec.Command(path, s.Args...), logged: make(chan struct{}), exited: make(chan struct{})}
+	c := &child{cmd: exec.Command(path, s.Args...), logged: make(chan struct{}), gone: make(chan struct{}), exited: make(chan struct{})}
 	c.cmd.Env, c.cmd.Dir = append([]string{}, env...), s.Dir
 	if s.Dir == "" {
 		c.cmd.Dir = os.TempDir()
@@ -73,6 +74,7 @@ func start(s Stdio, env []string, log *slog.Logger) (*child, error) {
 		defer close(c.exited)
 		err := c.cmd.Wait()
 		c.signal(syscall.SIGKILL) // whoever it left behind
+		close(c.gone)
 		select {
 		case <-c.logged: // its last words say why it ended
 		case <-time.After(lastWords): // somebody left the group and keeps the pipe
@@ -108,7 +110,7 @@ func (c *child) end() {
 	_ = c.stdin.Close()
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
 		select {
-		case <-c.exited:
+		case <-c.gone:
 		case <-time.After(leaving):
 			c.signal(sig)
 		}

@@ -92,6 +92,9 @@ func raw(kind string) error {
 			}
 		case m.Method == "tools/call" && kind == "nonsense":
 			answer(m.ID, `{"content":[{"type":"hologram"}]}`)
+		case m.Method == "tools/call" && kind == "once":
+			answer(m.ID, `{"content":[{"type":"text","text":"done"}]}`)
+			return nil
 		case m.Method == "tools/call" && kind == "silent":
 		default:
 			fmt.Printf(`{"jsonrpc":"2.0","id":%s,"error":{"code":-32601,"message":"no such method"}}`+"\n", m.ID)

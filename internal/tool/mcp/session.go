@@ -152,11 +152,15 @@ func (sess *session) watch() {
 	}()
 	var exited chan struct{}
 	if sess.child != nil {
-		exited = sess.child.exited
+		exited = sess.child.gone
 	}
 	select {
 	case <-closed:
 	case <-exited:
+		select { // an answer that it wrote before it ended is one
+		case <-closed:
+		case <-time.After(parting):
+		}
 		sess.stop(errExited)
 	case <-sess.ctx.Done():
 	}
