@@ -57,11 +57,15 @@ func newProcess(ctx context.Context, databaseURL string, lanes int) (*process, e
 }
 
 func (p *process) start(ctx, running context.Context, databaseURL string, lanes int) (err error) {
+	size := poolSize
+	if lanes == 1 { // the one to compare with, which only appends
+		size = 4
+	}
 	for _, open := range []struct {
 		pool **pgxpool.Pool
 		c    pg.Config
 	}{
-		{&p.pool, pg.Config{MaxConns: poolSize, AppName: "bench"}},
+		{&p.pool, pg.Config{MaxConns: size, AppName: "bench"}},
 		{&p.logPool, pg.Config{MaxConns: lanes + 1, AppName: "bench log", ByKeyOnly: true}},
 		{&p.readPool, pg.Config{MaxConns: 4, AppName: "bench streams", ByKeyOnly: true}},
 	} {

@@ -21,7 +21,7 @@ import (
 const quietNotify = `CREATE SCHEMA quiet;
 	CREATE FUNCTION quiet.pg_notify(text, text) RETURNS void LANGUAGE sql AS 'SELECT NULL::void'`
 
-// pen is an appender alone, with a log connection of its own.
+// pen is an appender alone, with connections of its own, one for the log and one for notifications.
 type pen struct {
 	app  string
 	pool *pgxpool.Pool
@@ -31,7 +31,7 @@ type pen struct {
 }
 
 func newPen(ctx context.Context, s *subjects, app string, quiet bool) (*pen, error) {
-	pool, err := openPool(ctx, pg.Config{URL: s.url, MaxConns: 1, AppName: app, ByKeyOnly: true}, func(c *pgxpool.Config) {
+	pool, err := openPool(ctx, pg.Config{URL: s.url, MaxConns: 2, AppName: app, ByKeyOnly: true}, func(c *pgxpool.Config) {
 		if quiet {
 			c.ConnConfig.RuntimeParams["search_path"] = "quiet, pg_catalog, " + pg.Schema
 		}

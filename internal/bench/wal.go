@@ -42,12 +42,17 @@ func (w *walMeter) around(ctx context.Context, c cell, d time.Duration) (result,
 // fsyncs is how often the server has flushed its log, with what the sessions of
 // an application have not reported yet: a session does so when it ends.
 func fsyncs(ctx context.Context, conn *pgx.Conn, app string, end func()) (n int64, err error) {
+	const theirs = "FROM pg_stat_activity WHERE application_name = $1"
+	var pids []int32
+	if err := conn.QueryRow(ctx, "SELECT coalesce(array_agg(pid), '{}') "+theirs, app).Scan(&pids); err != nil {
+		return 0, err
+	}
 	end()
 	for gone := false; !gone; {
 		if err := until(ctx, time.Now().Add(5*time.Millisecond)); err != nil {
 			return 0, err
 		}
-		if err := conn.QueryRow(ctx, "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = $1)", app).Scan(&gone); err != nil {
+		if err := conn.QueryRow(ctx, "SELECT NOT EXISTS (SELECT "+theirs+" AND pid = ANY($2))", app, pids).Scan(&gone); err != nil {
 			return 0, err
 		}
 	}
