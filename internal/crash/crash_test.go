@@ -100,9 +100,10 @@ func TestACrashBuildSaysWhenItGotNoProcessor(t *testing.T) {
 	<-time.After(300 * time.Millisecond) // that it shall notice
 	require.NoError(t, cmd.Process.Signal(syscall.SIGCONT))
 	var ms, until int64
-	_, err = fmt.Fscanf(said, "stood still %d ms until %d", &ms, &until)
-	require.NoError(t, err)
-	require.Greater(t, ms, int64(200))
+	for ms < 200 { // a busy machine may have made it stand still before
+		_, err = fmt.Fscanf(said, "stood still %d ms until %d\n", &ms, &until)
+		require.NoError(t, err)
+	}
 	require.InDelta(t, time.Now().UnixMilli(), until, 5000)
 	require.NoError(t, in.Close())
 	_, err = io.Copy(io.Discard, out)

@@ -46,13 +46,13 @@ func At(name string) {
 	}
 }
 
-func init() { go watchGaps() }
+func init() { go watchGaps(time.Now()) }
 
-// watchGaps says on stderr when this process got no processor for a while:
-// "stood still 400 ms until 1771410000000", by the real clock.
-func watchGaps() {
+// watchGaps says on stderr when this process got no processor for a while since
+// last: "stood still 400 ms until 1771410000000", by the real clock.
+func watchGaps(last time.Time) {
 	const often, noteworthy = 10 * time.Millisecond, 100 * time.Millisecond
-	for last := time.Now(); ; {
+	for {
 		time.Sleep(often)
 		now := time.Now()
 		if gap := now.Sub(last) - often; gap > noteworthy {
