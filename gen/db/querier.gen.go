@@ -115,6 +115,11 @@ type Querier interface {
 	// change of hands raises the epoch, so a holder that slept through its expiry
 	// can no longer write.
 	RunLeaseAcquire(ctx context.Context, arg RunLeaseAcquireParams) (RunLeaseAcquireRow, error)
+	// Takes the leases of many runs that are free or expired, and fences their heads,
+	// in one statement. What is not returned was not taken: somebody holds it, writes
+	// to it just now, or there is no such run. Both tables are gone through in key
+	// order, and live leases are left alone, so that two processes do not deadlock.
+	RunLeaseAcquireMany(ctx context.Context, arg RunLeaseAcquireManyParams) ([]RunLeaseAcquireManyRow, error)
 	// Ends the sessions that have had a run's head locked for longer than a bound
 	// although its lease has expired: their process is gone, or cannot be heard in the
 	// middle of a commit, and nothing else would end them. What they were to commit is

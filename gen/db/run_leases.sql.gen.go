@@ -63,6 +63,98 @@ func (q *Queries) RunLeaseAcquire(ctx context.Context, arg RunLeaseAcquireParams
 	return i, err
 }
 
+const runLeaseAcquireMany = `-- name: RunLeaseAcquireMany :many
+WITH head AS MATERIALIZED (
+    SELECT h.run_key, h.latest_seq, h.latest_hash, h.oldest_seq, h.floor_hash, h.lease_epoch,
+           h.frame_count, h.frame_position, h.status, h.cancel_requested
+    FROM run_heads h
+    WHERE h.run_key = ANY($1::uuid[])
+      AND NOT EXISTS (SELECT 1 FROM run_leases l WHERE l.run_key = h.run_key AND l.lease_expires_at >= clock_timestamp())
+    ORDER BY h.run_key
+    FOR UPDATE OF h SKIP LOCKED
+), taken AS (
+    INSERT INTO run_leases AS l (run_key, lease_owner, lease_epoch, lease_expires_at)
+    SELECT head.run_key, $2, 1, clock_timestamp() + $3::interval FROM head ORDER BY head.run_key
+    ON CONFLICT (run_key) DO UPDATE
+    SET lease_owner = excluded.lease_owner, lease_epoch = l.lease_epoch + 1,
+        lease_expires_at = excluded.lease_expires_at, heartbeat_at = clock_timestamp(),
+        lost_count = CASE WHEN l.released THEN 0 ELSE l.lost_count + 1 END,
+        lost_since = CASE WHEN NOT l.released THEN coalesce(l.lost_since, l.lease_expires_at) END,
+        released = false
+    WHERE l.lease_expires_at < clock_timestamp()
+    RETURNING l.run_key, l.lease_epoch, l.lost_count, l.lost_since, l.progress_seq
+), fenced AS (
+    UPDATE run_heads h SET lease_epoch = taken.lease_epoch FROM taken WHERE h.run_key = taken.run_key
+)
+SELECT head.run_key, head.latest_seq, head.latest_hash, head.oldest_seq, head.floor_hash,
+       head.frame_count, head.frame_position, head.status, head.cancel_requested,
+       taken.lease_epoch, taken.lost_count, taken.lost_since, taken.progress_seq,
+       coalesce((extract(epoch FROM clock_timestamp() - taken.lost_since) * 1000)::bigint, 0)::bigint AS lost_for_ms
+FROM head JOIN taken USING (run_key)
+`
+
+type RunLeaseAcquireManyParams struct {
+	RunKeys    []uuid.UUID
+	LeaseOwner string
+	Ttl        time.Duration
+}
+
+type RunLeaseAcquireManyRow struct {
+	RunKey          uuid.UUID
+	LatestSeq       int64
+	LatestHash      []byte
+	OldestSeq       int64
+	FloorHash       []byte
+	FrameCount      int64
+	FramePosition   int64
+	Status          string
+	CancelRequested bool
+	LeaseEpoch      int64
+	LostCount       int64
+	LostSince       *time.Time
+	ProgressSeq     int64
+	LostForMs       int64
+}
+
+// Takes the leases of many runs that are free or expired, and fences their heads,
+// in one statement. What is not returned was not taken: somebody holds it, writes
+// to it just now, or there is no such run. Both tables are gone through in key
+// order, and live leases are left alone, so that two processes do not deadlock.
+func (q *Queries) RunLeaseAcquireMany(ctx context.Context, arg RunLeaseAcquireManyParams) ([]RunLeaseAcquireManyRow, error) {
+	rows, err := q.db.Query(ctx, runLeaseAcquireMany, arg.RunKeys, arg.LeaseOwner, arg.Ttl)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []RunLeaseAcquireManyRow{}
+	for rows.Next() {
+		var i RunLeaseAcquireManyRow
+		if err := rows.Scan(
+			&i.RunKey,
+			&i.LatestSeq,
+			&i.LatestHash,
+			&i.OldestSeq,
+			&i.FloorHash,
+			&i.FrameCount,
+			&i.FramePosition,
+			&i.Status,
+			&i.CancelRequested,
+			&i.LeaseEpoch,
+			&i.LostCount,
+			&i.LostSince,
+			&i.ProgressSeq,
+			&i.LostForMs,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const runLeaseEvict = `-- name: RunLeaseEvict :many
 SELECT pg_terminate_backend(a.pid) AS ended
 FROM run_heads h

@@ -9,13 +9,10 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/openagentsinc/openagents-runtime/gen/db"
-	"github.com/openagentsinc/openagents-runtime/internal/crash"
 	"github.com/openagentsinc/openagents-runtime/internal/pg"
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
 	"github.com/openagentsinc/openagents-runtime/internal/telemetry"
@@ -28,14 +25,6 @@ var (
 	ErrLost = errors.New("the lease is lost")
 
 	errLocked = errors.New("the head is locked")
-)
-
-const (
-	// lockWait is how long the taking of a lease waits for somebody who
-	// writes to the run: one whose commit takes long must not hold up the
-	// renewals, which go by the same connections, nor the other runs.
-	lockWait         = 250 * time.Millisecond
-	lockNotAvailable = "55P03"
 )
 
 // Keeper holds a process's leases and renews them all with one statement.
@@ -52,6 +41,10 @@ type Keeper struct {
 
 	mu   sync.Mutex
 	held map[uuid.UUID]*Held
+
+	wishing  sync.Mutex
+	wishes   []*wish
+	granting bool // somebody is taking leases
 
 	taken *prometheus.CounterVec
 	lost  prometheus.Counter
@@ -151,60 +144,6 @@ func (k *Keeper) takes() *pgxpool.Pool {
 		return k.Takes
 	}
 	return k.pool
-}
-
-func (k *Keeper) acquire(ctx context.Context, r db.Run) (*Held, error) {
-	h := &Held{RunKey: r.RunKey, RunID: r.RunID, keeper: k}
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	// A process that is told to stop now finishes this: a lease that was taken
-	// and that nobody knows of would count as lost.
-	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), k.ttl/3+lockWait)
-	defer stop()
-	err := pgx.BeginFunc(ctx, k.takes(), func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, fmt.Sprintf("SET LOCAL lock_timeout = %d", lockWait.Milliseconds())); err != nil {
-			return fmt.Errorf("bound the wait for the head: %w", err)
-		}
-		head, err := runlog.LockHead(ctx, tx, r.RunKey)
-		var refused *pgconn.PgError
-		if errors.As(err, &refused) && refused.Code == lockNotAvailable {
-			return errLocked
-		}
-		if err != nil {
-			return err
-		}
-		// The lease begins when the lock is had, however long that took.
-		h.sent = time.Now()
-		row, err := db.New(tx).RunLeaseAcquire(ctx, db.RunLeaseAcquireParams{RunKey: r.RunKey, LeaseOwner: k.owner, Ttl: k.ttl})
-		if errors.Is(err, pgx.ErrNoRows) {
-			return ErrHeld
-		}
-		if err != nil {
-			return fmt.Errorf("acquire the lease: %w", err)
-		}
-		h.Epoch, h.Losses, h.Head = row.LeaseEpoch, row.LostCount, head
-		h.LostFor, h.ProgressSeq = time.Duration(row.LostForMs)*time.Millisecond, row.ProgressSeq
-		if row.LostSince != nil {
-			h.LostSince = *row.LostSince
-		}
-		h.Head.Epoch = h.Epoch
-		return runlog.Fence(ctx, tx, r.RunKey, h.Epoch)
-	})
-	if errors.Is(err, errLocked) {
-		err = k.evict(ctx, r)
-	}
-	switch {
-	case errors.Is(err, ErrHeld):
-		k.taken.WithLabelValues("held").Inc()
-		return nil, ErrHeld
-	case err != nil:
-		k.taken.WithLabelValues("error").Inc()
-		return nil, err
-	}
-	crash.At("lease.acquired")
-	k.taken.WithLabelValues("taken").Inc()
-	return h, nil
 }
 
 // evict ends who has the head locked although the lease has expired: a process
