@@ -53,7 +53,7 @@ func NewAppender(pool *pgxpool.Pool, watch *Watch, lanes int, m *telemetry.Metri
 		refused: m.Counter(telemetry.LogUnitsRefused),
 	}
 	for range max(1, lanes) {
-		a.lanes = append(a.lanes, &lane{a: a, queue: make(chan *item, queueUnits), known: known{}, stuck: stuck{}})
+		a.lanes = append(a.lanes, newLane(a))
 	}
 	return a
 }
@@ -77,8 +77,12 @@ func (a *Appender) Run(ctx context.Context) error {
 // ends while the unit still waits its turn, nothing is written.
 func (a *Appender) Commit(ctx context.Context, u Unit) (Ack, error) {
 	it := &item{unit: u, done: make(chan struct{})}
+	l := a.laneOf(u.RunKey)
+	if ctx.Err() == nil && l.alone(it) {
+		return it.ack, a.count(it.err)
+	}
 	select {
-	case a.laneOf(u.RunKey).queue <- it:
+	case l.queue <- it:
 	default:
 		a.refused.WithLabelValues("busy").Inc()
 		return Ack{}, ErrBusy
@@ -96,10 +100,15 @@ func (a *Appender) Commit(ctx context.Context, u Unit) (Ack, error) {
 		}
 		<-it.done
 	}
-	if it.err != nil {
-		a.refused.WithLabelValues(cause(it.err)).Inc()
+	return it.ack, a.count(it.err)
+}
+
+// count counts a unit that was refused by its cause.
+func (a *Appender) count(err error) error {
+	if err != nil {
+		a.refused.WithLabelValues(cause(err)).Inc()
 	}
-	return it.ack, it.err
+	return err
 }
 
 func (a *Appender) laneOf(key uuid.UUID) *lane {

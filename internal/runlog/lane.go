@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -24,22 +25,61 @@ import (
 type lane struct {
 	a     *Appender
 	queue chan *item
+	next  atomic.Bool   // one was taken from the queue and waits for the turn
+	turn  chan struct{} // holds a token while nobody writes; what follows is the writer's
 	known known
 	stuck stuck
+	units int // of the last batch
 
 	controlRows, deltaRows int // of the last batch: about what the next one needs
 }
 
+func newLane(a *Appender) *lane {
+	return &lane{a: a, queue: make(chan *item, queueUnits), turn: make(chan struct{}, 1), known: known{}, stuck: stuck{}}
+}
+
+// run writes what is queued. Nobody writes before it runs, or after.
 func (l *lane) run(ctx context.Context) error {
 	for {
+		l.turn <- struct{}{}
 		select {
 		case <-ctx.Done():
+			<-l.turn
 			l.drain()
 			return nil
 		case first := <-l.queue:
+			l.next.Store(true)
+			<-l.turn
+			l.next.Store(false)
 			l.write(l.gather(first))
 		}
 	}
+}
+
+// waiting is how many units are not being written yet.
+func (l *lane) waiting() int {
+	if l.next.Load() {
+		return len(l.queue) + 1
+	}
+	return len(l.queue)
+}
+
+// alone writes a unit in its caller's own goroutine when nobody else has
+// anything to write, which saves it two changes of goroutine. After a batch of
+// many there is no such turn: their callers are about to come back, and are
+// better off together.
+func (l *lane) alone(it *item) bool {
+	select {
+	case <-l.turn:
+	default:
+		return false
+	}
+	defer func() { l.turn <- struct{}{} }()
+	if l.units > 1 || l.waiting() > 0 {
+		return false
+	}
+	l.write([]*item{it})
+	return true
 }
 
 // drain writes what waits and lets nobody wait for a lane that is gone.
@@ -95,6 +135,7 @@ func (l *lane) write(items []*item) {
 		return
 	}
 	l.controlRows, l.deltaRows = len(b.rows.Seqs), len(b.deltas.Seqs)
+	l.units = len(items)
 	l.a.units.Observe(float64(len(items)))
 	l.a.seconds.Observe(time.Since(begun).Seconds())
 	var again []*item
