@@ -263,6 +263,7 @@ func (c config) pool(conns int, name string) pg.Config {
 // sweepPool is the janitor's, as the owner of the tables when there is one.
 func (c config) sweepPool() pg.Config {
 	p := c.pool(sweepConns, "sweeps")
+	p.NoPing = true
 	if c.UpkeepURL != "" {
 		p.URL = c.UpkeepURL
 	}

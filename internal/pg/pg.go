@@ -52,6 +52,10 @@ type Config struct {
 	// plan does for all keys. Planning a question to a partitioned table takes
 	// longer than answering it.
 	ByKeyOnly bool
+	// NoPing takes a connection from the pool without asking whether it still
+	// works: for those who ask again soon anyway, and would otherwise ask an idle
+	// database twice each time.
+	NoPing bool
 }
 
 // Validate reports the first setting that cannot work.
@@ -92,6 +96,9 @@ func Open(ctx context.Context, cfg Config) (*pgxpool.Pool, error) {
 	if cfg.ByKeyOnly {
 		params["enable_seqscan"] = "off"
 		params["plan_cache_mode"] = "force_generic_plan"
+	}
+	if cfg.NoPing {
+		pc.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return false }
 	}
 	pc.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
 		sendUUIDs(conn)
