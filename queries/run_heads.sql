@@ -54,17 +54,20 @@ SELECT run_key, latest_seq FROM run_heads WHERE run_key = ANY(@run_keys::uuid[])
 -- Makes an epoch the only one that may write.
 UPDATE run_heads SET lease_epoch = @lease_epoch WHERE run_key = @run_key;
 
--- name: RunHeadAdvanceMany :exec
--- Moves heads that the caller knows on, and fails with a division by zero unless
--- all of them are still as it knows them. The keys are sorted: sessions that
--- find rows by key alone take the rows in that order, so that two processes that
--- move several at once do not deadlock.
+-- name: RunHeadAdvanceMany :many
+-- Moves heads that the caller knows on, tells where their rows are now, and fails
+-- with a division by zero unless all of them are still as it knows them. The keys
+-- are sorted: sessions that find rows by key alone take the rows in that order, so
+-- that two processes that move several at once do not deadlock. A row whose place
+-- is told is not looked for by its key: while somebody holds an old snapshot, the
+-- index leads through every version that the row has had since.
 WITH moved AS (
     UPDATE run_heads h
     SET latest_seq = u.latest_seq, latest_hash = u.latest_hash,
         frame_count = u.frame_count, frame_position = u.frame_position,
         status = u.status, cancel_requested = u.cancel_requested
     FROM (SELECT unnest(@run_keys::uuid[]) AS run_key,
+                 unnest(@places::text[]) AS place,
                  unnest(@known_seqs::bigint[]) AS known_seq,
                  unnest(@lease_epochs::bigint[]) AS lease_epoch,
                  unnest(@latest_seqs::bigint[]) AS latest_seq,
@@ -73,10 +76,13 @@ WITH moved AS (
                  unnest(@frame_positions::bigint[]) AS frame_position,
                  unnest(@statuses::text[]) AS status,
                  unnest(@cancel_requesteds::boolean[]) AS cancel_requested) u
-    WHERE h.run_key = u.run_key AND h.latest_seq = u.known_seq AND h.lease_epoch = u.lease_epoch
-    RETURNING h.run_key
+    WHERE h.ctid = coalesce(nullif(u.place, '')::tid, (SELECT k.ctid FROM run_heads k WHERE k.run_key = u.run_key))
+      AND h.run_key IS NOT DISTINCT FROM u.run_key -- which no index can answer
+      AND h.latest_seq = u.known_seq AND h.lease_epoch = u.lease_epoch
+    RETURNING h.run_key, h.ctid::text AS place
 )
-SELECT 1 / (CASE WHEN count(*) = cardinality(@run_keys::uuid[]) THEN 1 ELSE 0 END) FROM moved;
+SELECT run_key, place FROM moved
+WHERE 1 / (CASE WHEN (SELECT count(*) FROM moved) = cardinality(@run_keys::uuid[]) THEN 1 ELSE 0 END) = 1;
 
 -- name: RunHeadListEnded :many
 -- Which of some runs have their terminal status.

@@ -7,18 +7,21 @@ SELECT unnest(@run_keys::uuid[]), unnest(@seqs::bigint[]), unnest(@event_types::
        nullif(unnest(@traceparents::text[]), ''), nullif(unnest(@tracestates::text[]), ''),
        nullif(unnest(@request_ids::text[]), '');
 
--- name: RunLogInsertOne :execrows
--- Appends one control event to a head that the caller knows, in one statement; no row when
--- the head has moved or has another epoch.
+-- name: RunLogInsertOne :one
+-- Appends one control event to a head that the caller knows, in one statement, and tells
+-- where the head's row is now; no row when the head has moved or has another epoch.
 WITH moved AS (
     UPDATE run_heads h SET latest_seq = h.latest_seq + 1, latest_hash = @event_hash
-    WHERE h.run_key = @run_key AND h.latest_seq = @known_seq AND h.lease_epoch = @lease_epoch
-    RETURNING h.run_key, h.latest_seq, h.latest_hash
+    WHERE h.ctid = coalesce(nullif(@place::text, '')::tid, (SELECT k.ctid FROM run_heads k WHERE k.run_key = @run_key))
+      AND h.run_key IS NOT DISTINCT FROM @run_key AND h.latest_seq = @known_seq AND h.lease_epoch = @lease_epoch
+    RETURNING h.run_key, h.latest_seq, h.latest_hash, h.ctid::text AS place
+), added AS (
+    INSERT INTO run_log (run_key, seq, event_type, event_version, payload, content_hash, event_hash, traceparent, tracestate, request_id)
+    SELECT run_key, latest_seq, @event_type, @event_version, @payload, @content_hash, latest_hash,
+           sqlc.narg('traceparent'), sqlc.narg('tracestate'), sqlc.narg('request_id')
+    FROM moved
 )
-INSERT INTO run_log (run_key, seq, event_type, event_version, payload, content_hash, event_hash, traceparent, tracestate, request_id)
-SELECT run_key, latest_seq, @event_type, @event_version, @payload, @content_hash, latest_hash,
-       sqlc.narg('traceparent'), sqlc.narg('tracestate'), sqlc.narg('request_id')
-FROM moved;
+SELECT place FROM moved;
 
 -- name: RunLogListAfter :many
 -- What is there of the next events of a run, in seq order, without deltas that

@@ -75,11 +75,13 @@ type Querier interface {
 	RunFinish(ctx context.Context, arg RunFinishParams) error
 	RunGet(ctx context.Context, runID string) (Run, error)
 	RunGetByKey(ctx context.Context, runKey uuid.UUID) (Run, error)
-	// Moves heads that the caller knows on, and fails with a division by zero unless
-	// all of them are still as it knows them. The keys are sorted: sessions that
-	// find rows by key alone take the rows in that order, so that two processes that
-	// move several at once do not deadlock.
-	RunHeadAdvanceMany(ctx context.Context, arg RunHeadAdvanceManyParams) error
+	// Moves heads that the caller knows on, tells where their rows are now, and fails
+	// with a division by zero unless all of them are still as it knows them. The keys
+	// are sorted: sessions that find rows by key alone take the rows in that order, so
+	// that two processes that move several at once do not deadlock. A row whose place
+	// is told is not looked for by its key: while somebody holds an old snapshot, the
+	// index leads through every version that the row has had since.
+	RunHeadAdvanceMany(ctx context.Context, arg RunHeadAdvanceManyParams) ([]RunHeadAdvanceManyRow, error)
 	// Makes an epoch the only one that may write.
 	RunHeadFence(ctx context.Context, arg RunHeadFenceParams) error
 	RunHeadGet(ctx context.Context, runKey uuid.UUID) (RunHead, error)
@@ -151,9 +153,9 @@ type Querier interface {
 	RunLogDeltaDeleteStray(ctx context.Context, runKey uuid.UUID) (int64, error)
 	// Appends deltas whose seq and hashes were computed under locked heads.
 	RunLogDeltaInsertMany(ctx context.Context, arg RunLogDeltaInsertManyParams) error
-	// Appends one delta to a head that the caller knows, in one statement; no row when
-	// the head has moved or has another epoch.
-	RunLogDeltaInsertOne(ctx context.Context, arg RunLogDeltaInsertOneParams) (int64, error)
+	// Appends one delta to a head that the caller knows, in one statement, and tells
+	// where the head's row is now; no row when the head has moved or has another epoch.
+	RunLogDeltaInsertOne(ctx context.Context, arg RunLogDeltaInsertOneParams) (string, error)
 	// Runs of a range of keys that ended so long ago, and whose deltas are not
 	// folded yet, in key order.
 	RunLogDeltaListFoldable(ctx context.Context, arg RunLogDeltaListFoldableParams) ([]RunLogDeltaListFoldableRow, error)
@@ -177,9 +179,9 @@ type Querier interface {
 	RunLogFoldLock(ctx context.Context, runKey uuid.UUID) (uuid.UUID, error)
 	// Appends events whose seq and hashes were computed under locked heads.
 	RunLogInsertMany(ctx context.Context, arg RunLogInsertManyParams) error
-	// Appends one control event to a head that the caller knows, in one statement; no row when
-	// the head has moved or has another epoch.
-	RunLogInsertOne(ctx context.Context, arg RunLogInsertOneParams) (int64, error)
+	// Appends one control event to a head that the caller knows, in one statement, and tells
+	// where the head's row is now; no row when the head has moved or has another epoch.
+	RunLogInsertOne(ctx context.Context, arg RunLogInsertOneParams) (string, error)
 	// What is there of the next events of a run, in seq order, without deltas that
 	// were folded. Seqs have no gaps, so a range of them bounds the page whatever
 	// the planner believes of the run's length. One row more, with nothing but a

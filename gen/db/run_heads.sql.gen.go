@@ -12,29 +12,34 @@ import (
 	"time"
 )
 
-const runHeadAdvanceMany = `-- name: RunHeadAdvanceMany :exec
+const runHeadAdvanceMany = `-- name: RunHeadAdvanceMany :many
 WITH moved AS (
     UPDATE run_heads h
     SET latest_seq = u.latest_seq, latest_hash = u.latest_hash,
         frame_count = u.frame_count, frame_position = u.frame_position,
         status = u.status, cancel_requested = u.cancel_requested
     FROM (SELECT unnest($1::uuid[]) AS run_key,
-                 unnest($2::bigint[]) AS known_seq,
-                 unnest($3::bigint[]) AS lease_epoch,
-                 unnest($4::bigint[]) AS latest_seq,
-                 unnest($5::bytea[]) AS latest_hash,
-                 unnest($6::bigint[]) AS frame_count,
-                 unnest($7::bigint[]) AS frame_position,
-                 unnest($8::text[]) AS status,
-                 unnest($9::boolean[]) AS cancel_requested) u
-    WHERE h.run_key = u.run_key AND h.latest_seq = u.known_seq AND h.lease_epoch = u.lease_epoch
-    RETURNING h.run_key
+                 unnest($2::text[]) AS place,
+                 unnest($3::bigint[]) AS known_seq,
+                 unnest($4::bigint[]) AS lease_epoch,
+                 unnest($5::bigint[]) AS latest_seq,
+                 unnest($6::bytea[]) AS latest_hash,
+                 unnest($7::bigint[]) AS frame_count,
+                 unnest($8::bigint[]) AS frame_position,
+                 unnest($9::text[]) AS status,
+                 unnest($10::boolean[]) AS cancel_requested) u
+    WHERE h.ctid = coalesce(nullif(u.place, '')::tid, (SELECT k.ctid FROM run_heads k WHERE k.run_key = u.run_key))
+      AND h.run_key IS NOT DISTINCT FROM u.run_key -- which no index can answer
+      AND h.latest_seq = u.known_seq AND h.lease_epoch = u.lease_epoch
+    RETURNING h.run_key, h.ctid::text AS place
 )
-SELECT 1 / (CASE WHEN count(*) = cardinality($1::uuid[]) THEN 1 ELSE 0 END) FROM moved
+SELECT run_key, place FROM moved
+WHERE 1 / (CASE WHEN (SELECT count(*) FROM moved) = cardinality($1::uuid[]) THEN 1 ELSE 0 END) = 1
 `
 
 type RunHeadAdvanceManyParams struct {
 	RunKeys          []uuid.UUID
+	Places           []string
 	KnownSeqs        []int64
 	LeaseEpochs      []int64
 	LatestSeqs       []int64
@@ -45,13 +50,21 @@ type RunHeadAdvanceManyParams struct {
 	CancelRequesteds []bool
 }
 
-// Moves heads that the caller knows on, and fails with a division by zero unless
-// all of them are still as it knows them. The keys are sorted: sessions that
-// find rows by key alone take the rows in that order, so that two processes that
-// move several at once do not deadlock.
-func (q *Queries) RunHeadAdvanceMany(ctx context.Context, arg RunHeadAdvanceManyParams) error {
-	_, err := q.db.Exec(ctx, runHeadAdvanceMany,
+type RunHeadAdvanceManyRow struct {
+	RunKey uuid.UUID
+	Place  string
+}
+
+// Moves heads that the caller knows on, tells where their rows are now, and fails
+// with a division by zero unless all of them are still as it knows them. The keys
+// are sorted: sessions that find rows by key alone take the rows in that order, so
+// that two processes that move several at once do not deadlock. A row whose place
+// is told is not looked for by its key: while somebody holds an old snapshot, the
+// index leads through every version that the row has had since.
+func (q *Queries) RunHeadAdvanceMany(ctx context.Context, arg RunHeadAdvanceManyParams) ([]RunHeadAdvanceManyRow, error) {
+	rows, err := q.db.Query(ctx, runHeadAdvanceMany,
 		arg.RunKeys,
+		arg.Places,
 		arg.KnownSeqs,
 		arg.LeaseEpochs,
 		arg.LatestSeqs,
@@ -61,7 +74,22 @@ func (q *Queries) RunHeadAdvanceMany(ctx context.Context, arg RunHeadAdvanceMany
 		arg.Statuses,
 		arg.CancelRequesteds,
 	)
-	return err
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []RunHeadAdvanceManyRow{}
+	for rows.Next() {
+		var i RunHeadAdvanceManyRow
+		if err := rows.Scan(&i.RunKey, &i.Place); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const runHeadFence = `-- name: RunHeadFence :exec

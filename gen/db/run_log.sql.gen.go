@@ -51,19 +51,27 @@ func (q *Queries) RunLogInsertMany(ctx context.Context, arg RunLogInsertManyPara
 	return err
 }
 
-const runLogInsertOne = `-- name: RunLogInsertOne :execrows
+const runLogInsertOne = `-- name: RunLogInsertOne :one
 WITH moved AS (
-    UPDATE run_heads h SET latest_seq = h.latest_seq + 1, latest_hash = $8
-    WHERE h.run_key = $9 AND h.latest_seq = $10 AND h.lease_epoch = $11
-    RETURNING h.run_key, h.latest_seq, h.latest_hash
+    UPDATE run_heads h SET latest_seq = h.latest_seq + 1, latest_hash = $1
+    WHERE h.ctid = coalesce(nullif($2::text, '')::tid, (SELECT k.ctid FROM run_heads k WHERE k.run_key = $3))
+      AND h.run_key IS NOT DISTINCT FROM $3 AND h.latest_seq = $4 AND h.lease_epoch = $5
+    RETURNING h.run_key, h.latest_seq, h.latest_hash, h.ctid::text AS place
+), added AS (
+    INSERT INTO run_log (run_key, seq, event_type, event_version, payload, content_hash, event_hash, traceparent, tracestate, request_id)
+    SELECT run_key, latest_seq, $6, $7, $8, $9, latest_hash,
+           $10, $11, $12
+    FROM moved
 )
-INSERT INTO run_log (run_key, seq, event_type, event_version, payload, content_hash, event_hash, traceparent, tracestate, request_id)
-SELECT run_key, latest_seq, $1, $2, $3, $4, latest_hash,
-       $5, $6, $7
-FROM moved
+SELECT place FROM moved
 `
 
 type RunLogInsertOneParams struct {
+	EventHash    []byte
+	Place        string
+	RunKey       uuid.UUID
+	KnownSeq     int64
+	LeaseEpoch   int64
 	EventType    string
 	EventVersion int32
 	Payload      []byte
@@ -71,16 +79,17 @@ type RunLogInsertOneParams struct {
 	Traceparent  *string
 	Tracestate   *string
 	RequestID    *string
-	EventHash    []byte
-	RunKey       uuid.UUID
-	KnownSeq     int64
-	LeaseEpoch   int64
 }
 
-// Appends one control event to a head that the caller knows, in one statement; no row when
-// the head has moved or has another epoch.
-func (q *Queries) RunLogInsertOne(ctx context.Context, arg RunLogInsertOneParams) (int64, error) {
-	result, err := q.db.Exec(ctx, runLogInsertOne,
+// Appends one control event to a head that the caller knows, in one statement, and tells
+// where the head's row is now; no row when the head has moved or has another epoch.
+func (q *Queries) RunLogInsertOne(ctx context.Context, arg RunLogInsertOneParams) (string, error) {
+	row := q.db.QueryRow(ctx, runLogInsertOne,
+		arg.EventHash,
+		arg.Place,
+		arg.RunKey,
+		arg.KnownSeq,
+		arg.LeaseEpoch,
 		arg.EventType,
 		arg.EventVersion,
 		arg.Payload,
@@ -88,15 +97,10 @@ func (q *Queries) RunLogInsertOne(ctx context.Context, arg RunLogInsertOneParams
 		arg.Traceparent,
 		arg.Tracestate,
 		arg.RequestID,
-		arg.EventHash,
-		arg.RunKey,
-		arg.KnownSeq,
-		arg.LeaseEpoch,
 	)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
+	var place string
+	err := row.Scan(&place)
+	return place, err
 }
 
 const runLogListAfter = `-- name: RunLogListAfter :many

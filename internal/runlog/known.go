@@ -16,7 +16,12 @@ import (
 // known are heads as this lane left them. Whoever else appends to a run makes
 // its entry wrong, which the commit notices: it moves on only what is as it
 // believes, and asks again when that fails.
-type known map[uuid.UUID]Head
+type known map[uuid.UUID]knownHead
+
+type knownHead struct {
+	Head
+	place string // where the row is; empty when it has to be looked for
+}
 
 const knownHeads = 8192 // a lane remembers; then it starts anew
 
@@ -29,7 +34,7 @@ func (k known) remember(b *batch) {
 		if Terminal(h.Status) {
 			delete(k, key)
 		} else {
-			k[key] = *h
+			k[key] = knownHead{*h, b.places[key]}
 		}
 	}
 }
@@ -49,7 +54,7 @@ func (k known) heads(items []*item) map[uuid.UUID]*Head {
 		if !ok {
 			return nil
 		}
-		heads[it.unit.RunKey] = &h
+		heads[it.unit.RunKey] = &h.Head
 	}
 	return heads
 }
@@ -73,7 +78,7 @@ func (l *lane) believe(ctx context.Context, conn *pgx.Conn, items []*item) (b *b
 	}
 	if len(b.grown) == 1 {
 		key := b.grown[0]
-		if was := l.known[key]; b.isOneEvent(was) {
+		if was := l.known[key]; b.isOneEvent(was.Head) {
 			ok, err = b.storeOne(ctx, conn, was)
 			return b, ok, err
 		}
@@ -90,6 +95,7 @@ func (b *batch) storeKnown(ctx context.Context, conn *pgx.Conn, was known) (ok b
 	for _, key := range b.grown {
 		h := b.heads[key]
 		heads.RunKeys = append(heads.RunKeys, key)
+		heads.Places = append(heads.Places, was[key].place)
 		heads.KnownSeqs = append(heads.KnownSeqs, was[key].Seq)
 		heads.LeaseEpochs = append(heads.LeaseEpochs, was[key].Epoch)
 		heads.LatestSeqs = append(heads.LatestSeqs, h.Seq)
@@ -100,8 +106,19 @@ func (b *batch) storeKnown(ctx context.Context, conn *pgx.Conn, was known) (ok b
 		heads.CancelRequesteds = append(heads.CancelRequesteds, h.CancelRequested)
 	}
 	pb := &pgx.Batch{}
-	q := db.New(queuer{batch: pb})
-	if err := q.RunHeadAdvanceMany(ctx, heads); err != nil {
+	b.places = make(map[uuid.UUID]string, len(b.grown))
+	q := db.New(queuer{batch: pb, rows: func(rows pgx.Rows) error {
+		defer rows.Close()
+		for rows.Next() {
+			var r db.RunHeadAdvanceManyRow
+			if err := rows.Scan(&r.RunKey, &r.Place); err != nil {
+				return err
+			}
+			b.places[r.RunKey] = r.Place
+		}
+		return rows.Err()
+	}})
+	if _, err := q.RunHeadAdvanceMany(ctx, heads); !errors.Is(err, errQueued) {
 		return false, err
 	}
 	if err := b.queueRows(ctx, q); err != nil {
@@ -126,24 +143,28 @@ func (b *batch) isOneEvent(was Head) bool {
 
 // storeOne writes a batch of one event by a statement that does nothing else: what
 // many waiting units share, a lone one would pay alone.
-func (b *batch) storeOne(ctx context.Context, conn *pgx.Conn, was Head) (ok bool, err error) {
+func (b *batch) storeOne(ctx context.Context, conn *pgx.Conn, was knownHead) (ok bool, err error) {
 	q, many := db.New(conn), b.rows
 	if len(b.deltas.Seqs) == 1 {
 		many = b.deltas
 	}
 	one := db.RunLogInsertOneParams{
-		RunKey: many.RunKeys[0], KnownSeq: was.Seq, LeaseEpoch: was.Epoch,
+		RunKey: many.RunKeys[0], Place: was.place, KnownSeq: was.Seq, LeaseEpoch: was.Epoch,
 		EventType: many.EventTypes[0], EventVersion: many.EventVersions[0], Payload: []byte(many.Payloads[0]),
 		ContentHash: many.ContentHashes[0], EventHash: many.EventHashes[0],
 		Traceparent: nonEmpty(many.Traceparents[0]), Tracestate: nonEmpty(many.Tracestates[0]), RequestID: nonEmpty(many.RequestIds[0]),
 	}
-	var written int64
+	var place string
 	if len(b.deltas.Seqs) == 1 {
-		written, err = q.RunLogDeltaInsertOne(ctx, db.RunLogDeltaInsertOneParams(one))
+		place, err = q.RunLogDeltaInsertOne(ctx, db.RunLogDeltaInsertOneParams(one))
 	} else {
-		written, err = q.RunLogInsertOne(ctx, one)
+		place, err = q.RunLogInsertOne(ctx, one)
 	}
-	return written == 1 || err != nil, outcomeOf(err)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, nil
+	}
+	b.places = map[uuid.UUID]string{one.RunKey: place}
+	return true, outcomeOf(err)
 }
 
 func nonEmpty(s string) *string {

@@ -270,6 +270,7 @@ type outcome struct {
 type batch struct {
 	out    map[*item]outcome
 	heads  map[uuid.UUID]*Head
+	places map[uuid.UUID]string // of the heads' rows, as far as the commit told them
 	grown  []uuid.UUID
 	has    map[uuid.UUID]bool        // what grown holds
 	work   map[uuid.UUID]bool        // among grown, those with a new frame or cancel
