@@ -36,6 +36,7 @@ primary key and nothing else; "1 client", "32 clients" and "64 runs" are compare
 All clients, the service and Postgres share the machine. The figures are medians over the rounds, the ratio is the median of the rounds' ratios.
 Floor and goal are for the ratio (2 x), for what ours takes more than plain (+3), or for ours alone (a bare number). "reached" says which of the two holds, or **short**.
 A row whose cells take long is measured in the first 3 rounds, [16] and [18] once.
+How long takeover, drain, cancel and an outage of Postgres take is in [bounds.md](bounds.md), what survives in [reliability.md](reliability.md).
 
 1. ` + "`run.Start`" + `: run, head and first event in one commit, which answers with the run.
 2. Each run's lease is held and each event is a commit of its own for its caller: fence, number, hash chain, trace ids and
