@@ -116,7 +116,8 @@ there, by the database's clock.
   as it stood after the death, has ended.
 - **SIGTERM** to one process, with a client on each of its runs that comes back when the stream says. Every run goes on within
   a tenth of the TTL, the process ends by itself, and no client misses an event or sees one twice. What it takes is the
-  successor's work: it takes some hundreds of runs a second on two cores, each by its own commit.
+  successor's work: leases that are wanted at the same moment are taken together, and each run goes on with
+  commits of its own.
 - **cancel**, each through the process that does not execute the run. A token that comes after the cancel is not in the log; the
   run's end is.
 - **Postgres** is killed with its postmaster's SIGKILL and started again, with a client on every run. The time counts from when
