@@ -150,7 +150,7 @@ func (r *reader) read(f fact) {
 		r.close(f.seq, e.Step, true)
 	case event.FrameFinishedV1:
 		turn := r.done < len(r.frames) && r.frames[r.done] == e.FrameID
-		if !turn || r.open != nil || r.types[r.done] != toolResult && (r.last.frameID != e.FrameID || r.last.asks) {
+		if !turn || r.open != nil || r.types[r.done] != toolResult && (r.last.frameID != e.FrameID || r.last.asks && !r.h.cut) {
 			r.say("frame %s is finished at %d, out of turn", e.FrameID, f.seq)
 		}
 		r.done++

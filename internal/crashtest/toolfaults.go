@@ -180,8 +180,8 @@ func (t *trial) allWait(ctx context.Context) (epochs int64, err error) {
 	}
 	for late := time.Now().Add(10 * time.Second); ; {
 		var n int
-		err := t.w.db.pool.QueryRow(ctx, `SELECT count(*), coalesce(sum(lease_epoch), 0) FROM runs JOIN run_heads h USING (run_key) JOIN run_leases USING (run_key)
-			WHERE runs.run_id = ANY($1) AND h.status = 'waiting' AND NOT runnable AND released`, ids).Scan(&n, &epochs)
+		err := t.w.db.pool.QueryRow(ctx, `SELECT count(*), coalesce(sum(l.lease_epoch), 0) FROM runs JOIN run_heads h USING (run_key) JOIN run_leases l USING (run_key)
+			WHERE runs.run_id = ANY($1) AND h.status = 'waiting' AND NOT runnable AND l.released`, ids).Scan(&n, &epochs)
 		switch {
 		case err != nil:
 			return 0, err
