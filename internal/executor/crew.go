@@ -14,6 +14,8 @@ import (
 // crew is the tool calls that are at work in a session.
 type crew struct {
 	wg *sync.WaitGroup
+	// ended rings when a job has ended.
+	ended chan struct{}
 	// resultsUntil is the frame_seq up to which clients' results were taken.
 	resultsUntil int64
 
@@ -29,6 +31,7 @@ type crew struct {
 	seq     int64           // of the head when it was looked
 	touched bool            // the run has had a tool call
 	freed   <-chan struct{} // is closed when there is room for a call that waits for it
+	unheard bool            // a job has ended since the last look without ending its call
 }
 
 // job is one call at work.
@@ -46,7 +49,7 @@ type openCalls struct {
 }
 
 func newCrew() crew {
-	return crew{wg: &sync.WaitGroup{}, jobs: map[string]*job{}, whole: map[string]json.RawMessage{}}
+	return crew{wg: &sync.WaitGroup{}, ended: make(chan struct{}, 1), jobs: map[string]*job{}, whole: map[string]json.RawMessage{}}
 }
 
 func (c *crew) job(id string) *job {
@@ -55,7 +58,7 @@ func (c *crew) job(id string) *job {
 	return c.jobs[id]
 }
 
-// add takes a job in; done takes it out.
+// add takes a job in.
 func (c *crew) add(id string, j *job) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -63,12 +66,36 @@ func (c *crew) add(id string, j *job) {
 	c.wg.Add(1)
 }
 
-func (c *crew) done(id string) {
+// done takes a job out. heard says that its call has its terminal state.
+func (c *crew) done(id string, heard bool) {
 	c.mu.Lock()
 	delete(c.jobs, id)
-	c.known = false
+	c.known, c.unheard = false, c.unheard || !heard
 	c.mu.Unlock()
+	select {
+	case c.ended <- struct{}{}:
+	default:
+	}
 	c.wg.Done()
+}
+
+// quiet says that the end of a job is nothing to act on: others are at work, no
+// call waits for room, and none lost its job.
+func (c *crew) quiet() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.jobs) > 0 && c.freed == nil && !c.unheard
+}
+
+// working are the calls that jobs work on.
+func (c *crew) working() map[string]bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := make(map[string]bool, len(c.jobs))
+	for id := range c.jobs {
+		all[id] = true
+	}
+	return all
 }
 
 // stop tells the jobs that are meant to end.
@@ -143,7 +170,7 @@ func (c *crew) forget(id string) {
 func (c *crew) suspect() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.known, c.freed = false, nil
+	c.known, c.freed, c.unheard = false, nil, false
 }
 
 // note remembers what a look found.

@@ -24,9 +24,11 @@ const providerClient = "client"
 
 // look is one look at a run's open calls.
 type look struct {
-	open      openCalls
-	starved   bool
-	again     bool // something changed under it
+	open    openCalls
+	starved bool
+	again   bool // something changed under it
+	// working are the calls that were worked on before the open ones were read.
+	working   map[string]bool
 	approvals map[string]db.Approval
 	now       time.Time // by the database's clock
 }
@@ -65,7 +67,7 @@ func (s *session) tend(ctx context.Context) (openCalls, error) {
 }
 
 func (s *session) lookOnce(ctx context.Context) (*look, error) {
-	l := &look{}
+	l := &look{working: s.crew.working()}
 	tasks, err := tool.OpenTasks(ctx, s.e.Pool, s.run.RunKey)
 	if err != nil || len(tasks) == 0 {
 		return l, err
@@ -126,6 +128,11 @@ func (s *session) tendCall(ctx context.Context, t db.ToolTask, l *look) (ended b
 		if t.CancelRequested {
 			j.stop(tool.Cause(tool.ClassCanceled, "The call was canceled."))
 		}
+		l.open.atWork = true
+		return false, nil
+	}
+	if l.working[t.ToolCallID] {
+		// It has ended since it was read, and said so to whoever waits.
 		l.open.atWork = true
 		return false, nil
 	}

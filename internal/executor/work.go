@@ -21,8 +21,8 @@ func (s *session) work(ctx context.Context, t db.ToolTask, release func(), carry
 	j := &job{boundary: tool.Boundary(t.SettlementBoundary), stop: stop}
 	s.crew.add(t.ToolCallID, j)
 	go func() {
-		defer s.ring()
-		defer s.crew.done(t.ToolCallID)
+		heard := false
+		defer func() { s.crew.done(t.ToolCallID, heard) }()
 		defer release()
 		defer stop(nil)
 		defer func() {
@@ -37,7 +37,7 @@ func (s *session) work(ctx context.Context, t db.ToolTask, release func(), carry
 		if s.crew.handedOver(j) && (o.State == tool.Canceled || o.Err != nil && o.Err.Unknown) {
 			return
 		}
-		s.conclude(ctx, t, o)
+		heard = s.conclude(ctx, t, o)
 	}()
 }
 
@@ -56,8 +56,8 @@ func (s *session) leaveCalls(ctx context.Context) {
 
 // conclude commits what a call came to. While the database does not answer it
 // tries again, as long as the run is this session's: the outcome is known here
-// alone.
-func (s *session) conclude(ctx context.Context, t db.ToolTask, o tool.Outcome) {
+// alone. ended says that the call has its terminal state.
+func (s *session) conclude(ctx context.Context, t db.ToolTask, o tool.Outcome) (ended bool) {
 	ctx = context.WithoutCancel(ctx)
 	for {
 		err := s.tryConclude(ctx, t, o)
@@ -66,19 +66,19 @@ func (s *session) conclude(ctx context.Context, t db.ToolTask, o tool.Outcome) {
 			crash.At("tool.finished")
 			s.crew.forget(t.ToolCallID)
 			s.afterCall(ctx, t, o)
-			return
+			return true
 		case tool.Moved(err):
 			// The call was ended meanwhile, and this changes nothing any more.
 			late := tool.Late(t, o, "")
 			if err = s.commit(ctx, func(runlog.Head) (runlog.Change, error) { return late, nil }); err == nil {
 				s.e.Tools.Runner.CountLate()
-				return
+				return true
 			}
 			s.unheard(ctx, t, o, err)
-			return
+			return true
 		case errors.Is(err, runlog.ErrFinished), errors.Is(err, lease.ErrLost), !s.held.Trusted():
 			s.unheard(ctx, t, o, err)
-			return
+			return false
 		}
 		time.Sleep(outagePause)
 	}
