@@ -42,6 +42,7 @@ type session struct {
 	policy policy.Run // what the run says of its tools
 	crew   crew
 	replay replayed
+	first  firstCalls // that the step at hand has read
 
 	trace    telemetry.Trace // of what is being done: the run's, then each frame's
 	released bool            // a commit has released the lease

@@ -37,6 +37,7 @@ func (s *session) answer(ctx context.Context, frames []db.Frame) error {
 		// The recovery has taken this attempt back.
 		step, attempt, s.past.open = open.step, open.attempt+1, nil
 	}
+	s.first = firstCalls{}
 	if ended, err := s.watchLoops(ctx, frames); ended || err != nil {
 		return err
 	}
