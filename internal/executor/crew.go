@@ -31,12 +31,12 @@ type crew struct {
 	seq     int64           // of the head when it was looked
 	touched bool            // the run has had a tool call
 	freed   <-chan struct{} // is closed when there is room for a call that waits for it
-	unheard bool            // a job has ended since the last look without ending its call
 }
 
 // job is one call at work.
 type job struct {
 	boundary tool.Boundary
+	ofStep   bool // the open step asked for its call
 	stop     context.CancelCauseFunc
 	handed   bool // its call goes on elsewhere, unless it has ended by itself
 }
@@ -66,11 +66,11 @@ func (c *crew) add(id string, j *job) {
 	c.wg.Add(1)
 }
 
-// done takes a job out. heard says that its call has its terminal state.
-func (c *crew) done(id string, heard bool) {
+// done takes a job out.
+func (c *crew) done(id string) {
 	c.mu.Lock()
 	delete(c.jobs, id)
-	c.known, c.unheard = false, c.unheard || !heard
+	c.known = false
 	c.mu.Unlock()
 	select {
 	case c.ended <- struct{}{}:
@@ -79,12 +79,21 @@ func (c *crew) done(id string, heard bool) {
 	c.wg.Done()
 }
 
-// quiet says that the end of a job is nothing to act on: others are at work, no
-// call waits for room, and none lost its job.
+// quiet says that the end of a job is nothing to act on: no call waits for room,
+// and another job is at work that the run waits for. Calls that the API asked for
+// hold no step up.
 func (c *crew) quiet() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.jobs) > 0 && c.freed == nil && !c.unheard
+	if c.freed != nil {
+		return false
+	}
+	for _, j := range c.jobs {
+		if j.ofStep || c.open.ofStep == 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // working are the calls that jobs work on.
@@ -170,7 +179,7 @@ func (c *crew) forget(id string) {
 func (c *crew) suspect() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.known, c.freed, c.unheard = false, nil, false
+	c.known, c.freed = false, nil
 }
 
 // note remembers what a look found.

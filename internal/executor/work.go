@@ -18,11 +18,16 @@ import (
 // when the session ends before, the next one goes on with the call.
 func (s *session) work(ctx context.Context, t db.ToolTask, release func(), carry func(context.Context) tool.Outcome) {
 	working, stop := context.WithCancelCause(context.WithoutCancel(ctx))
-	j := &job{boundary: tool.Boundary(t.SettlementBoundary), stop: stop}
+	j := &job{boundary: tool.Boundary(t.SettlementBoundary), ofStep: t.Step != nil, stop: stop}
 	s.crew.add(t.ToolCallID, j)
 	go func() {
 		heard := false
-		defer func() { s.crew.done(t.ToolCallID, heard) }()
+		defer func() {
+			s.crew.done(t.ToolCallID)
+			if !heard {
+				s.ring() // the call has lost its job and is looked at again
+			}
+		}()
 		defer release()
 		defer stop(nil)
 		defer func() {
