@@ -250,6 +250,19 @@ func (s *session) commit(ctx context.Context, decide func(runlog.Head) (runlog.C
 	return nil
 }
 
+// commitUncanceled commits a change unless the run is to be canceled. The answer is
+// what the commit saw: the newest head that is known may have a cancel that came
+// after it.
+func (s *session) commitUncanceled(ctx context.Context, change func(runlog.Head) runlog.Change) (canceled bool, err error) {
+	err = s.commit(ctx, func(h runlog.Head) (runlog.Change, error) {
+		if canceled = h.CancelRequested; canceled {
+			return runlog.Change{}, nil
+		}
+		return change(h), nil
+	})
+	return canceled, err
+}
+
 // rest ends the run when every frame is answered, or lets it wait for more.
 // done is false when a frame came meanwhile.
 func (s *session) rest(ctx context.Context) (done bool, err error) {
