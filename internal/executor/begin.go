@@ -18,8 +18,16 @@ type start struct {
 	spec     tool.Spec
 	input    json.RawMessage
 	fallBack bool
-	release  func() // its place
-	change   runlog.Change
+	release  func()        // its place
+	beside   runlog.Change // comes before it
+}
+
+// provider is who is asked to carry the call out.
+func (one start) provider() string {
+	if one.spec.Kind == tool.Client {
+		return providerClient
+	}
+	return one.spec.Provider
 }
 
 // startsAtOnce bounds how many calls begin in one commit: what others append
@@ -85,7 +93,7 @@ func (s *session) set(ctx context.Context, some []start) error {
 		if one.spec.Kind == tool.Client {
 			continue
 		}
-		t := tool.AfterStart(one.call, one.spec.Provider, s.held.Epoch)
+		t := tool.AfterStart(one.call, one.provider(), s.held.Epoch)
 		call, spec := tool.CallOf(s.run, t, one.input), one.spec
 		call.MayFallBack = one.fallBack
 		s.work(ctx, t, one.release, func(ctx context.Context) tool.Outcome {
@@ -107,14 +115,19 @@ func causeOfStart(t db.ToolTask) event.RunWokenV1Cause {
 
 // commitStart commits that calls were begun, unless the run is to be canceled.
 func (s *session) commitStart(ctx context.Context, some []start) error {
-	return s.commit(ctx, func(h runlog.Head) (runlog.Change, error) {
-		if h.CancelRequested {
-			return runlog.Change{}, errStopping
-		}
-		var all runlog.Change
-		for _, one := range some {
-			all = merge(all, one.change)
-		}
-		return s.woken(h, all, causeOfStart(some[0].call)), nil
+	var all runlog.Change
+	var tasks []db.ToolTask
+	var providers []string
+	for _, one := range some {
+		all = merge(all, one.beside)
+		tasks, providers = append(tasks, one.call), append(providers, one.provider())
+	}
+	all = merge(all, tool.StartedTogether(tasks, providers, s.held.Epoch))
+	canceled, err := s.commitUncanceled(ctx, func(h runlog.Head) runlog.Change {
+		return s.woken(h, all, causeOfStart(some[0].call))
 	})
+	if err == nil && canceled {
+		return errStopping
+	}
+	return err
 }

@@ -47,7 +47,9 @@ type session struct {
 	trace    telemetry.Trace // of what is being done: the run's, then each frame's
 	released bool            // a commit has released the lease
 	advanced bool            // a step was finished
-	over     *run.End        // how the run ended here
+	// progressed says that a commit has noted the session's progress.
+	progressed atomic.Bool
+	over       *run.End // how the run ended here
 }
 
 func newSession(e *Executor) *session {

@@ -177,9 +177,7 @@ func (s *session) startCall(ctx context.Context, t db.ToolTask, l *look) (ended 
 		}
 	}
 	if spec.Kind == tool.Client {
-		l.starts = append(l.starts, start{
-			call: t, spec: spec, release: func() {}, change: merge(beside, tool.Started(t, providerClient, s.held.Epoch)),
-		})
+		l.starts = append(l.starts, start{call: t, spec: spec, release: func() {}, beside: beside})
 		return false, nil
 	}
 	return s.begin(ctx, t, spec, beside, l)
@@ -273,10 +271,7 @@ func (s *session) begin(ctx context.Context, t db.ToolTask, spec tool.Spec, besi
 	if !ok {
 		return false, nil
 	}
-	l.starts = append(l.starts, start{
-		call: t, spec: spec, input: input, fallBack: fallBack, release: release,
-		change: merge(beside, tool.Started(t, spec.Provider, s.held.Epoch)),
-	})
+	l.starts = append(l.starts, start{call: t, spec: spec, input: input, fallBack: fallBack, release: release, beside: beside})
 	return false, nil
 }
 

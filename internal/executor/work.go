@@ -106,16 +106,23 @@ func (s *session) endCall(ctx context.Context, t db.ToolTask, state string, why 
 	return s.endCallWith(ctx, t, tool.Ended(t, state, why), runlog.Change{})
 }
 
-// endCallWith commits the end of a call after what beside has. It is progress: a
-// loss of the executor counts from here.
+// endCallWith commits the end of a call after what beside has. It is progress: the
+// first that a session makes is noted, so that a loss of the executor counts from
+// there; the ends of steps note how far it has come.
 func (s *session) endCallWith(ctx context.Context, t db.ToolTask, o tool.Outcome, beside runlog.Change) error {
 	finished, err := tool.Finished(t, o, s.held.Epoch)
 	if err != nil {
 		return err
 	}
 	change := merge(beside, finished)
-	change.Rows = append(change.Rows, s.held.Progress())
-	return s.commit(ctx, func(h runlog.Head) (runlog.Change, error) {
+	if !s.progressed.Load() {
+		change.Rows = append(change.Rows, s.held.Progress())
+	}
+	err = s.commit(ctx, func(h runlog.Head) (runlog.Change, error) {
 		return s.woken(h, change, causeOfStart(t)), nil
 	})
+	if err == nil {
+		s.progressed.Store(true)
+	}
+	return err
 }
