@@ -10,21 +10,23 @@ VALUES (@run_key, @tool_call_id, @run_id, @tool_name, @kind, @requested_by, @set
         sqlc.narg('traceparent'), sqlc.narg('tracestate'), sqlc.narg('request_id'));
 
 -- name: ToolTaskStart :exec
--- An attempt begins, the one after those that the caller knows of. Fails with a
--- division by zero when the task is not as the caller knows it. A client tool has
--- one deadline, the others one for each attempt.
+-- An attempt begins at each of some tasks of a run, the one after those that the
+-- caller knows of. Fails with a division by zero when a task is not as the caller
+-- knows it. A client tool has one deadline, the others one for each attempt.
 WITH moved AS (
-    UPDATE tool_tasks
-    SET state = CASE WHEN state = 'queued' THEN 'running' ELSE state END,
-        attempts = attempts + 1, lease_epoch = @lease_epoch, provider = @provider,
-        running_at = coalesce(running_at, clock_timestamp()),
-        deadline_at = clock_timestamp() + timeout_ms * interval '1 millisecond',
+    UPDATE tool_tasks t
+    SET state = CASE WHEN t.state = 'queued' THEN 'running' ELSE t.state END,
+        attempts = t.attempts + 1, lease_epoch = @lease_epoch, provider = w.provider,
+        running_at = coalesce(t.running_at, clock_timestamp()),
+        deadline_at = clock_timestamp() + t.timeout_ms * interval '1 millisecond',
         updated_at = clock_timestamp()
-    WHERE run_key = @run_key AND tool_call_id = @tool_call_id
-      AND state = ANY(@expected::text[]) AND attempts = @attempts AND lease_epoch <= @lease_epoch
+    FROM (SELECT unnest(@tool_call_ids::text[]) AS tool_call_id, unnest(@attempts::integer[]) AS attempts,
+                 unnest(@providers::text[]) AS provider) w
+    WHERE t.run_key = @run_key AND t.tool_call_id = w.tool_call_id
+      AND t.state = ANY(@expected::text[]) AND t.attempts = w.attempts AND t.lease_epoch <= @lease_epoch
     RETURNING 1
 )
-SELECT 1 / count(*) FROM moved;
+SELECT 1 / (count(*) = cardinality(@tool_call_ids::text[]))::integer FROM moved;
 
 -- name: ToolTaskDecide :exec
 -- Policy decided again on a call that has not begun. Fails as ToolTaskStart does.

@@ -272,9 +272,9 @@ type Querier interface {
 	ToolTaskProgress(ctx context.Context, arg ToolTaskProgressParams) error
 	// Notes once that an open call is to stop. Fails as ToolTaskStart does.
 	ToolTaskRequestCancel(ctx context.Context, arg ToolTaskRequestCancelParams) error
-	// An attempt begins, the one after those that the caller knows of. Fails with a
-	// division by zero when the task is not as the caller knows it. A client tool has
-	// one deadline, the others one for each attempt.
+	// An attempt begins at each of some tasks of a run, the one after those that the
+	// caller knows of. Fails with a division by zero when a task is not as the caller
+	// knows it. A client tool has one deadline, the others one for each attempt.
 	ToolTaskStart(ctx context.Context, arg ToolTaskStartParams) error
 	// Runs that wait for a client tool's result, or for a person, past the deadline
 	// have something to do: their executor ends what is overdue. Rows that somebody

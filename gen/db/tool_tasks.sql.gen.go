@@ -694,39 +694,41 @@ func (q *Queries) ToolTaskRequestCancel(ctx context.Context, arg ToolTaskRequest
 
 const toolTaskStart = `-- name: ToolTaskStart :exec
 WITH moved AS (
-    UPDATE tool_tasks
-    SET state = CASE WHEN state = 'queued' THEN 'running' ELSE state END,
-        attempts = attempts + 1, lease_epoch = $1, provider = $2,
-        running_at = coalesce(running_at, clock_timestamp()),
-        deadline_at = clock_timestamp() + timeout_ms * interval '1 millisecond',
+    UPDATE tool_tasks t
+    SET state = CASE WHEN t.state = 'queued' THEN 'running' ELSE t.state END,
+        attempts = t.attempts + 1, lease_epoch = $2, provider = w.provider,
+        running_at = coalesce(t.running_at, clock_timestamp()),
+        deadline_at = clock_timestamp() + t.timeout_ms * interval '1 millisecond',
         updated_at = clock_timestamp()
-    WHERE run_key = $3 AND tool_call_id = $4
-      AND state = ANY($5::text[]) AND attempts = $6 AND lease_epoch <= $1
+    FROM (SELECT unnest($1::text[]) AS tool_call_id, unnest($5::integer[]) AS attempts,
+                 unnest($6::text[]) AS provider) w
+    WHERE t.run_key = $3 AND t.tool_call_id = w.tool_call_id
+      AND t.state = ANY($4::text[]) AND t.attempts = w.attempts AND t.lease_epoch <= $2
     RETURNING 1
 )
-SELECT 1 / count(*) FROM moved
+SELECT 1 / (count(*) = cardinality($1::text[]))::integer FROM moved
 `
 
 type ToolTaskStartParams struct {
-	LeaseEpoch int64
-	Provider   *string
-	RunKey     uuid.UUID
-	ToolCallID string
-	Expected   []string
-	Attempts   int32
+	ToolCallIds []string
+	LeaseEpoch  int64
+	RunKey      uuid.UUID
+	Expected    []string
+	Attempts    []int32
+	Providers   []string
 }
 
-// An attempt begins, the one after those that the caller knows of. Fails with a
-// division by zero when the task is not as the caller knows it. A client tool has
-// one deadline, the others one for each attempt.
+// An attempt begins at each of some tasks of a run, the one after those that the
+// caller knows of. Fails with a division by zero when a task is not as the caller
+// knows it. A client tool has one deadline, the others one for each attempt.
 func (q *Queries) ToolTaskStart(ctx context.Context, arg ToolTaskStartParams) error {
 	_, err := q.db.Exec(ctx, toolTaskStart,
+		arg.ToolCallIds,
 		arg.LeaseEpoch,
-		arg.Provider,
 		arg.RunKey,
-		arg.ToolCallID,
 		arg.Expected,
 		arg.Attempts,
+		arg.Providers,
 	)
 	return err
 }

@@ -30,7 +30,8 @@ type order struct {
 	Do      string
 	URL     string
 	Runs    []string
-	N       int           // streams, events or clients
+	N       int           // streams, events, clients or calls
+	Calls   int           // in a turn
 	Slow    int           // streams among them that read slowly
 	Cursor  int64         // where streams begin
 	Until   int64         // the seq at which they are caught up
@@ -48,6 +49,7 @@ type report struct {
 	P99     time.Duration
 	Done    int
 	Refused int
+	Rate    float64 // per second
 	// RefusedP99 is how long a refusal takes.
 	RefusedP99 time.Duration
 	Took       time.Duration

@@ -39,12 +39,13 @@ type options struct {
 type sizes struct {
 	runs, leases, longRun      int
 	streams, idle, subscribers int
+	tools                      int
 	snapshot, settle, quiet    time.Duration
 }
 
 var (
-	fullSize  = sizes{runs: 1000, leases: 10_000, longRun: 1_000_000, streams: 1000, idle: 10_000, subscribers: 1000, snapshot: 30 * time.Second, settle: 12 * time.Second, quiet: 20 * time.Second}
-	quickSize = sizes{runs: 64, leases: 200, longRun: 2_000, streams: 100, idle: 200, subscribers: 50, snapshot: 500 * time.Millisecond, settle: time.Second, quiet: time.Second}
+	fullSize  = sizes{runs: 1000, leases: 10_000, longRun: 1_000_000, streams: 1000, idle: 10_000, subscribers: 1000, tools: 500, snapshot: 30 * time.Second, settle: 12 * time.Second, quiet: 20 * time.Second}
+	quickSize = sizes{runs: 64, leases: 200, longRun: 2_000, streams: 100, idle: 200, subscribers: 50, tools: 50, snapshot: 500 * time.Millisecond, settle: time.Second, quiet: time.Second}
 )
 
 func main() {

@@ -35,6 +35,7 @@ type process struct {
 
 	asked   counter // by all three
 	log     *runlog.Appender
+	watch   *runlog.Watch
 	leases  *lease.Keeper
 	streams *stream.Handler
 	url     string // of its API
@@ -76,6 +77,7 @@ func (p *process) start(ctx, running context.Context, databaseURL string, lanes 
 		}
 	}
 	metrics, watch := telemetry.NewMetrics(), runlog.NewWatch()
+	p.watch = watch
 	p.log = runlog.NewAppender(p.logPool, watch, lanes, metrics)
 	p.leases = lease.NewKeeper(p.pool, p.log, "bench", leaseTTL, metrics)
 	p.loops.Go(func() error { return p.log.Run(running) })

@@ -67,6 +67,9 @@ How long takeover, drain, cancel and an outage of Postgres take is in [bounds.md
 17. Frames over HTTP from a process of its own. The capacity is what 32 clients reach one frame after another; then frames
     come evenly at half of that and at three times it, signed beforehand, whether or not earlier ones are answered, 4,000 on their way at the most.
 18. The whole service with an executor, a janitor and its ticks, on an empty database: transactions per second over 20 s.
+19. As 11. The serving process also drives 50 runs, each of which calls 10 tools of 1 s again and again; their beginnings are spread over the second.
+20. A turn is a frame, a model call that asks at once, the calls, and a model call with what they came to. From the moment in which the log
+    has tool.requested to the one in which it has tool.finished, by the log's own times: request, start and end are three commits of the run.
 `
 
 // short is three digits that matter.

@@ -31,12 +31,23 @@ func serveStreams(ctx context.Context, databaseURL string, in io.Reader, out io.
 		return err
 	}
 	s := &serving{p: p}
-	return errors.Join(obey(ctx, in, out, report{URL: p.url}, s.do), p.close())
+	return errors.Join(obey(ctx, in, out, report{URL: p.url}, s.do), s.rest(ctx), p.close())
 }
 
 type serving struct {
 	p    *process
 	runs []db.Run
+	work *workshop
+}
+
+// rest ends the executor, if there is one.
+func (s *serving) rest(ctx context.Context) error {
+	if s.work == nil {
+		return nil
+	}
+	err := errors.Join(s.work.rest(ctx), s.work.stop())
+	s.work = nil
+	return err
 }
 
 func (s *serving) do(ctx context.Context, o order) (r report, err error) {
@@ -67,6 +78,20 @@ func (s *serving) do(ctx context.Context, o order) (r report, err error) {
 			return err
 		})
 		return report{P50: got.p50, P99: got.p99, Done: got.done}, err
+	case "tools": // has N slow tool calls at work until it rests
+		if s.work, err = newWorkshop(ctx, s.p); err != nil {
+			return r, err
+		}
+		return r, s.work.load(ctx, o.N)
+	case "rest":
+		return r, s.rest(ctx)
+	case "calls": // N runs call tools that do nothing, Calls in a turn
+		w, err := newWorkshop(ctx, s.p)
+		if err != nil {
+			return r, err
+		}
+		r, err = w.calls(ctx, o.N, o.Calls, o.For)
+		return r, errors.Join(err, w.stop())
 	case "stat":
 		r, err = stat()
 		r.Asked, r.Logs = s.p.asked.all.Load(), s.p.asked.logs.Load()

@@ -12,7 +12,9 @@ import (
 
 	"github.com/openagentsinc/openagents-runtime/gen/db"
 	"github.com/openagentsinc/openagents-runtime/gen/event"
+	"github.com/openagentsinc/openagents-runtime/internal/approval"
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
+	"github.com/openagentsinc/openagents-runtime/internal/tool"
 )
 
 // audit checks the invariants of every run of a trial. An error means that the
@@ -125,8 +127,33 @@ func (t *trial) history(ctx context.Context, c *client, r db.Run) (*history, err
 		h.receipts[s.ReceiptID] = receipt{s.ReceiptID, s.Status, s.LeaseEpoch, body.MaybeBilled, s.InsertedAt}
 	}
 	h.calls = t.w.provider.of(frames)
-	return h, nil
+	return h, t.toolHistory(ctx, h, r, frames)
 }
+
+// toolHistory adds what is known of a run's tool calls.
+func (t *trial) toolHistory(ctx context.Context, h *history, r db.Run, frames map[string]bool) (err error) {
+	h.wishes, h.effects, h.approvals = map[string][]wish{}, map[string][]effect{}, map[string]string{}
+	for id := range frames {
+		wishes := t.w.provider.wished(id)
+		if len(wishes) == 0 {
+			continue
+		}
+		h.wishes[id] = wishes
+		for _, w := range wishes {
+			h.effects[w.tool+" "+id] = t.w.tools.of(w.tool, id)
+		}
+	}
+	if h.tasks, _, err = tool.List(ctx, t.w.db.pool, r.RunKey, nil, mostCalls); err != nil {
+		return err
+	}
+	asked, err := approval.OfRun(ctx, t.w.db.pool, r.RunKey)
+	for _, a := range asked {
+		h.approvals[text(a.ToolCallID)] = a.State
+	}
+	return err
+}
+
+const mostCalls = 200 // of a run; the gate's have a dozen
 
 // String is a run's log and calls, a line each.
 func (h *history) String() string {

@@ -52,6 +52,13 @@ type fault struct {
 	// What clients do: cancel at a random moment, send all frames by many
 	// senders, send one frame that kills, read streams rudely.
 	canceled, senders, poison, rude bool
+	// tools are what the answers to frames call, none for none. unanswered holds
+	// back what clients bring to calls, and what people decide, until the strike
+	// lets them go on.
+	tools      []string
+	unanswered bool
+	// proof says after the end whether the fault met somebody.
+	proof func(context.Context, *trial) (bool, error)
 	// small wants the database whose disk can be filled.
 	small bool
 	// strike waits for its moment, does harm, and returns when the harm is over.
@@ -84,7 +91,7 @@ func allFaults() []fault {
 			env: passing("RUNTIME_CRASH_AT", p.name, 1, p.passings),
 		})
 	}
-	return append(all, atProcesses()...)
+	return append(append(all, atProcesses()...), atTools()...)
 }
 
 func passing(env, point string, from, to int) func(*rand.Rand) []string {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -20,6 +21,7 @@ type follower struct {
 	fleet  *fleet
 	rng    *rand.Rand
 	steps  chan struct{} // one for each finished step
+	wanted chan want     // what the run wants of its caller
 	blocks []rig.Block
 	wrong  []string
 	done   bool
@@ -82,6 +84,28 @@ func (f *follower) take(b rig.Block) {
 	if strings.Contains(b.Text, `"type":"finish-step"`) {
 		f.steps <- struct{}{}
 	}
+	for _, kind := range wants {
+		if found := kind.says.FindStringSubmatch(b.Text); found != nil {
+			f.wanted <- want{kind.of, found[1]}
+		}
+	}
+}
+
+// want is a tool call that the caller carries out, or a question that a person
+// decides.
+type want struct{ of, id string }
+
+const (
+	wantsResult   = "result"
+	wantsDecision = "decision"
+)
+
+var wants = []struct {
+	of   string
+	says *regexp.Regexp
+}{
+	{wantsResult, regexp.MustCompile(`"type":"tool-input-available","toolCallId":"([^"]+)","toolName":"` + asks + `"`)},
+	{wantsDecision, regexp.MustCompile(`"type":"data-approval","id":"([^"]+)".*"state":"pending"`)},
 }
 
 // undisturbed is a run's whole stream in one read, from the first process that

@@ -2,8 +2,10 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
+	"github.com/openagentsinc/openagents-runtime/gen/db"
 	"github.com/openagentsinc/openagents-runtime/gen/ds"
 	"github.com/openagentsinc/openagents-runtime/gen/event"
 )
@@ -39,6 +41,13 @@ type history struct {
 	woken time.Time
 	// lateCalls are those that it had on its tongue: see money.
 	lateCalls int
+	// What the gate knows of tools: the calls that answers to frames take, the
+	// stored rows, the states of approvals by call, and what was done, by tool and
+	// frame.
+	wishes    map[string][]wish
+	tasks     []db.ToolTask
+	approvals map[string]string
+	effects   map[string][]effect
 }
 
 // attempt is one attempt at a step, as the log tells it.
@@ -49,6 +58,10 @@ type attempt struct {
 	said          string
 	opened, spoke bool   // the text part
 	receipt       string // of its model call
+	whole         string // what the model says
+	asks          bool   // for tools
+	wishes        []wish
+	asked         int // calls so far
 }
 
 func (a *attempt) part() string { return fmt.Sprintf("text-%d-%d", a.step, a.attempt) }
@@ -60,21 +73,25 @@ type reader struct {
 	h      *history
 	wrong  []string
 	frames []string // as appended
-	done   int      // frames finished
-	spoken map[string]int
-	open   *attempt
-	last   attempt // the last one that was closed
-	undone bool    // and it was discarded
-	epoch  int64   // the newest that the log names
-	lost   int64   // the newest that the log says was lost
-	usage  ds.UsageV1
-	ended  event.Event
-	closed bool
+	types  []string // of them
+	calls  []*toolCall
+	// approvals are the states of questions, by tool call.
+	approvals map[string]string
+	done      int // frames finished
+	spoken    map[string]int
+	open      *attempt
+	last      attempt // the last one that was closed
+	undone    bool    // and it was discarded
+	epoch     int64   // the newest that the log names
+	lost      int64   // the newest that the log says was lost
+	usage     ds.UsageV1
+	ended     event.Event
+	closed    bool
 }
 
 // check is every violation in a run's history.
 func (h *history) check() []string {
-	r := &reader{h: h, spoken: map[string]int{}}
+	r := &reader{h: h, spoken: map[string]int{}, approvals: map[string]string{}}
 	for n, f := range h.facts {
 		if f.seq != int64(n)+1 {
 			r.say("seq %d stands where %d belongs", f.seq, n+1)
@@ -83,6 +100,7 @@ func (h *history) check() []string {
 	}
 	r.end()
 	r.money()
+	r.tools()
 	return r.wrong
 }
 
@@ -99,7 +117,7 @@ func (r *reader) read(f fact) {
 	}
 	switch e := f.body.(type) {
 	case event.FrameAppendedV1:
-		r.frames = append(r.frames, e.FrameID)
+		r.frames, r.types = append(r.frames, e.FrameID), append(r.types, e.FrameType)
 		if e.FrameSeq != int64(len(r.frames)) {
 			r.say("frame %s has the number %d, not %d", e.FrameID, e.FrameSeq, len(r.frames))
 		}
@@ -113,6 +131,7 @@ func (r *reader) read(f fact) {
 			r.say("epoch %d at %d comes after epoch %d", e.Epoch, f.seq, r.epoch)
 		}
 		r.epoch = e.Epoch
+		r.recovered()
 	case event.RunStepStartedV1:
 		r.begin(f.seq, e)
 	case event.MessageStartedV1, event.MessageDeltaV1, event.MessageFinishedV1, event.MessageDiscardedV1:
@@ -121,13 +140,17 @@ func (r *reader) read(f fact) {
 		r.receipt(f.seq, e)
 	case event.RunStepFinishedV1:
 		r.close(f.seq, e.Step, false)
+		if asked := e.FinishReason == event.RunStepFinishedV1FinishReasonToolCalls; asked != r.last.asks && !r.h.cut {
+			r.say("step %d is finished at %d with the reason %s", e.Step, f.seq, e.FinishReason)
+		}
 	case event.StepDiscardedV1:
 		if r.open != nil && (e.FromSeq != r.open.fromSeq || e.ToSeq != f.seq-1) {
 			r.say("the discard at %d takes back %d to %d, not %d to %d", f.seq, e.FromSeq, e.ToSeq, r.open.fromSeq, f.seq-1)
 		}
 		r.close(f.seq, e.Step, true)
 	case event.FrameFinishedV1:
-		if r.done >= len(r.frames) || r.frames[r.done] != e.FrameID || r.last.frameID != e.FrameID || r.open != nil {
+		turn := r.done < len(r.frames) && r.frames[r.done] == e.FrameID
+		if !turn || r.open != nil || r.types[r.done] != toolResult && (r.last.frameID != e.FrameID || r.last.asks && !r.h.cut) {
 			r.say("frame %s is finished at %d, out of turn", e.FrameID, f.seq)
 		}
 		r.done++
@@ -144,8 +167,13 @@ func (r *reader) read(f fact) {
 			r.say("stream.closed at %d comes before the end", f.seq)
 		}
 		r.closed = true
+	default:
+		r.tool(f)
 	}
 }
+
+// toolResult is the type of frames that bring what a client's tool came to.
+const toolResult = "tool_result"
 
 // begin opens an attempt: the next step, or the next attempt at one that was
 // taken back, at the first frame that is not finished.
@@ -162,6 +190,7 @@ func (r *reader) begin(seq int64, e event.RunStepStartedV1) {
 		r.say("step %d at %d answers frame %s, out of turn", e.Step, seq, e.FrameID)
 	}
 	r.open = &attempt{step: e.Step, attempt: e.Attempt, frameID: e.FrameID, fromSeq: seq}
+	r.expect(seq, r.open)
 }
 
 // word is part of an answer.
@@ -178,15 +207,17 @@ func (r *reader) word(f fact) {
 	case event.MessageDeltaV1:
 		part = e.PartID
 		a.said += e.Delta
-		if whole := answerTo(a.frameID); len(a.said) > len(whole) || whole[:len(a.said)] != a.said {
+		if len(a.said) > len(a.whole) || a.whole[:len(a.said)] != a.said {
 			r.say("the delta at %d is not what the model said next", f.seq)
 		}
 	case event.MessageDiscardedV1:
 		part = e.PartID
 	case event.MessageFinishedV1:
 		part, a.spoke = e.PartID, true
-		if e.Text == answerTo(a.frameID) {
-			r.spoken[a.frameID]++
+		if e.Text == a.whole {
+			if !a.asks {
+				r.spoken[a.frameID]++
+			}
 		} else if !r.h.cut { // a cancel keeps what was said
 			r.say("the message finished at %d is not the model's answer", f.seq)
 		}
@@ -234,6 +265,9 @@ func (r *reader) close(seq, step int64, undone bool) {
 	if !undone && !r.open.spoke && !r.h.cut {
 		r.say("step %d is finished at %d without an answer", step, seq)
 	}
+	if r.open.asks && !undone && r.open.asked != len(r.open.wishes) && !r.h.cut {
+		r.say("the model asked for %d calls in step %d, and %d are in the log", len(r.open.wishes), step, r.open.asked)
+	}
 	r.last, r.open, r.undone = *r.open, nil, undone
 }
 
@@ -243,8 +277,12 @@ func (r *reader) end() {
 		r.say("it has not ended: %d events, %d of %d frames finished", len(r.h.facts), r.done, len(r.frames))
 	}
 	appended := map[string]int{}
-	for _, id := range r.frames {
+	var sent []string // by the client for the model
+	for n, id := range r.frames {
 		appended[id]++
+		if r.types[n] != toolResult {
+			sent = append(sent, id)
+		}
 	}
 	unanswered := r.mayLackAnswers()
 	for n, id := range r.h.accepted {
@@ -254,7 +292,7 @@ func (r *reader) end() {
 		if r.h.unordered {
 			continue
 		}
-		if n >= len(r.frames) || r.frames[n] != id {
+		if n >= len(sent) || sent[n] != id {
 			r.say("the acknowledged frame %d is not the %d. in the log", n+1, n+1)
 		}
 	}
@@ -263,7 +301,9 @@ func (r *reader) end() {
 			r.say("a refused frame is in the log")
 		}
 	}
-	if r.done != len(r.frames) && !unanswered {
+	// A cancel that waited for the answers need not wait for what belongs to calls.
+	rest := slices.ContainsFunc(r.types[min(r.done, len(r.types)):], func(of string) bool { return of != toolResult })
+	if r.done != len(r.frames) && (rest || !r.h.mayEnd["canceled"]) && !unanswered {
 		r.say("%d of %d frames are finished", r.done, len(r.frames))
 	}
 }
@@ -285,7 +325,7 @@ const atOnce = 100 * time.Millisecond
 // fence reaches there. Such a call is counted, and must be booked as well.
 func (r *reader) money() {
 	made := map[string]int{}
-	proved := map[string]int{}
+	proved, asked := map[string]int{}, map[string]int{}
 	for _, c := range r.h.calls {
 		if made[c.key]++; made[c.key] > 1 {
 			r.say("the call %s was made %d times", c.key, made[c.key])
@@ -299,7 +339,12 @@ func (r *reader) money() {
 		case c.begun.After(stored.at):
 			r.say("the call %s was made %s after its receipt was stored", c.key, c.begun.Sub(stored.at))
 		case stored.status == "succeeded":
-			if proved[c.frameID]++; !c.completed {
+			if c.asks {
+				asked[c.frameID]++
+			} else {
+				proved[c.frameID]++
+			}
+			if !c.completed {
 				r.say("the call %s is proved and was not completed", c.key)
 			}
 		case r.h.cut && stored.status == "canceled" && c.completed:
@@ -311,6 +356,9 @@ func (r *reader) money() {
 	for _, id := range r.h.accepted {
 		if proved[id] != 1 && !(proved[id] == 0 && r.mayLackAnswers()) {
 			r.say("a frame has %d proved answers", proved[id])
+		}
+		if tools := min(1, len(r.h.wishes[id])); asked[id] != tools && !(asked[id] == 0 && r.mayLackAnswers()) {
+			r.say("the model was asked %d times for the tools of a frame", asked[id])
 		}
 	}
 	for id, stored := range r.h.receipts {

@@ -67,8 +67,9 @@ func run(ctx context.Context, o options) (err error) {
 	if err := os.Chmod(dir, 0o711); err != nil { // the database's account passes through
 		return err
 	}
-	w := &world{binary: filepath.Join(dir, "openagents-runtime"), ttl: o.ttl, provider: newProvider()}
+	w := &world{binary: filepath.Join(dir, "openagents-runtime"), ttl: o.ttl, provider: newProvider(), tools: newToolServer()}
 	defer w.provider.Close()
+	defer w.tools.Close()
 	if err := rig.Build(ctx, w.binary, "crash"); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os/exec"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -35,10 +36,10 @@ func launch(ctx context.Context, w *world, name string, env ...string) (*process
 		return nil, err
 	}
 	asks := fmt.Sprintf("/%d", callers.Add(1))
-	p, err := rig.Launch(ctx, w.binary, name, w.db.URLOf(roleOf(name), l.address()), append([]string{
+	p, err := rig.Launch(ctx, w.binary, name, w.db.URLOf(roleOf(name), l.address()), slices.Concat([]string{
 		"RUNTIME_LEASE_TTL=" + w.ttl.String(), "RUNTIME_LOG_LEVEL=info", "DATABASE_MAX_CONNS=8", "GOMAXPROCS=2",
 		"MODEL_PROVIDER=openai", "MODEL_BASE_URL=" + w.provider.URL + asks, "MODEL_NAME=scripted",
-	}, env...)...)
+	}, w.tools.settings(), env)...)
 	if err != nil {
 		l.close()
 		return nil, err

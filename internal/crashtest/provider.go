@@ -2,12 +2,15 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/openagentsinc/openagents-runtime/internal/canon"
 )
 
 const (
@@ -24,6 +27,14 @@ type provider struct {
 	calls []*call
 	// poison is what befalls who asks for the answer to some frames.
 	poison map[string]func(caller string)
+	// tools are what is called before some frames are answered, by frame.
+	tools map[string][]wish
+}
+
+// wish is a tool call that the model asks for.
+type wish struct {
+	tool  string
+	input map[string]any
 }
 
 // call is one request that the provider got.
@@ -31,63 +42,116 @@ type call struct {
 	key       string // the Idempotency-Key header
 	frameID   string
 	begun     time.Time
+	asks      bool // it was answered with tool calls
 	completed bool // every part of the answer was sent
 }
 
 func newProvider() *provider {
-	p := &provider{poison: map[string]func(string){}}
+	p := &provider{poison: map[string]func(string){}, tools: map[string][]wish{}}
 	p.Server = httptest.NewServer(http.HandlerFunc(p.answer))
 	return p
 }
 
-// answerTo is the text that answers a frame.
-func answerTo(frameID string) string {
-	var all strings.Builder
+// answerTo is the text that answers a frame, with what its tool calls came to.
+func answerTo(frameID string, results ...string) string {
+	return strings.Join(spoken(frameID, results), "")
+}
+
+// askingFor is the text with which the model asks for a frame's tool calls.
+func askingFor(frameID string) string { return "I look something up for " + frameID + ". " }
+
+// spoken is an answer in its parts.
+func spoken(frameID string, results []string) []string {
+	var parts []string
 	for n := range deltas {
-		all.WriteString(delta(frameID, n))
+		parts = append(parts, delta(frameID, n))
 	}
-	return all.String()
+	for _, r := range results {
+		parts = append(parts, "I was told "+r+". ")
+	}
+	return parts
+}
+
+// told is how the model names the outcome of a call that it was shown.
+func told(outcome []byte) string {
+	canonical, err := canon.JSON(outcome)
+	if err != nil {
+		canonical = outcome
+	}
+	return canon.Hash(canonical)[len("sha256:"):][:16]
 }
 
 func delta(frameID string, n int) string { return fmt.Sprintf("%s, part %d. ", frameID, n+1) }
 
-func (p *provider) answer(w http.ResponseWriter, r *http.Request) {
-	var asked struct {
+// asked is what the model is asked: the frame that was shown last, and what its
+// tool calls came to.
+type asked struct {
+	frameID string
+	results []string
+}
+
+func readAsked(r *http.Request) (a asked, err error) {
+	var body struct {
 		Messages []struct {
 			Role    string `json:"role"`
 			Content string `json:"content"`
 		} `json:"messages"`
 	}
-	if err := json.NewDecoder(r.Body).Decode(&asked); err != nil || len(asked.Messages) == 0 {
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		return a, err
+	}
+	for _, m := range body.Messages {
+		switch m.Role {
+		case "user":
+			a = asked{frameID: m.Content}
+		case "tool":
+			a.results = append(a.results, told([]byte(m.Content)))
+		}
+	}
+	if a.frameID == "" {
+		return a, errors.New("no frame is shown")
+	}
+	return a, nil
+}
+
+func (p *provider) answer(w http.ResponseWriter, r *http.Request) {
+	a, err := readAsked(r)
+	if err != nil {
 		http.Error(w, "not a chat completion", http.StatusBadRequest)
 		return
 	}
-	c := &call{
-		key: r.Header.Get("Idempotency-Key"), frameID: asked.Messages[len(asked.Messages)-1].Content, begun: time.Now(),
-	}
+	c := &call{key: r.Header.Get("Idempotency-Key"), frameID: a.frameID, begun: time.Now()}
 	p.mu.Lock()
 	p.calls = append(p.calls, c)
-	poison := p.poison[c.frameID]
+	poison, wishes := p.poison[c.frameID], p.tools[c.frameID]
+	c.asks = len(wishes) > 0 && len(a.results) == 0
 	p.mu.Unlock()
 	if poison != nil {
 		caller, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 		poison("/" + caller)
 		return
 	}
+	parts, reason := spoken(a.frameID, a.results), "stop"
+	if c.asks {
+		parts, reason = []string{askingFor(a.frameID)}, "tool_calls"
+	}
 
 	w.Header().Set("Content-Type", "text/event-stream")
 	out := http.NewResponseController(w)
-	for n := range deltas {
+	for _, part := range parts {
 		select {
 		case <-r.Context().Done():
 			return
 		case <-time.After(deltaPause):
 		}
-		if !say(w, out, map[string]any{"choices": []any{map[string]any{"index": 0, "delta": map[string]any{"content": delta(c.frameID, n)}}}}) {
+		if !say(w, out, choice(map[string]any{"content": part}, nil)) {
 			return
 		}
 	}
-	whole := say(w, out, map[string]any{"choices": []any{map[string]any{"index": 0, "delta": map[string]any{}, "finish_reason": "stop"}}}) &&
+	if c.asks && !say(w, out, choice(map[string]any{"tool_calls": onWire(wishes)}, nil)) {
+		return
+	}
+	whole := say(w, out, choice(map[string]any{}, &reason)) &&
 		say(w, out, map[string]any{"choices": []any{}, "usage": map[string]any{
 			"prompt_tokens": inputTokens, "completion_tokens": deltas, "total_tokens": inputTokens + deltas,
 		}})
@@ -100,6 +164,28 @@ func (p *provider) answer(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c.completed = true
+}
+
+// choice is a chunk with something new, and why there is no more if so.
+func choice(delta map[string]any, reason *string) map[string]any {
+	one := map[string]any{"index": 0, "delta": delta}
+	if reason != nil {
+		one["finish_reason"] = *reason
+	}
+	return map[string]any{"choices": []any{one}}
+}
+
+func onWire(wishes []wish) []any {
+	var all []any
+	for i, w := range wishes {
+		arguments, err := json.Marshal(w.input)
+		if err != nil {
+			panic(err) // the gate makes nothing else than JSON
+		}
+		all = append(all, map[string]any{"index": i, "id": fmt.Sprintf("wish-%d", i), "type": "function",
+			"function": map[string]any{"name": w.tool, "arguments": string(arguments)}})
+	}
+	return all
 }
 
 // say sends one chunk and says whether it could.
@@ -120,6 +206,20 @@ func (p *provider) poisoned(frameID string, befalls func(caller string)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.poison[frameID] = befalls
+}
+
+// wishes makes a frame one for whose answer tools are called.
+func (p *provider) wishes(frameID string, wishes []wish) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.tools[frameID] = wishes
+}
+
+// wished are the tool calls that a frame's answer takes.
+func (p *provider) wished(frameID string) []wish {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.tools[frameID]
 }
 
 // of are the calls that were made to answer some frames.

@@ -143,3 +143,5 @@ func TestTheLongFormTakesTheFaultThatLacksMost(t *testing.T) {
 	}
 	require.Nil(t, next())
 }
+
+func blockOf(seq int, text string) rig.Block { return rig.Block{Seq: int64(seq), Text: text + "\n"} }

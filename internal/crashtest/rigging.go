@@ -83,7 +83,7 @@ var (
 	}
 	failures = &rigged{
 		`DO $$ DECLARE t text; BEGIN
-			FOREACH t IN ARRAY ARRAY['runs', 'run_heads', 'run_log', 'run_log_deltas', 'frames', 'run_leases', 'ds_predict_receipts', 'checkpoints'] LOOP
+			FOREACH t IN ARRAY ARRAY['runs', 'run_heads', 'run_log', 'run_log_deltas', 'frames', 'run_leases', 'ds_predict_receipts', 'checkpoints', 'tool_tasks', 'approvals'] LOOP
 				EXECUTE format('CREATE TRIGGER crashtest_fail AFTER INSERT OR UPDATE ON runtime.%I FOR EACH STATEMENT EXECUTE FUNCTION crashtest.fail()', t);
 			END LOOP;
 		END $$`,

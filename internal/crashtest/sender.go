@@ -17,6 +17,8 @@ import (
 // send is all that a run's callers ask, as the fault wants it.
 func (t *trial) send(ctx context.Context, c *client) error {
 	switch {
+	case len(c.tools) > 0:
+		return c.workWithTools(ctx, t)
 	case c.poisoned:
 		return c.workPoisoned(ctx, t)
 	case c.canceler:
@@ -49,9 +51,13 @@ func (c *client) start(ctx context.Context, t *trial) error {
 }
 
 func (c *client) startAlone(ctx context.Context, f *fleet) error {
-	a, err := insist(ctx, f, c.rng, http.MethodPost, "/runs", "", map[string]any{
-		"runId": c.runID, "threadId": c.runID, "userId": userID, "authenticatedSession": true, "keepOpen": c.keepOpen,
-	})
+	envelope := map[string]any{"runId": c.runID, "threadId": c.runID, "userId": userID, "authenticatedSession": true, "keepOpen": c.keepOpen}
+	if len(c.tools) > 0 {
+		envelope["toolPolicy"], envelope["clientTools"] = map[string]any{"allow": []string{"*"}}, []any{map[string]any{
+			"name": asks, "description": "Asks the user.", "inputSchema": map[string]any{"type": "object"},
+		}}
+	}
+	a, err := insist(ctx, f, c.rng, http.MethodPost, "/runs", "", envelope)
 	if err != nil {
 		return fmt.Errorf("start the run: %w (%d %s)", err, a.status, a.body)
 	}
@@ -71,10 +77,10 @@ func (c *client) work(ctx context.Context, t *trial) error {
 		if err := c.sendMany(ctx, f); err != nil {
 			return err
 		}
-		return c.close(ctx, f)
+		return c.close(ctx, t)
 	}
-	for range 3 {
-		id := uuid.NewString()
+	for n := range 3 {
+		id := c.next(t, n)
 		a, err := c.append(ctx, f, c.rng, id)
 		switch {
 		case err != nil:
@@ -90,10 +96,11 @@ func (c *client) work(ctx context.Context, t *trial) error {
 			return err
 		}
 	}
+	t.sent.Add(1)
 	if !c.keepOpen {
 		return nil
 	}
-	return c.close(ctx, f)
+	return c.close(ctx, t)
 }
 
 // append sends a frame until it is answered for good.
@@ -144,8 +151,8 @@ func (c *client) workCanceled(ctx context.Context, t *trial) error {
 		}
 		canceled <- c.cancel(ctx, f, rng)
 	}()
-	for range 3 {
-		id := uuid.NewString()
+	for n := range 3 {
+		id := c.next(t, n)
 		a, err := c.append(ctx, f, c.rng, id)
 		switch {
 		case err != nil:
@@ -184,15 +191,21 @@ func (c *client) workPoisoned(ctx context.Context, t *trial) error {
 }
 
 // close waits for all answers, and cancels the run that waits for more.
-func (c *client) close(ctx context.Context, f *fleet) error {
-	for range c.accepted {
-		select {
-		case <-c.stream.steps:
-		case <-c.stream.over:
-			return errors.New("wait for the answers: the run has ended")
-		case <-ctx.Done():
-			return fmt.Errorf("wait for the answers: %w", ctx.Err())
+func (c *client) close(ctx context.Context, t *trial) error {
+	for _, id := range c.accepted {
+		steps := 1
+		if len(t.w.provider.wished(id)) > 0 {
+			steps++
+		}
+		for range steps {
+			select {
+			case <-c.stream.steps:
+			case <-c.stream.over:
+				return errors.New("wait for the answers: the run has ended")
+			case <-ctx.Done():
+				return fmt.Errorf("wait for the answers: %w", ctx.Err())
+			}
 		}
 	}
-	return c.cancel(ctx, f, c.rng)
+	return c.cancel(ctx, t.fleet, c.rng)
 }

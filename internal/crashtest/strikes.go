@@ -299,6 +299,10 @@ func killPostgres(ctx context.Context, t *trial) error {
 	if err := t.holds(ctx, t.victim); err != nil {
 		return err
 	}
+	return killPostgresNow(ctx, t)
+}
+
+func killPostgresNow(ctx context.Context, t *trial) error {
 	if err := t.w.db.Kill(); err != nil {
 		return err
 	}

@@ -23,6 +23,7 @@ type world struct {
 	binary   string
 	ttl      time.Duration
 	provider *provider
+	tools    *toolServer
 	db       *database
 }
 
@@ -122,6 +123,10 @@ type trial struct {
 	notified *atomic.Int64
 	started  sync.WaitGroup // by clients, whose first frames wait for all of them
 	rudeness atomic.Int64
+	// sent counts the clients that have sent all they send by themselves; answers
+	// is closed when they may bring results of tools and decide.
+	sent    atomic.Int64
+	answers chan struct{}
 	// over is when a fault was over that no single loss can be timed by.
 	over time.Time
 	// woken is when a stopped victim was continued.
@@ -140,6 +145,7 @@ type client struct {
 	// whoever executes it, and of many senders each sends every frame.
 	canceler, poisoned, many bool
 	rng                      *rand.Rand
+	tools                    []string // that its frames are answered with
 	accepted                 []string // frame ids that were acknowledged
 	refused                  []string // frame ids that came after the run's end
 	stream                   *follower
@@ -160,7 +166,10 @@ type result struct {
 // conduct runs one trial: processes, clients, fault, end, audit.
 func conduct(ctx context.Context, w *world, f fault, seed uint64) (res result, err error) {
 	w = w.of(f)
-	t := &trial{w: w, fault: f, rng: rand.New(rand.NewPCG(seed, 1)), fleet: &fleet{}, losses: map[string]loss{}}
+	t := &trial{w: w, fault: f, rng: rand.New(rand.NewPCG(seed, 1)), fleet: &fleet{}, losses: map[string]loss{}, answers: make(chan struct{})}
+	if !f.unanswered {
+		close(t.answers)
+	}
 	defer func() { err = errors.Join(err, t.clean()) }()
 	if err := t.prepare(ctx); err != nil {
 		return res, err
@@ -180,9 +189,9 @@ func conduct(ctx context.Context, w *world, f fault, seed uint64) (res result, e
 	var wg sync.WaitGroup
 	for n := range f.size() {
 		c := &client{runID: uuid.NewString(), rng: rand.New(rand.NewPCG(t.rng.Uint64(), 2))}
-		c.canceler, c.many, c.poisoned = f.canceled, f.senders, f.poison && n == 0
+		c.canceler, c.many, c.poisoned, c.tools = f.canceled, f.senders, f.poison && n == 0, f.tools
 		c.keepOpen = (c.rng.IntN(3) == 0 || c.many) && !c.poisoned
-		c.stream = &follower{runID: c.runID, fleet: t.fleet, rng: rand.New(rand.NewPCG(t.rng.Uint64(), 3)), steps: make(chan struct{}, 1000), over: make(chan struct{})}
+		c.stream = &follower{runID: c.runID, fleet: t.fleet, rng: rand.New(rand.NewPCG(t.rng.Uint64(), 3)), steps: make(chan struct{}, 1000), wanted: make(chan want, 1000), over: make(chan struct{})}
 		t.runs = append(t.runs, c)
 		t.started.Add(1)
 		wg.Go(func() { c.err = t.send(working, c) })
@@ -205,6 +214,13 @@ func conduct(ctx context.Context, w *world, f fault, seed uint64) (res result, e
 	wg.Wait()
 	late.Stop()
 	missed = missed || f.rude && t.rudeness.Load() < 3
+	if f.proof != nil && !missed {
+		proved, err := f.proof(ctx, t)
+		if err != nil {
+			return res, err
+		}
+		missed = !proved
+	}
 	t.stall = t.stoodStill()
 	if stall := stalls(); f.takeovers != loose {
 		t.stall = max(t.stall, stall)

@@ -14,6 +14,8 @@ import (
 // crew is the tool calls that are at work in a session.
 type crew struct {
 	wg *sync.WaitGroup
+	// ended rings when a job has ended.
+	ended chan struct{}
 	// resultsUntil is the frame_seq up to which clients' results were taken.
 	resultsUntil int64
 
@@ -34,6 +36,7 @@ type crew struct {
 // job is one call at work.
 type job struct {
 	boundary tool.Boundary
+	ofStep   bool // the open step asked for its call
 	stop     context.CancelCauseFunc
 	handed   bool // its call goes on elsewhere, unless it has ended by itself
 }
@@ -46,7 +49,7 @@ type openCalls struct {
 }
 
 func newCrew() crew {
-	return crew{wg: &sync.WaitGroup{}, jobs: map[string]*job{}, whole: map[string]json.RawMessage{}}
+	return crew{wg: &sync.WaitGroup{}, ended: make(chan struct{}, 1), jobs: map[string]*job{}, whole: map[string]json.RawMessage{}}
 }
 
 func (c *crew) job(id string) *job {
@@ -55,7 +58,7 @@ func (c *crew) job(id string) *job {
 	return c.jobs[id]
 }
 
-// add takes a job in; done takes it out.
+// add takes a job in.
 func (c *crew) add(id string, j *job) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -63,12 +66,45 @@ func (c *crew) add(id string, j *job) {
 	c.wg.Add(1)
 }
 
+// done takes a job out.
 func (c *crew) done(id string) {
 	c.mu.Lock()
 	delete(c.jobs, id)
 	c.known = false
 	c.mu.Unlock()
+	select {
+	case c.ended <- struct{}{}:
+	default:
+	}
 	c.wg.Done()
+}
+
+// quiet says that the end of a job is nothing to act on: no call waits for room,
+// and another job is at work that the run waits for. Calls that the API asked for
+// hold no step up.
+func (c *crew) quiet() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.freed != nil {
+		return false
+	}
+	for _, j := range c.jobs {
+		if j.ofStep || c.open.ofStep == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// working are the calls that jobs work on.
+func (c *crew) working() map[string]bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := make(map[string]bool, len(c.jobs))
+	for id := range c.jobs {
+		all[id] = true
+	}
+	return all
 }
 
 // stop tells the jobs that are meant to end.

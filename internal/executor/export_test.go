@@ -10,6 +10,8 @@ import (
 	"github.com/openagentsinc/openagents-runtime/gen/db"
 	"github.com/openagentsinc/openagents-runtime/gen/ds"
 	"github.com/openagentsinc/openagents-runtime/gen/event"
+	"github.com/openagentsinc/openagents-runtime/internal/lease"
+	"github.com/openagentsinc/openagents-runtime/internal/model"
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
 )
 
@@ -58,4 +60,38 @@ func (e *Executor) Conversation(ctx context.Context, r db.Run, f db.Frame) ([]ds
 	s := newSession(e)
 	s.run = r
 	return s.conversation(ctx, f, openRounds{}, 0)
+}
+
+// Session is a holding of a run.
+type Session struct{ s *session }
+
+// Holding is a session of a run that is held, which nobody drives.
+func (e *Executor) Holding(r db.Run, held *lease.Held) Session {
+	s := newSession(e)
+	s.run, s.held = r, held
+	return Session{s}
+}
+
+// Learn is told of a head that was seen beside what the session does.
+func (s Session) Learn(h runlog.Head) { s.s.follow(h) }
+
+// BeginStep begins the first step.
+func (s Session) BeginStep(ctx context.Context, f db.Frame) (canceled bool, err error) {
+	return s.s.beginStep(ctx, f, 1, 1, prepared{})
+}
+
+// Say is what a model says in the step, and answers with its last words.
+func (s Session) Say(ctx context.Context, deltas ...string) ([]event.Event, error) {
+	_, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	v := newVoice(ctx, s.s, 1, 1, stop)
+	for _, d := range deltas {
+		if err := v.say(model.Event{Kind: model.TextDelta, Delta: d}); err != nil {
+			return nil, err
+		}
+	}
+	if err := v.close(); err != nil {
+		return nil, err
+	}
+	return v.lastWords("receipt"), nil
 }

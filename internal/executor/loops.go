@@ -121,14 +121,11 @@ func (s *session) watchCalls(ctx context.Context, last db.Frame) (ended bool, er
 	if rounds == nil || s.loops.step >= rounds.Last {
 		return false, nil
 	}
-	calls, err := s.newestCalls(ctx, maxRoundTasks)
+	calls, err := s.callsAfter(ctx, s.loops.step)
 	if err != nil {
 		return false, err
 	}
 	for _, t := range calls {
-		if t.Step == nil || *t.Step <= s.loops.step {
-			continue
-		}
 		found, err := s.loops.addCall(t)
 		if err != nil {
 			return false, err
@@ -161,6 +158,32 @@ func (s *session) rebuildCalls(ctx context.Context, window int) error {
 		s.loops.step = max(s.loops.step, *t.Step)
 	}
 	return nil
+}
+
+// callsAfter are the calls of the steps after one, the oldest first: at most the
+// newest of them.
+func (s *session) callsAfter(ctx context.Context, step int64) (calls []db.ToolTask, err error) {
+	var page *tool.Page
+	for read := 0; read < maxRoundTasks; {
+		tasks, next, err := s.listCalls(ctx, page)
+		if err != nil {
+			return nil, err
+		}
+		older := false
+		for _, t := range tasks {
+			if older = t.Step != nil && *t.Step <= step; older {
+				break
+			}
+			if t.Step != nil {
+				calls = append(calls, t)
+			}
+		}
+		if read, page = read+len(tasks), next; older || next == nil {
+			break
+		}
+	}
+	slices.Reverse(calls)
+	return calls, nil
 }
 
 // newestCalls are the run's newest calls, the oldest first.

@@ -54,10 +54,11 @@ func (s *session) replayLines(ctx context.Context, rounds openRounds) ([]string,
 func (s *session) replayTasks(ctx context.Context) ([]db.ToolTask, error) {
 	var tasks []db.ToolTask
 	if !s.replay.own || s.replay.any || s.crew.wasTouched() {
-		own, _, err := tool.List(ctx, s.e.Pool, s.run.RunKey, nil, 2*s.e.Config.Replay.Items)
+		own, _, err := s.listCalls(ctx, nil)
 		if err != nil {
 			return nil, err
 		}
+		own = own[:min(len(own), 2*s.e.Config.Replay.Items)]
 		s.replay.own, s.replay.any = true, s.replay.any || len(own) > 0
 		tasks = own
 	}

@@ -39,7 +39,7 @@ func (s *session) readRounds(ctx context.Context) (openRounds, error) {
 	}
 	var after *tool.Page
 	for read := 0; read < maxRoundTasks; {
-		tasks, next, err := tool.List(ctx, s.e.Pool, s.run.RunKey, after, firstTasks)
+		tasks, next, err := s.listCalls(ctx, after)
 		if err != nil {
 			return r, err
 		}
@@ -68,6 +68,30 @@ func (s *session) readRounds(ctx context.Context) (openRounds, error) {
 }
 
 const firstTasks = 64 // that are read at once
+
+// firstCalls is the first page of a run's calls. A step reads it once: the calls
+// that it is made of have ended before it begins.
+type firstCalls struct {
+	read  bool
+	tasks []db.ToolTask
+	next  *tool.Page
+}
+
+// listCalls is a page of the run's calls, newest first.
+func (s *session) listCalls(ctx context.Context, after *tool.Page) ([]db.ToolTask, *tool.Page, error) {
+	if after != nil {
+		return tool.List(ctx, s.e.Pool, s.run.RunKey, after, firstTasks)
+	}
+	f := &s.first
+	if !f.read {
+		var err error
+		if f.tasks, f.next, err = tool.List(ctx, s.e.Pool, s.run.RunKey, nil, firstTasks); err != nil {
+			return nil, nil, err
+		}
+		f.read = true
+	}
+	return slices.Clone(f.tasks), f.next, nil
+}
 
 func (r openRounds) sorted() openRounds {
 	for _, calls := range r.calls {

@@ -42,11 +42,14 @@ type session struct {
 	policy policy.Run // what the run says of its tools
 	crew   crew
 	replay replayed
+	first  firstCalls // that the step at hand has read
 
 	trace    telemetry.Trace // of what is being done: the run's, then each frame's
 	released bool            // a commit has released the lease
 	advanced bool            // a step was finished
-	over     *run.End        // how the run ended here
+	// progressed says that a commit has noted the session's progress.
+	progressed atomic.Bool
+	over       *run.End // how the run ended here
 }
 
 func newSession(e *Executor) *session {
@@ -247,6 +250,19 @@ func (s *session) commit(ctx context.Context, decide func(runlog.Head) (runlog.C
 		s.ring() // perhaps one that interrupts, and its notification was lost
 	}
 	return nil
+}
+
+// commitUncanceled commits a change unless the run is to be canceled. The answer is
+// what the commit saw: the newest head that is known may have a cancel that came
+// after it.
+func (s *session) commitUncanceled(ctx context.Context, change func(runlog.Head) runlog.Change) (canceled bool, err error) {
+	err = s.commit(ctx, func(h runlog.Head) (runlog.Change, error) {
+		if canceled = h.CancelRequested; canceled {
+			return runlog.Change{}, nil
+		}
+		return change(h), nil
+	})
+	return canceled, err
 }
 
 // rest ends the run when every frame is answered, or lets it wait for more.

@@ -37,6 +37,7 @@ func (s *session) answer(ctx context.Context, frames []db.Frame) error {
 		// The recovery has taken this attempt back.
 		step, attempt, s.past.open = open.step, open.attempt+1, nil
 	}
+	s.first = firstCalls{}
 	if ended, err := s.watchLoops(ctx, frames); ended || err != nil {
 		return err
 	}
@@ -124,10 +125,11 @@ func (s *session) try(ctx context.Context, frames []db.Frame, step, attempt int6
 		return false, err
 	}
 	p.hooks = told
-	if err := s.beginStep(ctx, frame, step, attempt, p); err != nil {
+	canceled, err := s.beginStep(ctx, frame, step, attempt, p)
+	if err != nil {
 		return false, err
 	}
-	if s.now().CancelRequested {
+	if canceled {
 		return false, s.finish(ctx, s.canceled(), nil)
 	}
 	if !s.held.Trusted() {
@@ -175,29 +177,26 @@ func (s *session) try(ctx context.Context, frames []db.Frame, step, attempt int6
 }
 
 // beginStep commits the start of a step, and of the run when it is the first.
-func (s *session) beginStep(ctx context.Context, frame db.Frame, step, attempt int64, p prepared) error {
+// canceled says that the run is to be canceled and that no step was started.
+func (s *session) beginStep(ctx context.Context, frame db.Frame, step, attempt int64, p prepared) (canceled bool, err error) {
 	var first int64
-	err := s.commit(ctx, func(h runlog.Head) (runlog.Change, error) {
-		var change runlog.Change
-		if h.CancelRequested {
-			return change, nil
-		}
-		change = s.woken(h, change, event.RunWokenV1CauseFrame)
+	canceled, err = s.commitUncanceled(ctx, func(h runlog.Head) runlog.Change {
+		change := s.woken(h, runlog.Change{}, event.RunWokenV1CauseFrame)
 		change.Events = append(change.Events, s.loops.warnings...)
 		change.Events = append(change.Events, p.hooks...)
 		first = h.Seq + int64(len(change.Events)) + 1
 		change.Events = append(change.Events, event.RunStepStartedV1{Step: step, FrameID: frame.FrameID, Attempt: attempt})
 		change.Events = append(change.Events, p.replay...)
-		return change, nil
+		return change
 	})
-	if err != nil || s.now().CancelRequested {
-		return err
+	if err != nil || canceled {
+		return canceled, err
 	}
 	crash.At("step.started")
 	s.past.started, s.past.steps, s.loops.warnings = true, step, nil
 	s.past.open = &openStep{step: step, attempt: attempt, frameID: frame.FrameID, fromSeq: first,
 		texts: map[string]bool{}, reasonings: map[string]bool{}}
-	return nil
+	return false, nil
 }
 
 // working is the context of a model call: it ends when the run is canceled, when

@@ -68,6 +68,7 @@ func (s *session) endStep(ctx context.Context, frames []db.Frame, v *voice, o pr
 		return err
 	}
 	s.past, s.advanced = after, true
+	s.progressed.Store(true)
 	if s.e.suspects.clear(s.run.RunKey) {
 		s.e.Watch.Wake(nil, []uuid.UUID{s.run.RunKey}) // the next suspect may begin
 	}

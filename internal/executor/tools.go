@@ -10,8 +10,6 @@ import (
 	"github.com/openagentsinc/openagents-runtime/gen/db"
 	"github.com/openagentsinc/openagents-runtime/gen/event"
 	"github.com/openagentsinc/openagents-runtime/internal/approval"
-	"github.com/openagentsinc/openagents-runtime/internal/crash"
-	"github.com/openagentsinc/openagents-runtime/internal/lease"
 	"github.com/openagentsinc/openagents-runtime/internal/run"
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
 	"github.com/openagentsinc/openagents-runtime/internal/tool"
@@ -24,9 +22,12 @@ const providerClient = "client"
 
 // look is one look at a run's open calls.
 type look struct {
-	open      openCalls
-	starved   bool
-	again     bool // something changed under it
+	open    openCalls
+	starved bool
+	again   bool    // something changed under it
+	starts  []start // calls that are to begin
+	// working are the calls that were worked on before the open ones were read.
+	working   map[string]bool
 	approvals map[string]db.Approval
 	now       time.Time // by the database's clock
 }
@@ -65,7 +66,7 @@ func (s *session) tend(ctx context.Context) (openCalls, error) {
 }
 
 func (s *session) lookOnce(ctx context.Context) (*look, error) {
-	l := &look{}
+	l := &look{working: s.crew.working()}
 	tasks, err := tool.OpenTasks(ctx, s.e.Pool, s.run.RunKey)
 	if err != nil || len(tasks) == 0 {
 		return l, err
@@ -80,6 +81,7 @@ func (s *session) lookOnce(ctx context.Context) (*look, error) {
 			l.again = true
 			continue
 		case err != nil:
+			l.letGo()
 			return l, err
 		case ended:
 			continue
@@ -89,7 +91,7 @@ func (s *session) lookOnce(ctx context.Context) (*look, error) {
 			l.open.others++
 		}
 	}
-	return l, nil
+	return l, s.startAll(ctx, l)
 }
 
 // lookAround reads what the calls depend on.
@@ -126,6 +128,11 @@ func (s *session) tendCall(ctx context.Context, t db.ToolTask, l *look) (ended b
 		if t.CancelRequested {
 			j.stop(tool.Cause(tool.ClassCanceled, "The call was canceled."))
 		}
+		l.open.atWork = true
+		return false, nil
+	}
+	if l.working[t.ToolCallID] {
+		// It has ended since it was read, and said so to whoever waits.
 		l.open.atWork = true
 		return false, nil
 	}
@@ -170,11 +177,8 @@ func (s *session) startCall(ctx context.Context, t db.ToolTask, l *look) (ended 
 		}
 	}
 	if spec.Kind == tool.Client {
-		err := s.commitStart(ctx, tool.Started(t, providerClient, s.held.Epoch), beside, causeOfStart(t))
-		if err == nil {
-			crash.At("tool.started")
-		}
-		return false, err
+		l.starts = append(l.starts, start{call: t, spec: spec, release: func() {}, beside: beside})
+		return false, nil
 	}
 	return s.begin(ctx, t, spec, beside, l)
 }
@@ -253,7 +257,7 @@ func (s *session) place(spec tool.Spec, l *look) (release func(), ok bool) {
 	return release, ok
 }
 
-// begin starts a call in a goroutine, when there is room.
+// begin has a call started, when there is room.
 func (s *session) begin(ctx context.Context, t db.ToolTask, spec tool.Spec, beside runlog.Change, l *look) (ended bool, err error) {
 	input, refused := s.inputOf(t)
 	if refused != nil {
@@ -267,24 +271,7 @@ func (s *session) begin(ctx context.Context, t db.ToolTask, spec tool.Spec, besi
 	if !ok {
 		return false, nil
 	}
-	if err := s.commitStart(ctx, tool.Started(t, spec.Provider, s.held.Epoch), beside, causeOfStart(t)); err != nil {
-		release()
-		return false, err
-	}
-	crash.At("tool.started")
-	if !s.held.Trusted() {
-		// The process stood still since the commit, and a call is not fenced.
-		release()
-		return false, lease.ErrLost
-	}
-	t = tool.AfterStart(t, spec.Provider, s.held.Epoch)
-	call := tool.CallOf(s.run, t, input)
-	call.MayFallBack = fallBack
-	s.work(ctx, t, release, func(ctx context.Context) tool.Outcome {
-		return s.e.Tools.Runner.Do(ctx, call, spec, func(output json.RawMessage) error {
-			return s.commit(ctx, func(runlog.Head) (runlog.Change, error) { return tool.Progressed(t, output, s.held.Epoch), nil })
-		})
-	})
+	l.starts = append(l.starts, start{call: t, spec: spec, input: input, fallBack: fallBack, release: release, beside: beside})
 	return false, nil
 }
 
@@ -295,24 +282,6 @@ func (s *session) inputOf(t db.ToolTask) (json.RawMessage, *tool.Error) {
 		return input, nil
 	}
 	return tool.StoredInput(t)
-}
-
-// causeOfStart is what moves a waiting run when a call of it starts.
-func causeOfStart(t db.ToolTask) event.RunWokenV1Cause {
-	if t.ApprovalID != nil {
-		return event.RunWokenV1CauseApproval
-	}
-	return event.RunWokenV1CauseTool
-}
-
-// commitStart commits that a call was begun, unless the run is to be canceled.
-func (s *session) commitStart(ctx context.Context, started, beside runlog.Change, cause event.RunWokenV1Cause) error {
-	return s.commit(ctx, func(h runlog.Head) (runlog.Change, error) {
-		if h.CancelRequested {
-			return runlog.Change{}, errStopping
-		}
-		return s.woken(h, merge(beside, started), cause), nil
-	})
 }
 
 // woken puts before a change that the run has begun, or goes on.

@@ -118,16 +118,11 @@ func (v *voice) commit(batch []model.Event) error {
 	}
 	ctx, stop := context.WithTimeout(context.WithoutCancel(v.ctx), handBack)
 	defer stop()
-	err := v.s.commit(ctx, func(h runlog.Head) (runlog.Change, error) {
-		if h.CancelRequested {
-			return runlog.Change{}, nil
-		}
-		return runlog.Change{Events: events}, nil
-	})
+	canceled, err := v.s.commitUncanceled(ctx, func(runlog.Head) runlog.Change { return runlog.Change{Events: events} })
 	switch {
 	case err != nil:
 		return err
-	case v.s.now().CancelRequested:
+	case canceled:
 		v.stop(errCanceled)
 		return nil
 	}

@@ -105,12 +105,17 @@ func (s *session) await(ctx context.Context) error {
 	}
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-s.bell:
-	case <-s.crew.room():
-	case <-timer.C:
+	for waits := true; waits; {
+		waits = false
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-s.bell:
+		case <-s.crew.room():
+		case <-timer.C:
+		case <-s.crew.ended:
+			waits = s.crew.quiet()
+		}
 	}
 	s.crew.suspect()
 	return s.refresh(ctx)

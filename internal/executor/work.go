@@ -18,11 +18,16 @@ import (
 // when the session ends before, the next one goes on with the call.
 func (s *session) work(ctx context.Context, t db.ToolTask, release func(), carry func(context.Context) tool.Outcome) {
 	working, stop := context.WithCancelCause(context.WithoutCancel(ctx))
-	j := &job{boundary: tool.Boundary(t.SettlementBoundary), stop: stop}
+	j := &job{boundary: tool.Boundary(t.SettlementBoundary), ofStep: t.Step != nil, stop: stop}
 	s.crew.add(t.ToolCallID, j)
 	go func() {
-		defer s.ring()
-		defer s.crew.done(t.ToolCallID)
+		heard := false
+		defer func() {
+			s.crew.done(t.ToolCallID)
+			if !heard {
+				s.ring() // the call has lost its job and is looked at again
+			}
+		}()
 		defer release()
 		defer stop(nil)
 		defer func() {
@@ -37,7 +42,7 @@ func (s *session) work(ctx context.Context, t db.ToolTask, release func(), carry
 		if s.crew.handedOver(j) && (o.State == tool.Canceled || o.Err != nil && o.Err.Unknown) {
 			return
 		}
-		s.conclude(ctx, t, o)
+		heard = s.conclude(ctx, t, o)
 	}()
 }
 
@@ -56,8 +61,8 @@ func (s *session) leaveCalls(ctx context.Context) {
 
 // conclude commits what a call came to. While the database does not answer it
 // tries again, as long as the run is this session's: the outcome is known here
-// alone.
-func (s *session) conclude(ctx context.Context, t db.ToolTask, o tool.Outcome) {
+// alone. ended says that the call has its terminal state.
+func (s *session) conclude(ctx context.Context, t db.ToolTask, o tool.Outcome) (ended bool) {
 	ctx = context.WithoutCancel(ctx)
 	for {
 		err := s.tryConclude(ctx, t, o)
@@ -66,19 +71,19 @@ func (s *session) conclude(ctx context.Context, t db.ToolTask, o tool.Outcome) {
 			crash.At("tool.finished")
 			s.crew.forget(t.ToolCallID)
 			s.afterCall(ctx, t, o)
-			return
+			return true
 		case tool.Moved(err):
 			// The call was ended meanwhile, and this changes nothing any more.
 			late := tool.Late(t, o, "")
 			if err = s.commit(ctx, func(runlog.Head) (runlog.Change, error) { return late, nil }); err == nil {
 				s.e.Tools.Runner.CountLate()
-				return
+				return true
 			}
 			s.unheard(ctx, t, o, err)
-			return
+			return true
 		case errors.Is(err, runlog.ErrFinished), errors.Is(err, lease.ErrLost), !s.held.Trusted():
 			s.unheard(ctx, t, o, err)
-			return
+			return false
 		}
 		time.Sleep(outagePause)
 	}
@@ -101,16 +106,23 @@ func (s *session) endCall(ctx context.Context, t db.ToolTask, state string, why 
 	return s.endCallWith(ctx, t, tool.Ended(t, state, why), runlog.Change{})
 }
 
-// endCallWith commits the end of a call after what beside has. It is progress: a
-// loss of the executor counts from here.
+// endCallWith commits the end of a call after what beside has. It is progress: the
+// first that a session makes is noted, so that a loss of the executor counts from
+// there; the ends of steps note how far it has come.
 func (s *session) endCallWith(ctx context.Context, t db.ToolTask, o tool.Outcome, beside runlog.Change) error {
 	finished, err := tool.Finished(t, o, s.held.Epoch)
 	if err != nil {
 		return err
 	}
 	change := merge(beside, finished)
-	change.Rows = append(change.Rows, s.held.Progress())
-	return s.commit(ctx, func(h runlog.Head) (runlog.Change, error) {
+	if !s.progressed.Load() {
+		change.Rows = append(change.Rows, s.held.Progress())
+	}
+	err = s.commit(ctx, func(h runlog.Head) (runlog.Change, error) {
 		return s.woken(h, change, causeOfStart(t)), nil
 	})
+	if err == nil {
+		s.progressed.Store(true)
+	}
+	return err
 }

@@ -15,18 +15,24 @@ import (
 // Started begins an attempt at a task, which is as t says: tool.started and the
 // row. A task that has moved since fails the unit (Moved).
 func Started(t db.ToolTask, provider string, epoch int64) runlog.Change {
-	provider = clip(provider, maxProvider)
-	return runlog.Change{
-		Events: []event.Event{event.ToolStartedV1{
+	return StartedTogether([]db.ToolTask{t}, []string{provider}, epoch)
+}
+
+// StartedTogether is Started for tasks of one run, with a provider each. One that
+// has moved fails the unit for all of them.
+func StartedTogether(tasks []db.ToolTask, providers []string, epoch int64) runlog.Change {
+	var change runlog.Change
+	p := db.ToolTaskStartParams{Expected: open, LeaseEpoch: epoch}
+	for i, t := range tasks {
+		provider := clip(providers[i], maxProvider)
+		change.Events = append(change.Events, event.ToolStartedV1{
 			ToolCallID: t.ToolCallID, Attempt: int64(t.Attempts) + 1, Provider: provider,
-		}},
-		Rows: []runlog.Row{func(q *db.Queries, _ int64) error {
-			return q.ToolTaskStart(context.Background(), db.ToolTaskStartParams{
-				RunKey: t.RunKey, ToolCallID: t.ToolCallID, Expected: open, Attempts: t.Attempts,
-				LeaseEpoch: epoch, Provider: &provider,
-			})
-		}},
+		})
+		p.RunKey = t.RunKey
+		p.ToolCallIds, p.Attempts, p.Providers = append(p.ToolCallIds, t.ToolCallID), append(p.Attempts, t.Attempts), append(p.Providers, provider)
 	}
+	change.Rows = []runlog.Row{func(q *db.Queries, _ int64) error { return q.ToolTaskStart(context.Background(), p) }}
+	return change
 }
 
 // AfterStart is the row once Started is committed, for the units that follow.
