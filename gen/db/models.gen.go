@@ -106,6 +106,7 @@ type Run struct {
 	FinishedAt           *time.Time
 	UpdatedAt            time.Time
 	ClientTools          []byte
+	DueAt                *time.Time
 }
 
 type RunHead struct {

@@ -139,8 +139,9 @@ type Querier interface {
 	RunListByOwner(ctx context.Context, arg RunListByOwnerParams) ([]Run, error)
 	// The newest runs of a thread that have one owner, before one of them.
 	RunListOfThread(ctx context.Context, arg RunListOfThreadParams) ([]Run, error)
-	// Runs that have something to do and no live lease, oldest first, with how many
-	// holders were lost in a row; those with more losses than a bound are left out.
+	// Runs that have something to do, or have waited until their time was up, and no
+	// live lease, oldest first, with how many holders were lost in a row; those with
+	// more losses than a bound are left out.
 	RunListRunnable(ctx context.Context, arg RunListRunnableParams) ([]RunListRunnableRow, error)
 	// Forgets deltas that were folded and lie in no range that could be dropped.
 	RunLogDeltaDeleteStray(ctx context.Context, runKey uuid.UUID) (int64, error)
@@ -205,6 +206,9 @@ type Querier interface {
 	// Follows the head's status, in the commit that changes it. A run that waits has
 	// nothing to do.
 	RunSetStatus(ctx context.Context, arg RunSetStatusParams) error
+	// What RunSetStatus does for waiting; when the run may take so many milliseconds
+	// from its start, executors find it once they are over.
+	RunSetWaiting(ctx context.Context, arg RunSetWaitingParams) error
 	// Creates a run with its head and its first event in one statement and returns
 	// it, or returns no row when the run_id is taken.
 	RunStart(ctx context.Context, arg RunStartParams) (RunStartRow, error)

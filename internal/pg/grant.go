@@ -17,7 +17,7 @@ var grants = []string{
 	"GRANT SELECT ON runs, run_heads, run_log, run_log_deltas, run_log_folds, run_events, frames, run_leases, " +
 		"ds_predict_receipts, auth_nonces, checkpoints, goose_db_version TO %[1]s",
 	"GRANT INSERT ON runs, run_heads, run_log, run_log_deltas, frames, run_leases, ds_predict_receipts, auth_nonces, checkpoints TO %[1]s",
-	"GRANT UPDATE (status, runnable, reason_class, reason, started_at, finished_at, updated_at) ON runs TO %[1]s",
+	"GRANT UPDATE (status, runnable, due_at, reason_class, reason, started_at, finished_at, updated_at) ON runs TO %[1]s",
 	"GRANT UPDATE (latest_seq, latest_hash, lease_epoch, frame_count, frame_position, status, cancel_requested) ON run_heads TO %[1]s",
 	"GRANT UPDATE (lease_owner, lease_epoch, lease_expires_at, heartbeat_at, released, progress_seq, lost_count, lost_since) ON run_leases TO %[1]s",
 	"GRANT UPDATE (state_version, seq, state, lease_epoch, inserted_at) ON checkpoints TO %[1]s",
