@@ -184,6 +184,17 @@ type SkillSpec struct {
 	UpdatedAt   time.Time
 }
 
+type ToolRefusal struct {
+	RunKey         uuid.UUID
+	ToolCallID     string
+	ToolName       string
+	ParamsHash     string
+	ReasonCode     string
+	EvaluationHash string
+	RetryAfterMs   *int64
+	RefusedAt      time.Time
+}
+
 type ToolSpec struct {
 	ToolID      string
 	Version     int32

@@ -231,6 +231,10 @@ type Querier interface {
 	// SkillSpecLock, or two owners may begin two versions of an id at once.
 	// A skill becomes published by publishing alone.
 	SkillSpecPut(ctx context.Context, arg SkillSpecPutParams) (SkillSpec, error)
+	ToolRefusalGet(ctx context.Context, arg ToolRefusalGetParams) (ToolRefusal, error)
+	// A call that policy refused. The same call twice breaks the primary key, and with
+	// it the unit that it is part of.
+	ToolRefusalInsert(ctx context.Context, arg ToolRefusalInsertParams) error
 	ToolSpecGet(ctx context.Context, arg ToolSpecGetParams) (ToolSpec, error)
 	// A version that a release may name, kept as it is until the transaction ends.
 	ToolSpecHold(ctx context.Context, arg ToolSpecHoldParams) (ToolSpec, error)

@@ -189,7 +189,8 @@ func Evaluated(e policy.Evaluation) runlog.Row {
 func Moved(err error) bool {
 	const divisionByZero, uniqueViolation = "22012", "23505"
 	var e *pgconn.PgError
-	return errors.As(err, &e) && (e.Code == divisionByZero || e.Code == uniqueViolation && e.ConstraintName == "tool_tasks_pkey")
+	return errors.As(err, &e) && (e.Code == divisionByZero || e.Code == uniqueViolation &&
+		(e.ConstraintName == "tool_tasks_pkey" || e.ConstraintName == "tool_refusals_pkey"))
 }
 
 // CallOf is the call that a task's present attempt makes: t is of AfterStart.
