@@ -45,8 +45,17 @@ type Querier interface {
 	// Keeps the newest checkpoint of a run. One of an earlier epoch changes nothing.
 	CheckpointPut(ctx context.Context, arg CheckpointPutParams) error
 	DsPolicyEvaluationGet(ctx context.Context, evaluationHash string) (DsPolicyEvaluation, error)
-	// An evaluation is stored once: the hash is of the document.
+	// An evaluation is stored once, for the hash is of the document, and with each run
+	// that it was made for. One that was there before counts from now: a pass of
+	// DsPolicyEvaluationPrune at the same time leaves it.
 	DsPolicyEvaluationInsert(ctx context.Context, arg DsPolicyEvaluationInsertParams) error
+	// One pass prunes at a time: of two, each could leave an evaluation to the other.
+	DsPolicyEvaluationLockPrune(ctx context.Context) (bool, error)
+	// Lets go of what was evaluated for runs, so many at the most, that began before a
+	// key, ended so long ago, and of whose logs nothing is kept: their refusals, and
+	// the evaluations that no other run refers to. It says of how many runs, and how
+	// many evaluations went.
+	DsPolicyEvaluationPrune(ctx context.Context, arg DsPolicyEvaluationPruneParams) (DsPolicyEvaluationPruneRow, error)
 	DsPredictReceiptInsert(ctx context.Context, arg DsPredictReceiptInsertParams) error
 	DsPredictReceiptListOfRun(ctx context.Context, runKey uuid.UUID) ([]DsPredictReceipt, error)
 	FrameGet(ctx context.Context, arg FrameGetParams) (Frame, error)

@@ -28,7 +28,7 @@ func Refusal(q Request, e policy.Evaluation, retryAfter time.Duration) runlog.Ch
 	}
 	return runlog.Change{
 		Events: []event.Event{decision(q.ToolCallID, q.Spec.Name, e)},
-		Rows: []runlog.Row{Evaluated(e), func(q *db.Queries, _ int64) error {
+		Rows: []runlog.Row{Evaluated(q.Run.RunKey, e), func(q *db.Queries, _ int64) error {
 			return q.ToolRefusalInsert(context.Background(), row)
 		}},
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/openagentsinc/openagents-runtime/gen/db"
@@ -122,7 +123,7 @@ func (q Request) record(e *policy.Evaluation, approvalID string) (runlog.Change,
 	if e != nil {
 		row.Decision, row.ReasonCode, row.EvaluationHash = &e.Decision, &e.ReasonCode, &e.Hash
 		change.Events = append(change.Events, decision(q.ToolCallID, s.Name, *e))
-		change.Rows = append(change.Rows, Evaluated(*e))
+		change.Rows = append(change.Rows, Evaluated(q.Run.RunKey, *e))
 	}
 	change.Rows = append(change.Rows, func(q *db.Queries, _ int64) error {
 		return q.ToolTaskInsert(context.Background(), row)
@@ -160,7 +161,7 @@ func decision(toolCallID, name string, e policy.Evaluation) event.Event {
 func Decided(t db.ToolTask, e policy.Evaluation, epoch int64) runlog.Change {
 	return runlog.Change{
 		Events: []event.Event{decision(t.ToolCallID, t.ToolName, e)},
-		Rows: []runlog.Row{Evaluated(e), func(q *db.Queries, _ int64) error {
+		Rows: []runlog.Row{Evaluated(t.RunKey, e), func(q *db.Queries, _ int64) error {
 			return q.ToolTaskDecide(context.Background(), db.ToolTaskDecideParams{
 				RunKey: t.RunKey, ToolCallID: t.ToolCallID, LeaseEpoch: epoch,
 				Decision: &e.Decision, ReasonCode: &e.ReasonCode, EvaluationHash: &e.Hash,
@@ -175,11 +176,12 @@ func AfterDecided(t db.ToolTask, e policy.Evaluation, epoch int64) db.ToolTask {
 	return t
 }
 
-// Evaluated is the row that keeps an evaluation, once.
-func Evaluated(e policy.Evaluation) runlog.Row {
+// Evaluated is the row that keeps an evaluation, once, for the run that the
+// decision is told of.
+func Evaluated(runKey uuid.UUID, e policy.Evaluation) runlog.Row {
 	return func(q *db.Queries, _ int64) error {
 		return q.DsPolicyEvaluationInsert(context.Background(), db.DsPolicyEvaluationInsertParams{
-			EvaluationHash: e.Hash, Document: e.Document, Decision: e.Decision, ReasonCode: e.ReasonCode,
+			RunKey: runKey, EvaluationHash: e.Hash, Document: e.Document, Decision: e.Decision, ReasonCode: e.ReasonCode,
 		})
 	}
 }
