@@ -12,6 +12,7 @@ import (
 	"github.com/openagentsinc/openagents-runtime/internal/approval"
 	"github.com/openagentsinc/openagents-runtime/internal/dbtest"
 	"github.com/openagentsinc/openagents-runtime/internal/model"
+	"github.com/openagentsinc/openagents-runtime/internal/policy"
 	"github.com/openagentsinc/openagents-runtime/internal/run"
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
 	"github.com/openagentsinc/openagents-runtime/internal/runtest"
@@ -197,5 +198,44 @@ func TestAQuestionIsTakenBackWithItsCall(t *testing.T) {
 			require.NoError(t, err)
 			require.Empty(t, inbox)
 		})
+	}
+}
+
+// What would be one question too many is refused, with its reason, also within
+// one step; when some are decided people are asked again.
+func TestPeopleAreNotAskedTooMuch(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.New(t)
+	rules, err := policy.Parse([]byte(`{"format":"openagents.runtime.tool_policy","format_version":1,"limits":{"pending_approvals_per_owner":3}}`))
+	require.NoError(t, err)
+	tools := with(t, echo("test.echo"))
+	tools.Policy = rules
+	script := model.NewScript(calls("test_echo", "a", "test_echo", "b"), calls("test_echo", "c", "test_echo", "d"), model.Say("Done."), model.Say("Done."))
+	p := workWith(t, pool, script, tools)
+	first := runtest.Start(t, pool, allowing(askPeople("test.echo")))
+	p.Message(t, first, "f1", "Go.")
+	waits(t, p, first, 1, "approval")
+	r := runtest.Start(t, pool, allowing(askPeople("test.echo")))
+	p.Message(t, r, "f1", "Go.")
+	waits(t, p, r, 1, "approval")
+	require.Equal(t, []string{"test.echo failed policy_denied"}, states(t, pool, r), "the third is asked, the fourth is not")
+	decisions := all[event.PolicyDecisionV1](t, pool, r)
+	require.Len(t, decisions, 2)
+	require.EqualValues(t, policy.NeedsApproval, decisions[0].Decision)
+	require.EqualValues(t, policy.Denied, decisions[1].Decision)
+	require.Equal(t, "policy_denied.too_many_approvals", decisions[1].ReasonCode)
+	for _, d := range decisions {
+		doc, err := tool.Evaluation(t.Context(), pool, d.EvaluationHash)
+		require.NoError(t, err)
+		again, err := policy.Replay(doc)
+		require.NoError(t, err)
+		require.Equal(t, d.ReasonCode, again.ReasonCode)
+	}
+	n, err := approval.CountPending(t.Context(), pool, run.Owner(r.Owner))
+	require.NoError(t, err)
+	require.EqualValues(t, 3, n)
+	for _, one := range []db.Run{first, r} {
+		decide(t, p, one, approval.Approved)
+		require.Equal(t, event.RunFinishedV1StatusCompleted, finished(t, p, one).Status)
 	}
 }

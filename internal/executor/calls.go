@@ -17,6 +17,7 @@ import (
 	"github.com/openagentsinc/openagents-runtime/internal/policy"
 	"github.com/openagentsinc/openagents-runtime/internal/predict"
 	"github.com/openagentsinc/openagents-runtime/internal/redact"
+	"github.com/openagentsinc/openagents-runtime/internal/run"
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
 	"github.com/openagentsinc/openagents-runtime/internal/tool"
 )
@@ -65,7 +66,7 @@ const (
 type asked struct {
 	change runlog.Change
 	whole  map[string]json.RawMessage
-	people bool // a person is asked
+	people int // how many questions are asked of people
 }
 
 // ask decides on the calls that the model asks for. It writes nothing.
@@ -99,7 +100,7 @@ func (s *session) askOne(ctx context.Context, a *asked, c ds.MessageV1ToolCall, 
 		return err
 	}
 	q := tool.Request{Run: s.run, ToolCallID: id, Spec: spec, Input: input, RequestedBy: "model", Step: step, Index: index, FrameID: frame.FrameID, Trace: s.trace}
-	change, err := s.decide(a, q, known, hash)
+	change, err := s.decide(ctx, a, q, known, hash)
 	if err != nil {
 		return err
 	}
@@ -109,7 +110,7 @@ func (s *session) askOne(ctx context.Context, a *asked, c ds.MessageV1ToolCall, 
 
 // decide is the change that puts a call into the log: queued, waiting for a
 // person, or refused.
-func (s *session) decide(a *asked, q tool.Request, known bool, hash string) (runlog.Change, error) {
+func (s *session) decide(ctx context.Context, a *asked, q tool.Request, known bool, hash string) (runlog.Change, error) {
 	if !known {
 		return tool.Refused(q, nil, &tool.Error{Class: tool.ClassNotFound, Message: "There is no tool of this name."})
 	}
@@ -117,6 +118,9 @@ func (s *session) decide(a *asked, q tool.Request, known bool, hash string) (run
 		return tool.Refused(q, nil, wrong)
 	}
 	e, err := s.evaluate(q.Spec, hash, q.Input, nil)
+	if err == nil && e.Decision == policy.NeedsApproval {
+		e, err = s.queued(ctx, a, q.Spec, hash, q.Input)
+	}
 	if err != nil {
 		return runlog.Change{}, err
 	}
@@ -134,7 +138,7 @@ func (s *session) decide(a *asked, q tool.Request, known bool, hash string) (run
 			return requested, err
 		}
 		asking, err := approval.Request(s.run, ask)
-		a.people = true
+		a.people++
 		return merge(requested, asking), err
 	default:
 		return tool.Refused(q, &e, &tool.Error{Class: "policy_denied", ReasonCode: e.ReasonCode, Message: "The call is not allowed: " + e.ReasonCode + "."})
@@ -157,9 +161,29 @@ func (s *session) question(q tool.Request, e policy.Evaluation, hash string) app
 	}
 }
 
+// queued asks policy about a call that needs a person, who may have been asked
+// about too many already. Steps that ask at the same moment may count without each
+// other.
+func (s *session) queued(ctx context.Context, a *asked, spec tool.Spec, hash string, input json.RawMessage) (policy.Evaluation, error) {
+	in := s.asks(spec, hash, input)
+	if most := int64(s.e.Tools.Policy.Limits().PendingApprovals); most > 0 {
+		pending, err := approval.CountPending(ctx, s.e.Pool, run.Owner(s.run.Owner))
+		if err != nil {
+			return policy.Evaluation{}, err
+		}
+		in.Queue = &ds.PolicyEvaluationV1Queue{Pending: pending + int64(a.people), Most: most}
+	}
+	return policy.Decide(in)
+}
+
+// asks is what policy is asked about a call.
+func (s *session) asks(spec tool.Spec, hash string, input json.RawMessage) ds.PolicyEvaluationV1Input {
+	return s.e.Tools.Policy.Input(s.policy, spec.Asked(), policy.Call{ArgsHash: hash, Domain: domainOf(input), At: crash.Now()})
+}
+
 // evaluate asks policy about a call, with what a person decided if anybody did.
 func (s *session) evaluate(spec tool.Spec, hash string, input json.RawMessage, decided *db.Approval) (policy.Evaluation, error) {
-	in := s.e.Tools.Policy.Input(s.policy, spec.Asked(), policy.Call{ArgsHash: hash, Domain: domainOf(input), At: crash.Now()})
+	in := s.asks(spec, hash, input)
 	if decided != nil {
 		in.Approval = &ds.PolicyEvaluationV1Approval{
 			ApprovalID: decided.ApprovalID, State: decided.State, ArgsHash: &decided.ArgsHash, PolicyHash: &decided.PolicyHash,

@@ -174,7 +174,7 @@ func (s *Server) withApproval(ctx context.Context, q tool.Request, e policy.Eval
 // refused logs that policy refuses a call, and answers with the refusal: this one,
 // or the one that somebody was first with.
 func (s *Server) refused(ctx context.Context, q tool.Request, e policy.Evaluation) error {
-	change := tool.Refusal(q, e, 0)
+	change := tool.Refusal(q, e)
 	_, err := s.Log.Commit(ctx, runlog.Unit{RunKey: q.Run.RunKey, RunID: q.Run.RunID, Trace: q.Trace,
 		Decide: func(runlog.Head) (runlog.Change, error) { return change, nil }})
 	switch {
@@ -185,7 +185,7 @@ func (s *Server) refused(ctx context.Context, q tool.Request, e policy.Evaluatio
 	}
 	slog.WarnContext(ctx, "policy refused a tool call", "run_id", q.Run.RunID, "tool_call_id", q.ToolCallID, "tool", q.Spec.Name,
 		"reason_code", e.ReasonCode, "evaluation_hash", e.Hash, "actor", callerOf(ctx).Actor)
-	return denied(e.ReasonCode, e.Hash)
+	return denied(e.ReasonCode, e.Hash, e.RetryAfter.Milliseconds())
 }
 
 // refusedBefore is the answer to a call that was refused under its id; nil when it
@@ -195,12 +195,16 @@ func (s *Server) refusedBefore(ctx context.Context, q tool.Request) error {
 	if err != nil || !found {
 		return err
 	}
-	return denied(r.ReasonCode, r.EvaluationHash)
+	return denied(r.ReasonCode, r.EvaluationHash, deref(r.RetryAfterMs))
 }
 
-func denied(reasonCode, evaluationHash string) error {
-	return fault.New(api.PolicyDenied, "the run's policy refuses this call: %s", reasonCode).
+func denied(reasonCode, evaluationHash string, retryAfterMs int64) error {
+	f := fault.New(api.PolicyDenied, "the run's policy refuses this call: %s", reasonCode).
 		With("reasonCode", reasonCode).With("evaluationHash", evaluationHash)
+	if retryAfterMs > 0 {
+		f = f.With("retryAfterMs", retryAfterMs)
+	}
+	return f
 }
 
 // awaitEnd follows the run's log until a call has ended, for so long. It answers

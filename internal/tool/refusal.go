@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -17,14 +16,11 @@ import (
 
 // Refusal is the change that notes once that policy refuses a call of the API,
 // which leaves no task: policy.decision, the evaluation's row and the refusal's.
-// retryAfter is 0 when waiting does not help. The same call twice fails with Moved.
-func Refusal(q Request, e policy.Evaluation, retryAfter time.Duration) runlog.Change {
+// The same call twice fails with Moved.
+func Refusal(q Request, e policy.Evaluation) runlog.Change {
 	row := db.ToolRefusalInsertParams{
 		RunKey: q.Run.RunKey, ToolCallID: q.ToolCallID, ToolName: q.Spec.Name, ParamsHash: ParamsHash(q.Input),
-		ReasonCode: e.ReasonCode, EvaluationHash: e.Hash,
-	}
-	if ms := retryAfter.Milliseconds(); ms > 0 {
-		row.RetryAfterMs = &ms
+		ReasonCode: e.ReasonCode, EvaluationHash: e.Hash, RetryAfterMs: milliseconds(e.RetryAfter),
 	}
 	return runlog.Change{
 		Events: []event.Event{decision(q.ToolCallID, q.Spec.Name, e)},

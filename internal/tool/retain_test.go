@@ -31,7 +31,7 @@ func evaluation(name string) policy.Evaluation {
 func (d desk) refuse(t testing.TB, evaluations ...policy.Evaluation) {
 	t.Helper()
 	for i, e := range evaluations {
-		require.NoError(t, d.commit(tool.Refusal(d.request(fmt.Sprint("call_", i, e.Hash)), e, 0), nil))
+		require.NoError(t, d.commit(tool.Refusal(d.request(fmt.Sprint("call_", i, e.Hash)), e), nil))
 	}
 }
 
@@ -135,7 +135,7 @@ func TestPruningLeavesWhatIsDecidedFromMeanwhile(t *testing.T) {
 			_, err := tool.Retention{Pool: pool, Events: window}.Prune(t.Context())
 			return err
 		})
-		both.Go(func() error { return now.commit(tool.Refusal(now.request("call"), e, 0), nil) })
+		both.Go(func() error { return now.commit(tool.Refusal(now.request("call"), e), nil) })
 		require.NoError(t, both.Wait())
 		require.True(t, now.kept(t, e))
 		last = now.run

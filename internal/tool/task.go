@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -151,8 +152,17 @@ func decision(toolCallID, name string, e policy.Evaluation) event.Event {
 	return event.PolicyDecisionV1{
 		Subject: event.PolicyDecisionV1SubjectTool, ToolCallID: &toolCallID, ToolName: &name,
 		Decision: event.PolicyDecisionV1Decision(e.Decision), ReasonCode: e.ReasonCode,
-		ReasonCodesVersion: ds.ReasonCodesVersion, EvaluationHash: e.Hash,
+		ReasonCodesVersion: ds.ReasonCodesVersion, EvaluationHash: e.Hash, RetryAfterMs: milliseconds(e.RetryAfter),
 	}
+}
+
+// milliseconds is nil for none.
+func milliseconds(d time.Duration) *int64 {
+	ms := d.Milliseconds()
+	if ms <= 0 {
+		return nil
+	}
+	return &ms
 }
 
 // Decided notes that policy decided again on a queued task, as it does when a
