@@ -240,6 +240,11 @@ type Querier interface {
 	// SkillSpecLock, or two owners may begin two versions of an id at once.
 	// A skill becomes published by publishing alone.
 	SkillSpecPut(ctx context.Context, arg SkillSpecPutParams) (SkillSpec, error)
+	// Lets a call through to a provider unless so many were in the last minute; the
+	// same call again within the minute is the same. The row's lock makes one after the
+	// other of those who ask at once, in whatever process. It says how many were let
+	// through, and in how many milliseconds there is room for one more.
+	ToolRateTake(ctx context.Context, arg ToolRateTakeParams) (ToolRateTakeRow, error)
 	ToolRefusalGet(ctx context.Context, arg ToolRefusalGetParams) (ToolRefusal, error)
 	// A call that policy refused. The same call twice breaks the primary key, and with
 	// it the unit that it is part of.
@@ -247,6 +252,9 @@ type Querier interface {
 	ToolSpecGet(ctx context.Context, arg ToolSpecGetParams) (ToolSpec, error)
 	// A version that a release may name, kept as it is until the transaction ends.
 	ToolSpecHold(ctx context.Context, arg ToolSpecHoldParams) (ToolSpec, error)
+	// The manifests of an owner's tools, of the newest version of each that is neither
+	// a draft nor deprecated.
+	ToolSpecListManifests(ctx context.Context, owner string) ([][]byte, error)
 	// Orders the writers of one id until the end of their transactions.
 	ToolSpecLock(ctx context.Context, toolID string) error
 	// Whose an id is.

@@ -89,6 +89,7 @@ var tableOwners = map[string]string{
 	"auth_nonces":         "auth",
 	"tool_tasks":          "tool",
 	"tool_refusals":       "tool",
+	"tool_rates":          "tool",
 	// Written through tool by whoever decides.
 	"ds_policy_evaluations": "tool",
 	"tool_specs":            "registry",

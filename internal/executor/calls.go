@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"net/url"
 
 	"github.com/openagentsinc/openagents-runtime/gen/db"
@@ -117,7 +118,7 @@ func (s *session) decide(ctx context.Context, a *asked, q tool.Request, known bo
 	if wrong := s.view.CheckInput(q.Spec.Name, q.Input); wrong != nil {
 		return tool.Refused(q, nil, wrong)
 	}
-	e, err := s.evaluate(q.Spec, hash, q.Input, nil)
+	e, err := s.let(ctx, s.asks(q.Spec, hash, q.Input), q.ToolCallID, q.Spec)
 	if err == nil && e.Decision == policy.NeedsApproval {
 		e, err = s.queued(ctx, a, q.Spec, hash, q.Input)
 	}
@@ -141,7 +142,7 @@ func (s *session) decide(ctx context.Context, a *asked, q tool.Request, known bo
 		a.people++
 		return merge(requested, asking), err
 	default:
-		return tool.Refused(q, &e, &tool.Error{Class: "policy_denied", ReasonCode: e.ReasonCode, Message: "The call is not allowed: " + e.ReasonCode + "."})
+		return tool.Refused(q, &e, &tool.Error{Class: "policy_denied", ReasonCode: e.ReasonCode, Message: "The call is not allowed: " + e.ReasonCode + "." + comeAgain(e)})
 	}
 }
 
@@ -181,27 +182,33 @@ func (s *session) asks(spec tool.Spec, hash string, input json.RawMessage) ds.Po
 	return s.e.Tools.Policy.Input(s.policy, spec.Asked(), policy.Call{ArgsHash: hash, Domain: domainOf(input), At: crash.Now()})
 }
 
-// evaluate asks policy about a call, with what a person decided if anybody did.
-func (s *session) evaluate(spec tool.Spec, hash string, input json.RawMessage, decided *db.Approval) (policy.Evaluation, error) {
-	in := s.asks(spec, hash, input)
-	if decided != nil {
-		in.Approval = &ds.PolicyEvaluationV1Approval{
-			ApprovalID: decided.ApprovalID, State: decided.State, ArgsHash: &decided.ArgsHash, PolicyHash: &decided.PolicyHash,
-		}
+// let asks policy about a call that is to be made, and counts it when it may be.
+func (s *session) let(ctx context.Context, in ds.PolicyEvaluationV1Input, toolCallID string, spec tool.Spec) (policy.Evaluation, error) {
+	return s.e.Tools.Rates.Decide(ctx, in, s.run.Owner, s.run.RunKey, toolCallID, spec)
+}
+
+// comeAgain tells a model when a call that is refused may be asked for again.
+func comeAgain(e policy.Evaluation) string {
+	if e.RetryAfter == 0 {
+		return ""
 	}
-	return policy.Decide(in)
+	return fmt.Sprintf(" It may be asked for again in %d seconds.", int64(math.Ceil(e.RetryAfter.Seconds())))
 }
 
 // approved evaluates a call again that a person approved. The change has the
 // decision, and the call is as it will be then; refused says why it may not be
 // made all the same.
-func (s *session) approved(t db.ToolTask, spec tool.Spec, a db.Approval) (_ db.ToolTask, c runlog.Change, refused *tool.Error, err error) {
-	e, err := s.evaluate(spec, t.ParamsHash, t.Input, &a)
+func (s *session) approved(ctx context.Context, t db.ToolTask, spec tool.Spec, a db.Approval) (_ db.ToolTask, c runlog.Change, refused *tool.Error, err error) {
+	in := s.asks(spec, t.ParamsHash, t.Input)
+	in.Approval = &ds.PolicyEvaluationV1Approval{
+		ApprovalID: a.ApprovalID, State: a.State, ArgsHash: &a.ArgsHash, PolicyHash: &a.PolicyHash,
+	}
+	e, err := s.let(ctx, in, t.ToolCallID, spec)
 	if err != nil {
 		return t, c, nil, err
 	}
 	if e.Decision != policy.Allowed {
-		refused = &tool.Error{Class: "policy_denied", ReasonCode: e.ReasonCode, Message: "The call was approved, but is not allowed any more: " + e.ReasonCode + "."}
+		refused = &tool.Error{Class: "policy_denied", ReasonCode: e.ReasonCode, Message: "The call was approved, but is not allowed any more: " + e.ReasonCode + "." + comeAgain(e)}
 	}
 	return tool.AfterDecided(t, e, s.held.Epoch), tool.Decided(t, e, s.held.Epoch), refused, nil
 }
@@ -259,12 +266,13 @@ func cut(text string, most int) string {
 }
 
 // mayFallBack says whether policy lets the tool be asked that stands in for
-// another, without a person.
-func (s *session) mayFallBack(spec tool.Spec, hash string, input json.RawMessage) (bool, error) {
+// another, without a person. The call has counted already, at the provider that
+// should have made it, and counts at the other too if that has a rate.
+func (s *session) mayFallBack(ctx context.Context, spec tool.Spec, id, hash string, input json.RawMessage) (bool, error) {
 	other, known := s.view.Spec(spec.Fallback)
 	if spec.Fallback == "" || !known {
 		return false, nil
 	}
-	e, err := s.evaluate(other, hash, input, nil)
+	e, err := s.let(ctx, s.asks(other, hash, input), id, other)
 	return e.Decision == policy.Allowed, err
 }

@@ -83,6 +83,7 @@ type Tools struct {
 	Catalog *tool.Catalog
 	Runner  *tool.Runner
 	Policy  *policy.Rules
+	Rates   tool.Rates
 	Hooks   *hook.Registry
 }
 

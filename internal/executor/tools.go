@@ -164,7 +164,7 @@ func (s *session) startCall(ctx context.Context, t db.ToolTask, l *look) (ended 
 			return false, nil
 		case approval.Approved:
 			var refused *tool.Error
-			if t, beside, refused, err = s.approved(t, spec, a); err != nil {
+			if t, beside, refused, err = s.approved(ctx, t, spec, a); err != nil {
 				return false, err
 			}
 			if refused != nil {
@@ -266,7 +266,7 @@ func (s *session) begin(ctx context.Context, t db.ToolTask, spec tool.Spec, besi
 	if refused != nil {
 		return true, s.endCallWith(ctx, t, tool.Ended(t, tool.Failed, refused), beside)
 	}
-	fallBack, err := s.mayFallBack(spec, t.ParamsHash, input)
+	fallBack, err := s.mayFallBack(ctx, spec, t.ToolCallID, t.ParamsHash, input)
 	if err != nil {
 		return false, err
 	}

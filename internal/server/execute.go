@@ -70,7 +70,7 @@ func (s *Server) ask(ctx context.Context, q tool.Request) (t db.ToolTask, known 
 	if runlog.Terminal(q.Run.Status) {
 		return t, false, fault.New(api.RunFinished, "the run has ended; start a new run for a new call")
 	}
-	evaluation, err := s.evaluate(&q)
+	evaluation, err := s.evaluate(ctx, &q)
 	if err != nil {
 		return t, false, err
 	}
@@ -102,7 +102,7 @@ func (s *Server) ask(ctx context.Context, q tool.Request) (t db.ToolTask, known 
 }
 
 // evaluate finds the request's tool, checks its input and asks policy.
-func (s *Server) evaluate(q *tool.Request) (policy.Evaluation, error) {
+func (s *Server) evaluate(ctx context.Context, q *tool.Request) (policy.Evaluation, error) {
 	view, err := s.Tools.Catalog.For(q.Run.ClientTools)
 	if err != nil {
 		return policy.Evaluation{}, fmt.Errorf("execute tool: %w", err)
@@ -122,7 +122,8 @@ func (s *Server) evaluate(q *tool.Request) (policy.Evaluation, error) {
 	if err != nil {
 		return policy.Evaluation{}, err
 	}
-	return policy.Decide(s.Tools.Rules.Input(rules, spec.Asked(), policy.Call{ArgsHash: tool.ParamsHash(q.Input)}))
+	in := s.Tools.Rules.Input(rules, spec.Asked(), policy.Call{ArgsHash: tool.ParamsHash(q.Input)})
+	return s.Tools.Rates.Decide(ctx, in, q.Run.Owner, q.Run.RunKey, q.ToolCallID, spec)
 }
 
 // requested is what goes into the log with the frame of a call: the call, and the
