@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"math"
 	"net/url"
 
@@ -29,19 +30,40 @@ func (s *session) openTools(ctx context.Context) error {
 	if s.view, err = s.e.Tools.Catalog.For(s.run.ClientTools); err != nil {
 		return fmt.Errorf("the run's client tools: %w", err)
 	}
-	s.policy, err = tool.PolicyRun(s.run)
+	if s.policy, err = tool.PolicyRun(s.run); err == nil && !s.past.started {
+		s.warn(ctx)
+	}
 	return err
+}
+
+// warn says in the process's log what lists of tools name and nothing is: those of
+// the service once, those of a run as it begins.
+func (s *session) warn(ctx context.Context) {
+	tools := s.tools()
+	s.e.warned.Do(func() {
+		for _, w := range s.e.Tools.Policy.Warnings(tools) {
+			slog.WarnContext(ctx, "the service's tool policy", "warning", w)
+		}
+	})
+	for _, w := range s.e.Tools.Policy.RunWarnings(s.policy, tools) {
+		slog.WarnContext(ctx, "a run's tool policy", "run_id", s.run.RunID, "warning", w)
+	}
+}
+
+// tools are the run's tools as policy knows them.
+func (s *session) tools() []policy.Tool {
+	var all []policy.Tool
+	for _, spec := range s.view.Specs() {
+		all = append(all, spec.Asked())
+	}
+	return all
 }
 
 // offered are the tools that the model is shown: those that policy lets the run
 // call, or have called after a person agreed.
 func (s *session) offered() ([]ds.RespondV1InputToolsItem, error) {
-	var all []policy.Tool
-	for _, spec := range s.view.Specs() {
-		all = append(all, spec.Asked())
-	}
 	var offered []ds.RespondV1InputToolsItem
-	for _, t := range s.e.Tools.Policy.Visible(s.policy, all) {
+	for _, t := range s.e.Tools.Policy.Visible(s.policy, s.tools()) {
 		spec, known := s.view.Spec(t.Name)
 		if !known {
 			continue
