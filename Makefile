@@ -5,7 +5,7 @@ SHELL := /bin/bash
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 BINARY  := bin/openagents-runtime
 
-.PHONY: help build run chat test race check lint attacks fuzz bench bench-quick db clean
+.PHONY: help build run chat test race check lint attacks approval-race fuzz bench bench-quick db clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ lint: ## Lint the hand-written Go code
 
 attacks: ## Send every attack to a running handler and print what refused it
 	go test -count=1 -v -run 'TestA[0-9]' ./internal/contracttest | go run ./internal/contracttest/attacktable
+
+approval-race: ## Decide approvals at the moment at which they expire: make approval-race PAIRS=10000
+	APPROVAL_RACE_PAIRS=$(or $(PAIRS),10000) go test -count=1 -timeout 30m -v -run TestDecisionsRaceWithTheClock ./internal/approval
 
 fuzz: ## Fuzz every operation longer: make fuzz REQUESTS=20000 SEED=1
 	FUZZ_REQUESTS=$(or $(REQUESTS),20000) FUZZ_SEED=$(SEED) go test -count=1 -timeout 60m -v -run TestFuzz ./internal/contracttest

@@ -51,7 +51,17 @@ LIMIT @max_runs;
 UPDATE runs
 SET status = @status,
     runnable = @status <> 'waiting',
+    due_at = NULL,
     started_at = coalesce(started_at, CASE WHEN @status = 'running' THEN clock_timestamp() END),
+    updated_at = clock_timestamp()
+WHERE run_key = @run_key AND status NOT IN ('completed', 'failed', 'canceled');
+
+-- name: RunSetWaiting :exec
+-- What RunSetStatus does for waiting; when the run may take so many milliseconds
+-- from its start, executors find it once they are over.
+UPDATE runs
+SET status = 'waiting', runnable = false,
+    due_at = started_at + sqlc.narg('most_ms')::bigint * interval '1 millisecond',
     updated_at = clock_timestamp()
 WHERE run_key = @run_key AND status NOT IN ('completed', 'failed', 'canceled');
 
@@ -62,17 +72,20 @@ UPDATE runs SET runnable = true, updated_at = clock_timestamp() WHERE run_key = 
 -- name: RunFinish :exec
 -- The one terminal status.
 UPDATE runs
-SET status = @status, reason_class = @reason_class, reason = @reason, runnable = false,
+SET status = @status, reason_class = @reason_class, reason = @reason, runnable = false, due_at = NULL,
     finished_at = clock_timestamp(), updated_at = clock_timestamp()
 WHERE run_key = @run_key AND status NOT IN ('completed', 'failed', 'canceled');
 
 -- name: RunListRunnable :many
--- Runs that have something to do and no live lease, oldest first, with how many
--- holders were lost in a row; those with more losses than a bound are left out.
+-- Runs that have something to do, or have waited until their time was up, and no
+-- live lease, oldest first, with how many holders were lost in a row; those with
+-- more losses than a bound are left out.
 SELECT r.run_key, coalesce(CASE WHEN l.released THEN 0 ELSE l.lost_count + 1 END, 0)::bigint AS losses
-FROM runs r
+FROM (SELECT run_key FROM runs WHERE runnable
+      UNION ALL
+      SELECT run_key FROM runs WHERE NOT runnable AND due_at < statement_timestamp()) r
 LEFT JOIN run_leases l USING (run_key)
-WHERE r.runnable AND (l.run_key IS NULL OR l.lease_expires_at < clock_timestamp())
+WHERE (l.run_key IS NULL OR l.lease_expires_at < clock_timestamp())
   AND (l.run_key IS NULL OR l.released OR l.lost_count + 1 <= @most_losses::bigint)
 ORDER BY r.run_key
 LIMIT @max_runs;

@@ -48,3 +48,13 @@ LIMIT @max_specs;
 SELECT * FROM tool_specs
 WHERE tool_id = @tool_id AND version = @version AND state IN ('validated', 'published')
 FOR SHARE;
+
+-- name: ToolSpecListManifests :many
+-- The manifests of an owner's tools, of the newest version of each that is neither
+-- a draft nor deprecated.
+SELECT (n.spec->'integration_manifest')::json AS manifest
+FROM (SELECT DISTINCT ON (s.tool_id) s.spec FROM tool_specs s
+      WHERE s.tool_id IN (SELECT m.tool_id FROM tool_specs m WHERE m.owner = @owner AND (m.spec->'integration_manifest') IS NOT NULL)
+        AND s.state IN ('validated', 'published')
+      ORDER BY s.tool_id, s.version DESC) n
+WHERE (n.spec->'integration_manifest') IS NOT NULL;

@@ -50,6 +50,7 @@ type config struct {
 	FoldAfter       time.Duration `env:"RUNTIME_FOLD_AFTER" envDefault:"10m" validate:"min=0,max=720h" help:"how long a run has ended at the least before its deltas are folded"`
 	RetainDeltas    time.Duration `env:"RUNTIME_RETAIN_DELTAS" envDefault:"2160h" validate:"omitempty,min=48h" help:"how long after a run's end its stream can be resumed in the middle at the least; 0 for ever"`
 	RetainEvents    time.Duration `env:"RUNTIME_RETAIN_EVENTS" envDefault:"0" validate:"omitempty,min=48h" help:"how long after a run's end its log is kept at the least; 0 for ever"`
+	RetainEvals     time.Duration `env:"RUNTIME_RETAIN_EVALUATIONS" envDefault:"0" validate:"omitempty,min=1h" help:"how long after a run's end what policy decided for it from is kept at the least; 0 for as long as its log, and never shorter"`
 	DevDir          string        `env:"RUNTIME_DEV_DIR" help:"where dev keeps its database and log; empty for the user's state folder"`
 	LogLevel        string        `env:"RUNTIME_LOG_LEVEL" envDefault:"info" validate:"oneof=debug info warn error" help:"debug, info, warn or error"`
 

@@ -133,7 +133,7 @@ func (s *service) build(ctx context.Context) error {
 	s.leases.Takes = s.workPool
 	s.tools = tool.NewRunner(tool.Config{PerOwner: s.rules.Limits().ParallelTools}, s.catalog, s.metrics)
 	s.executor = executor.New(s.c.executor(), s.workPool, s.watch, s.leases, predict.NewCaller(s.model, s.metrics),
-		executor.Tools{Catalog: s.catalog, Runner: s.tools, Policy: s.rules, Hooks: s.hooks}, s.metrics)
+		executor.Tools{Catalog: s.catalog, Runner: s.tools, Policy: s.rules, Rates: server.Rates(s.workPool), Hooks: s.hooks}, s.metrics)
 	s.streams = stream.New(s.readPool, s.watch, stream.Config{}, s.metrics)
 	s.admission = server.NewAdmission(s.c.admission(), s.upkeepPool, s.pool, s.log, s.metrics)
 	return s.listen(verifier)
@@ -173,7 +173,7 @@ func (s *service) listen(verifier *auth.Verifier) error {
 	handler, err := server.New(server.Config{}, server.Deps{
 		Answers: &server.Server{
 			Pool: s.pool, Log: s.log, Watch: s.watch, Streams: s.streams, Admission: s.admission, Version: version,
-			Tools:    server.Tools{Catalog: s.catalog, Rules: s.rules, Breakers: s.tools.Breakers},
+			Tools:    server.Tools{Catalog: s.catalog, Rules: s.rules, Rates: server.Rates(s.pool), Breakers: s.tools.Breakers},
 			Registry: specs,
 			Draining: s.draining,
 		},

@@ -25,6 +25,8 @@ func sweeps(c config, pool *pgxpool.Pool, appender *runlog.Appender, secrets *se
 		{Name: "tool_overdue", Every: 5 * time.Second, Once: func(ctx context.Context) (int64, error) { return tool.Overdue(ctx, pool) }},
 		{Name: "tool_orphans", Every: time.Minute, Once: func(ctx context.Context) (int64, error) { return tool.Orphans(ctx, pool) }},
 		{Name: "tool_secrets", Every: time.Minute, Once: secrets.Once},
+		{Name: "policy_evaluations", Every: time.Hour,
+			Once: tool.Retention{Pool: pool, Evaluations: c.RetainEvals, Events: c.RetainEvents}.Prune},
 		{Name: "log_partitions", Every: time.Hour, Once: log.Prepare},
 		{Name: "log_fold", Every: time.Minute, Once: log.Fold},
 		{Name: "log_age_out", Every: 10 * time.Minute, Once: log.AgeOut},

@@ -7,6 +7,9 @@ package db
 
 import (
 	"context"
+
+	"github.com/google/uuid"
+	"time"
 )
 
 const dsPolicyEvaluationGet = `-- name: DsPolicyEvaluationGet :one
@@ -27,25 +30,89 @@ func (q *Queries) DsPolicyEvaluationGet(ctx context.Context, evaluationHash stri
 }
 
 const dsPolicyEvaluationInsert = `-- name: DsPolicyEvaluationInsert :exec
-INSERT INTO ds_policy_evaluations (evaluation_hash, document, decision, reason_code)
-VALUES ($1, $2, $3, $4)
-ON CONFLICT (evaluation_hash) DO NOTHING
+WITH kept AS (
+    INSERT INTO ds_policy_evaluations AS e (evaluation_hash, document, decision, reason_code)
+    VALUES ($2, $3, $4, $5)
+    ON CONFLICT (evaluation_hash) DO UPDATE SET inserted_at = clock_timestamp()
+)
+INSERT INTO ds_policy_evaluation_runs (run_key, evaluation_hash) VALUES ($1, $2)
+ON CONFLICT DO NOTHING
 `
 
 type DsPolicyEvaluationInsertParams struct {
+	RunKey         uuid.UUID
 	EvaluationHash string
 	Document       []byte
 	Decision       string
 	ReasonCode     string
 }
 
-// An evaluation is stored once: the hash is of the document.
+// An evaluation is stored once, for the hash is of the document, and with each run
+// that it was made for. One that was there before counts from now: a pass of
+// DsPolicyEvaluationPrune at the same time leaves it.
 func (q *Queries) DsPolicyEvaluationInsert(ctx context.Context, arg DsPolicyEvaluationInsertParams) error {
 	_, err := q.db.Exec(ctx, dsPolicyEvaluationInsert,
+		arg.RunKey,
 		arg.EvaluationHash,
 		arg.Document,
 		arg.Decision,
 		arg.ReasonCode,
 	)
 	return err
+}
+
+const dsPolicyEvaluationLockPrune = `-- name: DsPolicyEvaluationLockPrune :one
+SELECT pg_try_advisory_xact_lock(hashtext('ds_policy_evaluations prune')) AS locked
+`
+
+// One pass prunes at a time: of two, each could leave an evaluation to the other.
+func (q *Queries) DsPolicyEvaluationLockPrune(ctx context.Context) (bool, error) {
+	row := q.db.QueryRow(ctx, dsPolicyEvaluationLockPrune)
+	var locked bool
+	err := row.Scan(&locked)
+	return locked, err
+}
+
+const dsPolicyEvaluationPrune = `-- name: DsPolicyEvaluationPrune :one
+WITH old AS MATERIALIZED (
+    SELECT DISTINCT w.run_key FROM ds_policy_evaluation_runs w WHERE w.run_key < $1::uuid
+), aged AS MATERIALIZED (
+    SELECT o.run_key FROM old o JOIN runs r ON r.run_key = o.run_key JOIN run_heads h ON h.run_key = o.run_key
+    WHERE r.finished_at < clock_timestamp() - $2::interval AND h.oldest_seq > h.latest_seq
+    LIMIT $3
+), refusals AS (
+    DELETE FROM tool_refusals f USING aged a WHERE f.run_key = a.run_key
+), uses AS (
+    DELETE FROM ds_policy_evaluation_runs u USING aged a WHERE u.run_key = a.run_key RETURNING u.evaluation_hash
+), gone AS (
+    DELETE FROM ds_policy_evaluations e
+    USING (SELECT DISTINCT evaluation_hash FROM uses) u
+    WHERE e.evaluation_hash = u.evaluation_hash AND e.inserted_at < clock_timestamp() - $2::interval
+      AND NOT EXISTS (SELECT FROM ds_policy_evaluation_runs o
+                      WHERE o.evaluation_hash = e.evaluation_hash AND o.run_key NOT IN (SELECT a.run_key FROM aged a))
+    RETURNING 1
+)
+SELECT (SELECT count(*) FROM aged) AS runs, (SELECT count(*) FROM gone) AS evaluations
+`
+
+type DsPolicyEvaluationPruneParams struct {
+	UntilKey uuid.UUID
+	Age      time.Duration
+	MaxRuns  int32
+}
+
+type DsPolicyEvaluationPruneRow struct {
+	Runs        int64
+	Evaluations int64
+}
+
+// Lets go of what was evaluated for runs, so many at the most, that began before a
+// key, ended so long ago, and of whose logs nothing is kept: their refusals, and
+// the evaluations that no other run refers to. It says of how many runs, and how
+// many evaluations went.
+func (q *Queries) DsPolicyEvaluationPrune(ctx context.Context, arg DsPolicyEvaluationPruneParams) (DsPolicyEvaluationPruneRow, error) {
+	row := q.db.QueryRow(ctx, dsPolicyEvaluationPrune, arg.UntilKey, arg.Age, arg.MaxRuns)
+	var i DsPolicyEvaluationPruneRow
+	err := row.Scan(&i.Runs, &i.Evaluations)
+	return i, err
 }

@@ -106,6 +106,7 @@ type Run struct {
 	FinishedAt           *time.Time
 	UpdatedAt            time.Time
 	ClientTools          []byte
+	DueAt                *time.Time
 }
 
 type RunHead struct {
@@ -181,6 +182,17 @@ type SkillSpec struct {
 	ContentHash string
 	InsertedAt  time.Time
 	UpdatedAt   time.Time
+}
+
+type ToolRefusal struct {
+	RunKey         uuid.UUID
+	ToolCallID     string
+	ToolName       string
+	ParamsHash     string
+	ReasonCode     string
+	EvaluationHash string
+	RetryAfterMs   *int64
+	RefusedAt      time.Time
 }
 
 type ToolSpec struct {

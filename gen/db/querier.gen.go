@@ -45,8 +45,17 @@ type Querier interface {
 	// Keeps the newest checkpoint of a run. One of an earlier epoch changes nothing.
 	CheckpointPut(ctx context.Context, arg CheckpointPutParams) error
 	DsPolicyEvaluationGet(ctx context.Context, evaluationHash string) (DsPolicyEvaluation, error)
-	// An evaluation is stored once: the hash is of the document.
+	// An evaluation is stored once, for the hash is of the document, and with each run
+	// that it was made for. One that was there before counts from now: a pass of
+	// DsPolicyEvaluationPrune at the same time leaves it.
 	DsPolicyEvaluationInsert(ctx context.Context, arg DsPolicyEvaluationInsertParams) error
+	// One pass prunes at a time: of two, each could leave an evaluation to the other.
+	DsPolicyEvaluationLockPrune(ctx context.Context) (bool, error)
+	// Lets go of what was evaluated for runs, so many at the most, that began before a
+	// key, ended so long ago, and of whose logs nothing is kept: their refusals, and
+	// the evaluations that no other run refers to. It says of how many runs, and how
+	// many evaluations went.
+	DsPolicyEvaluationPrune(ctx context.Context, arg DsPolicyEvaluationPruneParams) (DsPolicyEvaluationPruneRow, error)
 	DsPredictReceiptInsert(ctx context.Context, arg DsPredictReceiptInsertParams) error
 	DsPredictReceiptListOfRun(ctx context.Context, runKey uuid.UUID) ([]DsPredictReceipt, error)
 	FrameGet(ctx context.Context, arg FrameGetParams) (Frame, error)
@@ -146,8 +155,9 @@ type Querier interface {
 	RunListByOwner(ctx context.Context, arg RunListByOwnerParams) ([]Run, error)
 	// The newest runs of a thread that have one owner, before one of them.
 	RunListOfThread(ctx context.Context, arg RunListOfThreadParams) ([]Run, error)
-	// Runs that have something to do and no live lease, oldest first, with how many
-	// holders were lost in a row; those with more losses than a bound are left out.
+	// Runs that have something to do, or have waited until their time was up, and no
+	// live lease, oldest first, with how many holders were lost in a row; those with
+	// more losses than a bound are left out.
 	RunListRunnable(ctx context.Context, arg RunListRunnableParams) ([]RunListRunnableRow, error)
 	// Forgets deltas that were folded and lie in no range that could be dropped.
 	RunLogDeltaDeleteStray(ctx context.Context, runKey uuid.UUID) (int64, error)
@@ -212,6 +222,9 @@ type Querier interface {
 	// Follows the head's status, in the commit that changes it. A run that waits has
 	// nothing to do.
 	RunSetStatus(ctx context.Context, arg RunSetStatusParams) error
+	// What RunSetStatus does for waiting; when the run may take so many milliseconds
+	// from its start, executors find it once they are over.
+	RunSetWaiting(ctx context.Context, arg RunSetWaitingParams) error
 	// Creates a run with its head and its first event in one statement and returns
 	// it, or returns no row when the run_id is taken.
 	RunStart(ctx context.Context, arg RunStartParams) (RunStartRow, error)
@@ -234,9 +247,21 @@ type Querier interface {
 	// SkillSpecLock, or two owners may begin two versions of an id at once.
 	// A skill becomes published by publishing alone.
 	SkillSpecPut(ctx context.Context, arg SkillSpecPutParams) (SkillSpec, error)
+	// Lets a call through to a provider unless so many were in the last minute; the
+	// same call again within the minute is the same. The row's lock makes one after the
+	// other of those who ask at once, in whatever process. It says how many were let
+	// through, and in how many milliseconds there is room for one more.
+	ToolRateTake(ctx context.Context, arg ToolRateTakeParams) (ToolRateTakeRow, error)
+	ToolRefusalGet(ctx context.Context, arg ToolRefusalGetParams) (ToolRefusal, error)
+	// A call that policy refused. The same call twice breaks the primary key, and with
+	// it the unit that it is part of.
+	ToolRefusalInsert(ctx context.Context, arg ToolRefusalInsertParams) error
 	ToolSpecGet(ctx context.Context, arg ToolSpecGetParams) (ToolSpec, error)
 	// A version that a release may name, kept as it is until the transaction ends.
 	ToolSpecHold(ctx context.Context, arg ToolSpecHoldParams) (ToolSpec, error)
+	// The manifests of an owner's tools, of the newest version of each that is neither
+	// a draft nor deprecated.
+	ToolSpecListManifests(ctx context.Context, owner string) ([][]byte, error)
 	// Orders the writers of one id until the end of their transactions.
 	ToolSpecLock(ctx context.Context, toolID string) error
 	// Whose an id is.

@@ -79,7 +79,7 @@ func (q *Queries) RunElapsed(ctx context.Context, runKey uuid.UUID) (int64, erro
 
 const runFinish = `-- name: RunFinish :exec
 UPDATE runs
-SET status = $1, reason_class = $2, reason = $3, runnable = false,
+SET status = $1, reason_class = $2, reason = $3, runnable = false, due_at = NULL,
     finished_at = clock_timestamp(), updated_at = clock_timestamp()
 WHERE run_key = $4 AND status NOT IN ('completed', 'failed', 'canceled')
 `
@@ -103,7 +103,7 @@ func (q *Queries) RunFinish(ctx context.Context, arg RunFinishParams) error {
 }
 
 const runGet = `-- name: RunGet :one
-SELECT run_key, run_id, thread_id, user_id, guest_scope, owner, autopilot_id, authenticated_session, tool_policy, limits, keep_open, request_hash, status, runnable, reason_class, reason, traceparent, tracestate, request_id, inserted_at, started_at, finished_at, updated_at, client_tools FROM runs WHERE run_id = $1
+SELECT run_key, run_id, thread_id, user_id, guest_scope, owner, autopilot_id, authenticated_session, tool_policy, limits, keep_open, request_hash, status, runnable, reason_class, reason, traceparent, tracestate, request_id, inserted_at, started_at, finished_at, updated_at, client_tools, due_at FROM runs WHERE run_id = $1
 `
 
 func (q *Queries) RunGet(ctx context.Context, runID string) (Run, error) {
@@ -134,12 +134,13 @@ func (q *Queries) RunGet(ctx context.Context, runID string) (Run, error) {
 		&i.FinishedAt,
 		&i.UpdatedAt,
 		&i.ClientTools,
+		&i.DueAt,
 	)
 	return i, err
 }
 
 const runGetByKey = `-- name: RunGetByKey :one
-SELECT run_key, run_id, thread_id, user_id, guest_scope, owner, autopilot_id, authenticated_session, tool_policy, limits, keep_open, request_hash, status, runnable, reason_class, reason, traceparent, tracestate, request_id, inserted_at, started_at, finished_at, updated_at, client_tools FROM runs WHERE run_key = $1
+SELECT run_key, run_id, thread_id, user_id, guest_scope, owner, autopilot_id, authenticated_session, tool_policy, limits, keep_open, request_hash, status, runnable, reason_class, reason, traceparent, tracestate, request_id, inserted_at, started_at, finished_at, updated_at, client_tools, due_at FROM runs WHERE run_key = $1
 `
 
 func (q *Queries) RunGetByKey(ctx context.Context, runKey uuid.UUID) (Run, error) {
@@ -170,12 +171,13 @@ func (q *Queries) RunGetByKey(ctx context.Context, runKey uuid.UUID) (Run, error
 		&i.FinishedAt,
 		&i.UpdatedAt,
 		&i.ClientTools,
+		&i.DueAt,
 	)
 	return i, err
 }
 
 const runListByOwner = `-- name: RunListByOwner :many
-SELECT run_key, run_id, thread_id, user_id, guest_scope, owner, autopilot_id, authenticated_session, tool_policy, limits, keep_open, request_hash, status, runnable, reason_class, reason, traceparent, tracestate, request_id, inserted_at, started_at, finished_at, updated_at, client_tools FROM runs
+SELECT run_key, run_id, thread_id, user_id, guest_scope, owner, autopilot_id, authenticated_session, tool_policy, limits, keep_open, request_hash, status, runnable, reason_class, reason, traceparent, tracestate, request_id, inserted_at, started_at, finished_at, updated_at, client_tools, due_at FROM runs
 WHERE ($1::text IS NULL OR owner = $1::text)
   AND ($2::text IS NULL OR thread_id = $2::text)
   AND ($3::text IS NULL OR status = $3::text)
@@ -233,6 +235,7 @@ func (q *Queries) RunListByOwner(ctx context.Context, arg RunListByOwnerParams) 
 			&i.FinishedAt,
 			&i.UpdatedAt,
 			&i.ClientTools,
+			&i.DueAt,
 		); err != nil {
 			return nil, err
 		}
@@ -245,7 +248,7 @@ func (q *Queries) RunListByOwner(ctx context.Context, arg RunListByOwnerParams) 
 }
 
 const runListOfThread = `-- name: RunListOfThread :many
-SELECT run_key, run_id, thread_id, user_id, guest_scope, owner, autopilot_id, authenticated_session, tool_policy, limits, keep_open, request_hash, status, runnable, reason_class, reason, traceparent, tracestate, request_id, inserted_at, started_at, finished_at, updated_at, client_tools FROM runs
+SELECT run_key, run_id, thread_id, user_id, guest_scope, owner, autopilot_id, authenticated_session, tool_policy, limits, keep_open, request_hash, status, runnable, reason_class, reason, traceparent, tracestate, request_id, inserted_at, started_at, finished_at, updated_at, client_tools, due_at FROM runs
 WHERE thread_id = $1 AND owner = $2
   AND ($3::uuid IS NULL OR run_key < $3::uuid)
 ORDER BY run_key DESC
@@ -299,6 +302,7 @@ func (q *Queries) RunListOfThread(ctx context.Context, arg RunListOfThreadParams
 			&i.FinishedAt,
 			&i.UpdatedAt,
 			&i.ClientTools,
+			&i.DueAt,
 		); err != nil {
 			return nil, err
 		}
@@ -312,9 +316,11 @@ func (q *Queries) RunListOfThread(ctx context.Context, arg RunListOfThreadParams
 
 const runListRunnable = `-- name: RunListRunnable :many
 SELECT r.run_key, coalesce(CASE WHEN l.released THEN 0 ELSE l.lost_count + 1 END, 0)::bigint AS losses
-FROM runs r
+FROM (SELECT run_key FROM runs WHERE runnable
+      UNION ALL
+      SELECT run_key FROM runs WHERE NOT runnable AND due_at < statement_timestamp()) r
 LEFT JOIN run_leases l USING (run_key)
-WHERE r.runnable AND (l.run_key IS NULL OR l.lease_expires_at < clock_timestamp())
+WHERE (l.run_key IS NULL OR l.lease_expires_at < clock_timestamp())
   AND (l.run_key IS NULL OR l.released OR l.lost_count + 1 <= $1::bigint)
 ORDER BY r.run_key
 LIMIT $2
@@ -330,8 +336,9 @@ type RunListRunnableRow struct {
 	Losses int64
 }
 
-// Runs that have something to do and no live lease, oldest first, with how many
-// holders were lost in a row; those with more losses than a bound are left out.
+// Runs that have something to do, or have waited until their time was up, and no
+// live lease, oldest first, with how many holders were lost in a row; those with
+// more losses than a bound are left out.
 func (q *Queries) RunListRunnable(ctx context.Context, arg RunListRunnableParams) ([]RunListRunnableRow, error) {
 	rows, err := q.db.Query(ctx, runListRunnable, arg.MostLosses, arg.MaxRuns)
 	if err != nil {
@@ -378,6 +385,7 @@ const runSetStatus = `-- name: RunSetStatus :exec
 UPDATE runs
 SET status = $1,
     runnable = $1 <> 'waiting',
+    due_at = NULL,
     started_at = coalesce(started_at, CASE WHEN $1 = 'running' THEN clock_timestamp() END),
     updated_at = clock_timestamp()
 WHERE run_key = $2 AND status NOT IN ('completed', 'failed', 'canceled')
@@ -395,6 +403,26 @@ func (q *Queries) RunSetStatus(ctx context.Context, arg RunSetStatusParams) erro
 	return err
 }
 
+const runSetWaiting = `-- name: RunSetWaiting :exec
+UPDATE runs
+SET status = 'waiting', runnable = false,
+    due_at = started_at + $1::bigint * interval '1 millisecond',
+    updated_at = clock_timestamp()
+WHERE run_key = $2 AND status NOT IN ('completed', 'failed', 'canceled')
+`
+
+type RunSetWaitingParams struct {
+	MostMs *int64
+	RunKey uuid.UUID
+}
+
+// What RunSetStatus does for waiting; when the run may take so many milliseconds
+// from its start, executors find it once they are over.
+func (q *Queries) RunSetWaiting(ctx context.Context, arg RunSetWaitingParams) error {
+	_, err := q.db.Exec(ctx, runSetWaiting, arg.MostMs, arg.RunKey)
+	return err
+}
+
 const runStart = `-- name: RunStart :one
 WITH started AS (
     INSERT INTO runs (run_key, run_id, thread_id, user_id, guest_scope, autopilot_id,
@@ -404,7 +432,7 @@ WITH started AS (
             $7, $8, $9, $10, $11, $12,
             $13, $14, $15)
     ON CONFLICT (run_id) DO NOTHING
-    RETURNING run_key, run_id, thread_id, user_id, guest_scope, owner, autopilot_id, authenticated_session, tool_policy, limits, keep_open, request_hash, status, runnable, reason_class, reason, traceparent, tracestate, request_id, inserted_at, started_at, finished_at, updated_at, client_tools
+    RETURNING run_key, run_id, thread_id, user_id, guest_scope, owner, autopilot_id, authenticated_session, tool_policy, limits, keep_open, request_hash, status, runnable, reason_class, reason, traceparent, tracestate, request_id, inserted_at, started_at, finished_at, updated_at, client_tools, due_at
 ), head AS (
     INSERT INTO run_heads (run_key, latest_seq, latest_hash)
     SELECT run_key, 1, $16 FROM started
@@ -414,7 +442,7 @@ WITH started AS (
            $13, $14, $15
     FROM started
 )
-SELECT run_key, run_id, thread_id, user_id, guest_scope, owner, autopilot_id, authenticated_session, tool_policy, limits, keep_open, request_hash, status, runnable, reason_class, reason, traceparent, tracestate, request_id, inserted_at, started_at, finished_at, updated_at, client_tools FROM started
+SELECT run_key, run_id, thread_id, user_id, guest_scope, owner, autopilot_id, authenticated_session, tool_policy, limits, keep_open, request_hash, status, runnable, reason_class, reason, traceparent, tracestate, request_id, inserted_at, started_at, finished_at, updated_at, client_tools, due_at FROM started
 `
 
 type RunStartParams struct {
@@ -465,6 +493,7 @@ type RunStartRow struct {
 	FinishedAt           *time.Time
 	UpdatedAt            time.Time
 	ClientTools          []byte
+	DueAt                *time.Time
 }
 
 // Creates a run with its head and its first event in one statement and returns
@@ -518,6 +547,7 @@ func (q *Queries) RunStart(ctx context.Context, arg RunStartParams) (RunStartRow
 		&i.FinishedAt,
 		&i.UpdatedAt,
 		&i.ClientTools,
+		&i.DueAt,
 	)
 	return i, err
 }

@@ -540,9 +540,11 @@ const (
 	ReasonCodePolicyDeniedPerCallLimitExceeded     ReasonCode = "policy_denied.per_call_limit_exceeded"
 	ReasonCodePolicyDeniedPerDayLimitExceeded      ReasonCode = "policy_denied.per_day_limit_exceeded"
 	ReasonCodePolicyDeniedProviderNotAllowed       ReasonCode = "policy_denied.provider_not_allowed"
+	ReasonCodePolicyDeniedRateLimited              ReasonCode = "policy_denied.rate_limited"
 	ReasonCodePolicyDeniedReconcileRequired        ReasonCode = "policy_denied.reconcile_required"
 	ReasonCodePolicyDeniedScopeMismatch            ReasonCode = "policy_denied.scope_mismatch"
 	ReasonCodePolicyDeniedSuppressedRecipient      ReasonCode = "policy_denied.suppressed_recipient"
+	ReasonCodePolicyDeniedTooManyApprovals         ReasonCode = "policy_denied.too_many_approvals"
 	ReasonCodePolicyDeniedToolNotAllowed           ReasonCode = "policy_denied.tool_not_allowed"
 	ReasonCodeSettlementAmountMismatch             ReasonCode = "settlement.amount_mismatch"
 	ReasonCodeSettlementCorrelationMissing         ReasonCode = "settlement.correlation_missing"
@@ -643,11 +645,15 @@ func (e ReasonCode) Valid() bool {
 		return true
 	case ReasonCodePolicyDeniedProviderNotAllowed:
 		return true
+	case ReasonCodePolicyDeniedRateLimited:
+		return true
 	case ReasonCodePolicyDeniedReconcileRequired:
 		return true
 	case ReasonCodePolicyDeniedScopeMismatch:
 		return true
 	case ReasonCodePolicyDeniedSuppressedRecipient:
+		return true
+	case ReasonCodePolicyDeniedTooManyApprovals:
 		return true
 	case ReasonCodePolicyDeniedToolNotAllowed:
 		return true
@@ -1379,6 +1385,12 @@ type PolicyEvaluationV1Input struct {
 
 	// Policy The rules that apply.
 	Policy *PolicyEvaluationV1Policy `json:"policy,omitempty"`
+
+	// Queue What people are asked already for the run's owner.
+	Queue *PolicyEvaluationV1Queue `json:"queue,omitempty"`
+
+	// Rate How often the provider may be asked for the run's owner, as an extension manifest says.
+	Rate *PolicyEvaluationV1Rate `json:"rate,omitempty"`
 }
 
 // PolicyEvaluationV1Layer One list of tools.
@@ -1421,6 +1433,27 @@ type PolicyEvaluationV1Policy struct {
 
 	// RequireApproval Names of tools that a person must approve.
 	RequireApproval []string `json:"require_approval,omitempty"`
+}
+
+// PolicyEvaluationV1Queue What people are asked already for the run's owner.
+type PolicyEvaluationV1Queue struct {
+	// Most How many may wait at the most.
+	Most int64 `json:"most"`
+
+	// Pending Approvals that wait for a decision.
+	Pending int64 `json:"pending"`
+}
+
+// PolicyEvaluationV1Rate How often the provider may be asked for the run's owner, as an extension manifest says.
+type PolicyEvaluationV1Rate struct {
+	// PerMinute Calls a minute at the most.
+	PerMinute int32 `json:"per_minute"`
+
+	// RetryAfterMs When there is room for one more.
+	RetryAfterMs *int64 `json:"retry_after_ms,omitempty"`
+
+	// Used Calls of the last minute, without this one.
+	Used int32 `json:"used"`
 }
 
 // PredictReceiptV1 The stored proof of one call of a signature.

@@ -37,6 +37,8 @@ func ReasonCodes() []ReasonCode {
 		"policy_denied.compute_budget_exhausted",
 		"policy_denied.authorization_not_started",
 		"policy_denied.guest_mode",
+		"policy_denied.too_many_approvals",
+		"policy_denied.rate_limited",
 		"loop_detected.no_progress",
 		"loop_detected.repeated_call",
 		"loop_detected.oscillation",
@@ -133,6 +135,10 @@ func (e ReasonCode) Number() int {
 		return 124
 	case "policy_denied.guest_mode":
 		return 125
+	case "policy_denied.too_many_approvals":
+		return 126
+	case "policy_denied.rate_limited":
+		return 127
 	case "loop_detected.no_progress":
 		return 200
 	case "loop_detected.repeated_call":
@@ -262,6 +268,10 @@ func (e ReasonCode) Description() string {
 		return "The authorization does not count yet."
 	case "policy_denied.guest_mode":
 		return "Guests may not do it."
+	case "policy_denied.too_many_approvals":
+		return "As many approvals as may wait for the owner's decision wait already."
+	case "policy_denied.rate_limited":
+		return "The provider's calls of this minute are used up."
 	case "loop_detected.no_progress":
 		return "The run goes round without progress."
 	case "loop_detected.repeated_call":

@@ -701,6 +701,9 @@ type PolicyDecisionV1 struct {
 	// ReasonCodesVersion The taxonomy.
 	ReasonCodesVersion string `json:"reason_codes_version"`
 
+	// RetryAfterMs After how many milliseconds another call may be let through, when waiting helps.
+	RetryAfterMs *int64 `json:"retry_after_ms,omitempty"`
+
 	// Subject What was decided on.
 	Subject PolicyDecisionV1Subject `json:"subject"`
 

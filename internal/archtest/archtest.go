@@ -88,6 +88,8 @@ var tableOwners = map[string]string{
 	"ds_predict_receipts": "predict",
 	"auth_nonces":         "auth",
 	"tool_tasks":          "tool",
+	"tool_refusals":       "tool",
+	"tool_rates":          "tool",
 	// Written through tool by whoever decides.
 	"ds_policy_evaluations": "tool",
 	"tool_specs":            "registry",

@@ -195,6 +195,7 @@ func TestA45TheServingRoleChangesNoLog(t *testing.T) {
 	require.NoError(t, rig.Process.Leases.Renew(t.Context()))
 	rig.Happen(t, r, runtest.Reply("a", "b")...)
 	runtest.LetGo(h)
+	workTools(t, rig)
 	whole := rig.Do(t, contracttest.Request{Target: "/internal/v1/runs/r1/stream"})
 	require.Contains(t, string(whole.Body), "[DONE]")
 	n, err := runlog.Retention{Pool: owner}.Fold(t.Context())
@@ -219,6 +220,16 @@ func TestA45TheServingRoleChangesNoLog(t *testing.T) {
 		"DELETE of runs":               `DELETE FROM runs`,
 		"UPDATE of a frame":            `UPDATE frames SET payload = '{}'`,
 		"UPDATE of a receipt":          `UPDATE ds_predict_receipts SET receipt = '{}'`,
+		"UPDATE of an evaluation":      `UPDATE ds_policy_evaluations SET document = '{}'`,
+		"DELETE of evaluations":        `DELETE FROM ds_policy_evaluations`,
+		"DELETE of refusals":           `DELETE FROM tool_refusals`,
+		"a call's other arguments":     `UPDATE tool_tasks SET input = '{}', params_hash = ''`,
+		"DELETE of calls":              `DELETE FROM tool_tasks`,
+		"an approval of other things":  `UPDATE approvals SET args_hash = ''`,
+		"an approval that never ends":  `UPDATE approvals SET expires_at = 'infinity'`,
+		"DELETE of approvals":          `DELETE FROM approvals`,
+		"UPDATE of a release":          `UPDATE skill_releases SET bundle = '{}'`,
+		"spec given to another owner":  `UPDATE tool_specs SET owner = 'user:2'`,
 		"lease of another run":         `UPDATE run_leases SET run_key = gen_random_uuid()`,
 		"DELETE of leases":             `DELETE FROM run_leases`,
 		"DELETE of nonces":             `DELETE FROM auth_nonces`,

@@ -46,7 +46,7 @@ func TestEveryErrorCodeIsReached(t *testing.T) {
 		api.PayloadTooLarge:      {Target: "/internal/v1/health", Body: "{}"},
 		api.ToolNotFound:         post("/internal/v1/tools/execute", execute(w.tools, "c1", "nowhere.tool")),
 		api.ToolInputInvalid:     post("/internal/v1/tools/execute", execute(w.tools, "c1", contracttest.FreeTool)),
-		api.PolicyDenied:         post("/internal/v1/tools/execute", execute(w.tools, "c1", contracttest.DeniedTool)),
+		api.PolicyDenied:         post("/internal/v1/tools/execute", execute(w.tools, "c2", contracttest.DeniedTool)),
 		api.ToolCallConflict:     post("/internal/v1/tools/execute", execute(w.tools, "call-free", contracttest.FreeTool)),
 		api.ToolTaskNotFound:     {Target: "/internal/v1/tool-tasks/nowhere"},
 		api.ApprovalNotFound:     {Target: "/internal/v1/approvals/" + w.guestApprovals[0]},

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/openagentsinc/openagents-runtime/gen/db"
@@ -128,6 +129,40 @@ func TestARefusedCallIsADecisionInTheLog(t *testing.T) {
 	require.NoError(t, rig.Pool.QueryRow(t.Context(), `SELECT count(*) FROM ds_policy_evaluations WHERE decision = 'denied'`).Scan(&stored))
 	require.Equal(t, 1, stored)
 	require.Equal(t, "tool_task_not_found", rig.Do(t, contracttest.Request{Target: "/internal/v1/tool-tasks/c1"}).Code())
+}
+
+// The same refused call again, at once or later, gets the same decision; so it does
+// when the policy would decide otherwise by then, or the run has ended.
+func TestARefusedCallIsDecidedOnce(t *testing.T) {
+	t.Parallel()
+	rig := contracttest.New(t, dbtest.New(t), contracttest.Options{})
+	r := runtest.Run(t, rig.Pool)
+	refused := callTool(r, "c1", contracttest.DeniedTool, map[string]any{}, "")
+	details := make([]string, 8)
+	var callers sync.WaitGroup
+	for i := range details {
+		callers.Go(func() {
+			a := rig.Do(t, refused)
+			var body struct {
+				Error struct{ Details json.RawMessage }
+			}
+			assert.NoError(t, json.Unmarshal(a.Body, &body))
+			assert.Equal(t, "policy_denied", a.Code())
+			details[i] = string(body.Error.Details)
+		})
+	}
+	callers.Wait()
+	for _, d := range details {
+		require.Equal(t, details[0], d)
+	}
+	require.Equal(t, []string{"run.accepted", "policy.decision"}, runtest.Types(t, rig.Pool, r))
+	require.Equal(t, "tool_call_conflict", rig.Do(t, callTool(r, "c1", contracttest.DeniedTool, map[string]any{"other": 1}, "")).Code())
+	require.Equal(t, "tool_call_conflict", rig.Do(t, callTool(r, "c1", contracttest.FreeTool, page, "")).Code())
+	_, err := rig.Pool.Exec(t.Context(), `UPDATE runs SET tool_policy = '{"allow":["*"]}'`)
+	require.NoError(t, err)
+	require.Equal(t, "policy_denied", rig.Do(t, refused).Code())
+	require.Equal(t, []string{"run.accepted", "policy.decision"}, runtest.Types(t, rig.Pool, r))
+	require.Equal(t, http.StatusAccepted, rig.Do(t, callTool(r, "c2", contracttest.DeniedTool, map[string]any{}, "")).Status, "another call is asked about anew")
 }
 
 func TestACallIsAdmittedAsAFrame(t *testing.T) {

@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
+	"math"
 	"net/url"
 
 	"github.com/openagentsinc/openagents-runtime/gen/db"
@@ -17,6 +19,7 @@ import (
 	"github.com/openagentsinc/openagents-runtime/internal/policy"
 	"github.com/openagentsinc/openagents-runtime/internal/predict"
 	"github.com/openagentsinc/openagents-runtime/internal/redact"
+	"github.com/openagentsinc/openagents-runtime/internal/run"
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
 	"github.com/openagentsinc/openagents-runtime/internal/tool"
 )
@@ -27,19 +30,40 @@ func (s *session) openTools(ctx context.Context) error {
 	if s.view, err = s.e.Tools.Catalog.For(s.run.ClientTools); err != nil {
 		return fmt.Errorf("the run's client tools: %w", err)
 	}
-	s.policy, err = tool.PolicyRun(s.run)
+	if s.policy, err = tool.PolicyRun(s.run); err == nil && !s.past.started {
+		s.warn(ctx)
+	}
 	return err
+}
+
+// warn says in the process's log what lists of tools name and nothing is: those of
+// the service once, those of a run as it begins.
+func (s *session) warn(ctx context.Context) {
+	tools := s.tools()
+	s.e.warned.Do(func() {
+		for _, w := range s.e.Tools.Policy.Warnings(tools) {
+			slog.WarnContext(ctx, "the service's tool policy", "warning", w)
+		}
+	})
+	for _, w := range s.e.Tools.Policy.RunWarnings(s.policy, tools) {
+		slog.WarnContext(ctx, "a run's tool policy", "run_id", s.run.RunID, "warning", w)
+	}
+}
+
+// tools are the run's tools as policy knows them.
+func (s *session) tools() []policy.Tool {
+	var all []policy.Tool
+	for _, spec := range s.view.Specs() {
+		all = append(all, spec.Asked())
+	}
+	return all
 }
 
 // offered are the tools that the model is shown: those that policy lets the run
 // call, or have called after a person agreed.
 func (s *session) offered() ([]ds.RespondV1InputToolsItem, error) {
-	var all []policy.Tool
-	for _, spec := range s.view.Specs() {
-		all = append(all, spec.Asked())
-	}
 	var offered []ds.RespondV1InputToolsItem
-	for _, t := range s.e.Tools.Policy.Visible(s.policy, all) {
+	for _, t := range s.e.Tools.Policy.Visible(s.policy, s.tools()) {
 		spec, known := s.view.Spec(t.Name)
 		if !known {
 			continue
@@ -65,7 +89,7 @@ const (
 type asked struct {
 	change runlog.Change
 	whole  map[string]json.RawMessage
-	people bool // a person is asked
+	people int // how many questions are asked of people
 }
 
 // ask decides on the calls that the model asks for. It writes nothing.
@@ -99,7 +123,7 @@ func (s *session) askOne(ctx context.Context, a *asked, c ds.MessageV1ToolCall, 
 		return err
 	}
 	q := tool.Request{Run: s.run, ToolCallID: id, Spec: spec, Input: input, RequestedBy: "model", Step: step, Index: index, FrameID: frame.FrameID, Trace: s.trace}
-	change, err := s.decide(a, q, known, hash)
+	change, err := s.decide(ctx, a, q, known, hash)
 	if err != nil {
 		return err
 	}
@@ -109,14 +133,17 @@ func (s *session) askOne(ctx context.Context, a *asked, c ds.MessageV1ToolCall, 
 
 // decide is the change that puts a call into the log: queued, waiting for a
 // person, or refused.
-func (s *session) decide(a *asked, q tool.Request, known bool, hash string) (runlog.Change, error) {
+func (s *session) decide(ctx context.Context, a *asked, q tool.Request, known bool, hash string) (runlog.Change, error) {
 	if !known {
 		return tool.Refused(q, nil, &tool.Error{Class: tool.ClassNotFound, Message: "There is no tool of this name."})
 	}
 	if wrong := s.view.CheckInput(q.Spec.Name, q.Input); wrong != nil {
 		return tool.Refused(q, nil, wrong)
 	}
-	e, err := s.evaluate(q.Spec, hash, q.Input, nil)
+	e, err := s.let(ctx, s.asks(q.Spec, hash, q.Input), q.ToolCallID, q.Spec)
+	if err == nil && e.Decision == policy.NeedsApproval {
+		e, err = s.queued(ctx, a, q.Spec, hash, q.Input)
+	}
 	if err != nil {
 		return runlog.Change{}, err
 	}
@@ -134,10 +161,10 @@ func (s *session) decide(a *asked, q tool.Request, known bool, hash string) (run
 			return requested, err
 		}
 		asking, err := approval.Request(s.run, ask)
-		a.people = true
+		a.people++
 		return merge(requested, asking), err
 	default:
-		return tool.Refused(q, &e, &tool.Error{Class: "policy_denied", ReasonCode: e.ReasonCode, Message: "The call is not allowed: " + e.ReasonCode + "."})
+		return tool.Refused(q, &e, &tool.Error{Class: "policy_denied", ReasonCode: e.ReasonCode, Message: "The call is not allowed: " + e.ReasonCode + "." + comeAgain(e)})
 	}
 }
 
@@ -157,27 +184,53 @@ func (s *session) question(q tool.Request, e policy.Evaluation, hash string) app
 	}
 }
 
-// evaluate asks policy about a call, with what a person decided if anybody did.
-func (s *session) evaluate(spec tool.Spec, hash string, input json.RawMessage, decided *db.Approval) (policy.Evaluation, error) {
-	in := s.e.Tools.Policy.Input(s.policy, spec.Asked(), policy.Call{ArgsHash: hash, Domain: domainOf(input), At: crash.Now()})
-	if decided != nil {
-		in.Approval = &ds.PolicyEvaluationV1Approval{
-			ApprovalID: decided.ApprovalID, State: decided.State, ArgsHash: &decided.ArgsHash, PolicyHash: &decided.PolicyHash,
+// queued asks policy about a call that needs a person, who may have been asked
+// about too many already. Steps that ask at the same moment may count without each
+// other.
+func (s *session) queued(ctx context.Context, a *asked, spec tool.Spec, hash string, input json.RawMessage) (policy.Evaluation, error) {
+	in := s.asks(spec, hash, input)
+	if most := int64(s.e.Tools.Policy.Limits().PendingApprovals); most > 0 {
+		pending, err := approval.CountPending(ctx, s.e.Pool, run.Owner(s.run.Owner))
+		if err != nil {
+			return policy.Evaluation{}, err
 		}
+		in.Queue = &ds.PolicyEvaluationV1Queue{Pending: pending + int64(a.people), Most: most}
 	}
 	return policy.Decide(in)
+}
+
+// asks is what policy is asked about a call.
+func (s *session) asks(spec tool.Spec, hash string, input json.RawMessage) ds.PolicyEvaluationV1Input {
+	return s.e.Tools.Policy.Input(s.policy, spec.Asked(), policy.Call{ArgsHash: hash, Domain: domainOf(input), At: crash.Now()})
+}
+
+// let asks policy about a call that is to be made, and counts it when it may be.
+func (s *session) let(ctx context.Context, in ds.PolicyEvaluationV1Input, toolCallID string, spec tool.Spec) (policy.Evaluation, error) {
+	return s.e.Tools.Rates.Decide(ctx, in, s.run.Owner, s.run.RunKey, toolCallID, spec)
+}
+
+// comeAgain tells a model when a call that is refused may be asked for again.
+func comeAgain(e policy.Evaluation) string {
+	if e.RetryAfter == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" It may be asked for again in %d seconds.", int64(math.Ceil(e.RetryAfter.Seconds())))
 }
 
 // approved evaluates a call again that a person approved. The change has the
 // decision, and the call is as it will be then; refused says why it may not be
 // made all the same.
-func (s *session) approved(t db.ToolTask, spec tool.Spec, a db.Approval) (_ db.ToolTask, c runlog.Change, refused *tool.Error, err error) {
-	e, err := s.evaluate(spec, t.ParamsHash, t.Input, &a)
+func (s *session) approved(ctx context.Context, t db.ToolTask, spec tool.Spec, a db.Approval) (_ db.ToolTask, c runlog.Change, refused *tool.Error, err error) {
+	in := s.asks(spec, t.ParamsHash, t.Input)
+	in.Approval = &ds.PolicyEvaluationV1Approval{
+		ApprovalID: a.ApprovalID, State: a.State, ArgsHash: &a.ArgsHash, PolicyHash: &a.PolicyHash,
+	}
+	e, err := s.let(ctx, in, t.ToolCallID, spec)
 	if err != nil {
 		return t, c, nil, err
 	}
 	if e.Decision != policy.Allowed {
-		refused = &tool.Error{Class: "policy_denied", ReasonCode: e.ReasonCode, Message: "The call was approved, but is not allowed any more: " + e.ReasonCode + "."}
+		refused = &tool.Error{Class: "policy_denied", ReasonCode: e.ReasonCode, Message: "The call was approved, but is not allowed any more: " + e.ReasonCode + "." + comeAgain(e)}
 	}
 	return tool.AfterDecided(t, e, s.held.Epoch), tool.Decided(t, e, s.held.Epoch), refused, nil
 }
@@ -235,12 +288,13 @@ func cut(text string, most int) string {
 }
 
 // mayFallBack says whether policy lets the tool be asked that stands in for
-// another, without a person.
-func (s *session) mayFallBack(spec tool.Spec, hash string, input json.RawMessage) (bool, error) {
+// another, without a person. The call has counted already, at the provider that
+// should have made it, and counts at the other too if that has a rate.
+func (s *session) mayFallBack(ctx context.Context, spec tool.Spec, id, hash string, input json.RawMessage) (bool, error) {
 	other, known := s.view.Spec(spec.Fallback)
 	if spec.Fallback == "" || !known {
 		return false, nil
 	}
-	e, err := s.evaluate(other, hash, input, nil)
+	e, err := s.let(ctx, s.asks(other, hash, input), id, other)
 	return e.Decision == policy.Allowed, err
 }

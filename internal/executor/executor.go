@@ -83,6 +83,7 @@ type Tools struct {
 	Catalog *tool.Catalog
 	Runner  *tool.Runner
 	Policy  *policy.Rules
+	Rates   tool.Rates
 	Hooks   *hook.Registry
 }
 
@@ -116,6 +117,7 @@ type Executor struct {
 	restarts restarts
 	suspects suspects
 	wg       sync.WaitGroup
+	warned   sync.Once // of what the service's tool policy names and nothing is
 
 	steps       *prometheus.CounterVec
 	finished    *prometheus.CounterVec

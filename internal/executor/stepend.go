@@ -84,7 +84,7 @@ func (s *session) endStep(ctx context.Context, frames []db.Frame, v *voice, o pr
 		crash.At("frame.finished")
 	default:
 		crash.At("tool.requested")
-		if a.people {
+		if a.people > 0 {
 			crash.At("approval.requested")
 		}
 	}

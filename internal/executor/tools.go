@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/openagentsinc/openagents-runtime/gen/db"
+	"github.com/openagentsinc/openagents-runtime/gen/ds"
 	"github.com/openagentsinc/openagents-runtime/gen/event"
 	"github.com/openagentsinc/openagents-runtime/internal/approval"
 	"github.com/openagentsinc/openagents-runtime/internal/run"
@@ -154,10 +155,14 @@ func (s *session) tendCall(ctx context.Context, t db.ToolTask, l *look) (ended b
 // startCall starts a queued call when its approval is settled.
 func (s *session) startCall(ctx context.Context, t db.ToolTask, l *look) (ended bool, err error) {
 	spec, known := s.view.Spec(t.ToolName)
-	if !known {
-		return true, s.endCall(ctx, t, tool.Failed, &tool.Error{Class: tool.ClassNotFound, Message: "This process has no such tool."})
-	}
 	var beside runlog.Change
+	if !known {
+		why := &tool.Error{Class: tool.ClassNotFound, Message: "This process has no such tool."}
+		if a, asked := l.approvals[value(t.ApprovalID)]; asked && a.State == approval.Pending {
+			beside = approval.Cancel(a, why.Message) // nobody waits for the answer any more
+		}
+		return true, s.endCallWith(ctx, t, tool.Ended(t, tool.Failed, why), beside)
+	}
 	if t.ApprovalID != nil {
 		a := l.approvals[*t.ApprovalID]
 		switch a.State {
@@ -166,7 +171,7 @@ func (s *session) startCall(ctx context.Context, t db.ToolTask, l *look) (ended 
 			return false, nil
 		case approval.Approved:
 			var refused *tool.Error
-			if t, beside, refused, err = s.approved(t, spec, a); err != nil {
+			if t, beside, refused, err = s.approved(ctx, t, spec, a); err != nil {
 				return false, err
 			}
 			if refused != nil {
@@ -202,9 +207,11 @@ func (s *session) endUndecided(ctx context.Context, t db.ToolTask, a db.Approval
 		if a.DecisionReason != nil {
 			message += " They said: " + *a.DecisionReason
 		}
-		return s.endCall(ctx, t, tool.Failed, &tool.Error{Class: "approval_rejected", Message: message})
+		return s.endCall(ctx, t, tool.Failed, &tool.Error{
+			Class: "approval_rejected", ReasonCode: string(ds.ReasonCodePolicyDeniedApprovalRejected), Message: message})
 	case approval.Expired:
-		return s.endCall(ctx, t, tool.Failed, &tool.Error{Class: "approval_expired",
+		return s.endCall(ctx, t, tool.Failed, &tool.Error{
+			Class: "approval_expired", ReasonCode: string(ds.ReasonCodePolicyDeniedApprovalExpired),
 			Message: "Nobody decided on the call in time. That is no refusal; it may be asked for again."})
 	default:
 		return s.endCall(ctx, t, tool.Canceled, &tool.Error{Class: tool.ClassCanceled, Message: "The question whether the call may be made was taken back."})
@@ -263,7 +270,7 @@ func (s *session) begin(ctx context.Context, t db.ToolTask, spec tool.Spec, besi
 	if refused != nil {
 		return true, s.endCallWith(ctx, t, tool.Ended(t, tool.Failed, refused), beside)
 	}
-	fallBack, err := s.mayFallBack(spec, t.ParamsHash, input)
+	fallBack, err := s.mayFallBack(ctx, spec, t.ToolCallID, t.ParamsHash, input)
 	if err != nil {
 		return false, err
 	}

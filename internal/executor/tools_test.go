@@ -336,3 +336,27 @@ func (a asking) Stream(_ context.Context, q model.Request, emit func(model.Event
 	}
 	return model.Result{ToolCalls: asked, FinishReason: model.FinishToolCalls}, nil
 }
+
+// A model's call that comes too often ends at once, and the model is told when to
+// come again.
+func TestAModelIsHeldToTheRateOfAProvider(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.New(t)
+	asked := echo("test.echo")
+	tools := with(t, asked)
+	tools.Rates = tool.Rates{Pool: pool, Of: func(context.Context, string, tool.Spec) (int, bool, error) { return 2, true, nil }}
+	script := model.NewScript(calls("test_echo", "a", "test_echo", "b", "test_echo", "c"), model.Say("Done."))
+	p := workWith(t, pool, script, tools)
+	r := runtest.Start(t, pool, allowing())
+	p.Message(t, r, "f1", "Go.")
+	require.Equal(t, event.RunFinishedV1StatusCompleted, finished(t, p, r).Status)
+	settled(t, pool, r)
+	require.Len(t, asked.made(), 2)
+	require.Equal(t, "test.echo failed policy_denied", states(t, pool, r)[0])
+	require.Regexp(t, `policy_denied.rate_limited\. It may be asked for again in [1-6][0-9]? seconds`, toolMessages(script.Requests()[1])[2])
+	decisions := all[event.PolicyDecisionV1](t, pool, r)
+	require.Len(t, decisions, 3)
+	require.Equal(t, "policy_denied.rate_limited", decisions[2].ReasonCode)
+	require.Positive(t, *decisions[2].RetryAfterMs)
+	require.Nil(t, decisions[0].RetryAfterMs)
+}

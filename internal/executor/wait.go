@@ -125,6 +125,10 @@ func (s *session) await(ctx context.Context) error {
 // has happened that was not looked at.
 func (s *session) letGo(ctx context.Context, waitsFor event.RunWaitingV1WaitsFor) (done bool, err error) {
 	looked, waits := s.crew.lookedAt(), false
+	var most time.Duration // without a bound: for a frame a run may wait for ever
+	if waitsFor != event.RunWaitingV1WaitsForFrame {
+		most = time.Duration(s.limits.MaxWallClockMs) * time.Millisecond
+	}
 	err = s.commit(ctx, func(h runlog.Head) (runlog.Change, error) {
 		switch waits = !h.CancelRequested; {
 		case waitsFor == event.RunWaitingV1WaitsForFrame:
@@ -141,7 +145,7 @@ func (s *session) letGo(ctx context.Context, waitsFor event.RunWaitingV1WaitsFor
 			change.Events = []event.Event{event.RunWaitingV1{WaitsFor: waitsFor}}
 			change.Status = "waiting"
 		}
-		change.Rows = append(change.Rows, run.SetStatus(s.run, "waiting"))
+		change.Rows = append(change.Rows, run.SetWaiting(s.run, most))
 		return change, nil
 	})
 	if err != nil || !waits {

@@ -8,18 +8,28 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// grants are what serving needs, and no more: the log and receipts are only
-// added to, a log's floor is moved by upkeep alone, and nothing is deleted.
+// grants are what serving needs, and no more: the log, receipts and what policy
+// decided from are only added to, a log's floor is moved by upkeep alone, and nothing is deleted.
 // Partitions are reached through their parents, so that a new one needs none.
 var grants = []string{
 	"REVOKE ALL ON ALL TABLES IN SCHEMA " + Schema + " FROM %[1]s",
 	"GRANT USAGE ON SCHEMA " + Schema + " TO %[1]s",
 	"GRANT SELECT ON runs, run_heads, run_log, run_log_deltas, run_log_folds, run_events, frames, run_leases, " +
-		"ds_predict_receipts, auth_nonces, checkpoints, goose_db_version TO %[1]s",
-	"GRANT INSERT ON runs, run_heads, run_log, run_log_deltas, frames, run_leases, ds_predict_receipts, auth_nonces, checkpoints TO %[1]s",
-	"GRANT UPDATE (status, runnable, reason_class, reason, started_at, finished_at, updated_at) ON runs TO %[1]s",
+		"ds_predict_receipts, auth_nonces, checkpoints, goose_db_version, tool_tasks, tool_refusals, tool_rates, approvals, " +
+		"ds_policy_evaluations, ds_policy_evaluation_runs, tool_specs, skill_specs, skill_releases TO %[1]s",
+	"GRANT INSERT ON runs, run_heads, run_log, run_log_deltas, frames, run_leases, ds_predict_receipts, auth_nonces, checkpoints, " +
+		"tool_tasks, tool_refusals, tool_rates, approvals, ds_policy_evaluations, ds_policy_evaluation_runs, " +
+		"tool_specs, skill_specs, skill_releases TO %[1]s",
+	"GRANT UPDATE (status, runnable, due_at, reason_class, reason, started_at, finished_at, updated_at) ON runs TO %[1]s",
 	"GRANT UPDATE (latest_seq, latest_hash, lease_epoch, frame_count, frame_position, status, cancel_requested) ON run_heads TO %[1]s",
 	"GRANT UPDATE (lease_owner, lease_epoch, lease_expires_at, heartbeat_at, released, progress_seq, lost_count, lost_since) ON run_leases TO %[1]s",
+	"GRANT UPDATE (state, attempts, lease_epoch, provider, running_at, streaming_at, deadline_at, finished_at, updated_at, decision, " +
+		"reason_code, evaluation_hash, output, output_hash, output_truncated, progress_count, error_class, error_message, " +
+		"fallback_used, correlation_id, latency_ms, result_frame_id, receipt, receipt_hash, cancel_requested) ON tool_tasks TO %[1]s",
+	"GRANT UPDATE (state, decided_at, decided_by, decision_reason) ON approvals TO %[1]s",
+	"GRANT UPDATE (per_minute, call_ids, taken_at) ON tool_rates TO %[1]s",
+	"GRANT UPDATE (inserted_at) ON ds_policy_evaluations TO %[1]s",
+	"GRANT UPDATE (state, spec, content_hash, updated_at) ON tool_specs, skill_specs TO %[1]s",
 	"GRANT UPDATE (state_version, seq, state, lease_epoch, inserted_at) ON checkpoints TO %[1]s",
 }
 

@@ -50,7 +50,7 @@ func decide(in ds.PolicyEvaluationV1Input, policyHash string) verdict {
 	q.authorized = val(q.action.AmountSats) != 0 || q.action.Kind == ds.PolicyEvaluationV1ActionKindSettlement ||
 		in.Authorization != nil || q.policy.AuthorizationID != nil || q.policy.AuthorizationMode != nil
 	for _, rule := range []func(question) verdict{
-		found, explicit, authorized, toolLists, constraints, amounts, asked,
+		found, explicit, authorized, toolLists, constraints, amounts, rate, asked,
 	} {
 		if v := rule(q); v.applies() {
 			return v
@@ -185,6 +185,14 @@ func amounts(q question) verdict {
 	return verdict{}
 }
 
+// rate refuses what comes oftener than an extension manifest lets it.
+func rate(q question) verdict {
+	if r := q.in.Rate; r != nil && r.Used >= r.PerMinute {
+		return deny(ds.ReasonCodePolicyDeniedRateLimited)
+	}
+	return verdict{}
+}
+
 // asked settles whether a person must be asked, and what one has answered.
 func asked(q question) verdict {
 	if a := q.in.Approval; a != nil {
@@ -200,6 +208,9 @@ func asked(q question) verdict {
 	}
 	if q.approved() {
 		return verdict{decision: Allowed, code: ds.ReasonCodePolicyAllowedApprovedInteractively}
+	}
+	if w := q.in.Queue; w != nil && w.Pending >= w.Most {
+		return deny(ds.ReasonCodePolicyDeniedTooManyApprovals)
 	}
 	return verdict{decision: NeedsApproval, code: ds.ReasonCodePolicyDeniedApprovalRequired}
 }

@@ -116,6 +116,18 @@ func TestEachRuleHasItsReason(t *testing.T) {
 		"interactive":          {func(in *input) { in.Policy.AuthorizationMode = p("interactive") }, "policy_denied.approval_required"},
 		"asked for":            {func(in *input) { in.Policy.RequireApproval = []string{"PAY.*"} }, "policy_denied.approval_required"},
 		"writes are asked for": {func(in *input) { in.Policy.RequireApproval = []string{"group:writes"} }, "policy_denied.approval_required"},
+		"too many are asked": {func(in *input) {
+			in.Policy.RequireApproval, in.Queue = []string{"*"}, &ds.PolicyEvaluationV1Queue{Pending: 3, Most: 3}
+		}, "policy_denied.too_many_approvals"},
+		"one more may be asked": {func(in *input) {
+			in.Policy.RequireApproval, in.Queue = []string{"*"}, &ds.PolicyEvaluationV1Queue{Pending: 2, Most: 3}
+		}, "policy_denied.approval_required"},
+		"nobody need be asked": {func(in *input) { in.Queue = &ds.PolicyEvaluationV1Queue{Pending: 9, Most: 3} }, "policy_allowed.default"},
+		"too often":            {func(in *input) { in.Rate = &ds.PolicyEvaluationV1Rate{PerMinute: 2, Used: 2} }, "policy_denied.rate_limited"},
+		"the minute's last":    {func(in *input) { in.Rate = &ds.PolicyEvaluationV1Rate{PerMinute: 2, Used: 1} }, "policy_allowed.default"},
+		"too often for a question": {func(in *input) {
+			in.Rate, in.Policy.RequireApproval = &ds.PolicyEvaluationV1Rate{PerMinute: 2, Used: 2}, []string{"*"}
+		}, "policy_denied.rate_limited"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -326,6 +338,23 @@ func TestEveryDecisionReplays(t *testing.T) {
 		require.Equal(t, e, again)
 		require.NotZero(t, ds.ReasonCode(e.ReasonCode).Number())
 	})
+}
+
+// When there is room again is part of what is decided, and only of that.
+func TestARefusalForItsRateSaysWhenToComeAgain(t *testing.T) {
+	t.Parallel()
+	in := paid()
+	in.Rate = &ds.PolicyEvaluationV1Rate{PerMinute: 2, Used: 2, RetryAfterMs: p[int64](1500)}
+	e := decide(t, in)
+	require.Equal(t, 1500*time.Millisecond, e.RetryAfter)
+	again, err := policy.Replay(e.Document)
+	require.NoError(t, err)
+	require.Equal(t, e, again)
+	in.Policy.Layers = []ds.PolicyEvaluationV1Layer{{Label: "run", Deny: []string{"*"}}}
+	require.Zero(t, decide(t, in).RetryAfter, "waiting would not help")
+	before := paid()
+	before.Rate, before.Queue = in.Rate, &ds.PolicyEvaluationV1Queue{Pending: 1, Most: 1}
+	require.Equal(t, decide(t, paid()).PolicyHash, decide(t, before).PolicyHash, "the rules are the same")
 }
 
 // FuzzDecide feeds any input that can be read: no panic, and what is decided replays.

@@ -21,7 +21,7 @@ const (
 
 const (
 	// Version names the rules of this package. Any change of what Decide answers
-	// changes it.
+	// changes it; a member that inputs did not have before changes none.
 	Version = "pe/1.0.0"
 	// ReasonCodesVersion names the taxonomy that reason codes are from.
 	ReasonCodesVersion = ds.ReasonCodesVersion
@@ -39,6 +39,9 @@ type Evaluation struct {
 	Hash     string
 	// PolicyHash is PolicyHash of the input: what an approval binds.
 	PolicyHash string
+	// RetryAfter is when another call may be let through, as the input says; 0 when
+	// waiting does not help.
+	RetryAfter time.Duration
 }
 
 // Decide evaluates the rules in their fixed order; the first that applies
@@ -64,10 +67,14 @@ func Decide(in ds.PolicyEvaluationV1Input) (Evaluation, error) {
 	if err != nil {
 		return Evaluation{}, fmt.Errorf("write policy evaluation: %w", err)
 	}
-	return Evaluation{
+	e := Evaluation{
 		Decision: v.decision, ReasonCode: string(v.code), Layer: v.layer,
 		Document: doc, Hash: canon.Hash(doc), PolicyHash: hash,
-	}, nil
+	}
+	if v.code == ds.ReasonCodePolicyDeniedRateLimited {
+		e.RetryAfter = time.Duration(val(in.Rate.RetryAfterMs)) * time.Millisecond
+	}
+	return e, nil
 }
 
 // PolicyHash is the digest of the rules alone: the policy, what the

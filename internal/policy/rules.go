@@ -175,51 +175,72 @@ func (r *Rules) inGroup(group, name string, groups []string) bool {
 	return slices.ContainsFunc(r.groups[group], func(member string) bool { return glob(member, name) })
 }
 
-// Warnings names, in sorted order, what the lists of the service and of a run
-// mention and nothing is: misspelt names do not pass unnoticed. A list is never
-// loosened for it.
-func (r *Rules) Warnings(run Run, tools []Tool) []string {
-	var out []string
-	warn := func(label string, list []string) {
-		var unknown []string
-		for _, entry := range list {
-			if !r.known(entry, tools) {
-				unknown = append(unknown, entry)
-			}
-		}
-		if len(unknown) > 0 {
-			slices.Sort(unknown)
-			out = append(out, fmt.Sprintf("tools: %s names unknown entries %q; they match nothing", label, slices.Compact(unknown)))
+// warnings collects what lists name and nothing is.
+type warnings struct {
+	rules *Rules
+	tools []Tool
+	out   []string
+}
+
+func (w *warnings) warn(label string, list []string) {
+	var unknown []string
+	for _, entry := range list {
+		if !w.rules.known(entry, w.tools) {
+			unknown = append(unknown, entry)
 		}
 	}
-	both := func(label string, l Lists) {
-		warn(label+" allow", l.Allow)
-		warn(label+" deny", l.Deny)
+	if len(unknown) > 0 {
+		slices.Sort(unknown)
+		w.out = append(w.out, fmt.Sprintf("tools: %s names unknown entries %q; they match nothing", label, slices.Compact(unknown)))
 	}
+}
+
+func (w *warnings) both(label string, l Lists) {
+	w.warn(label+" allow", l.Allow)
+	w.warn(label+" deny", l.Deny)
+}
+
+// Warnings names, in sorted order, what the service's lists mention and nothing
+// is: misspelt names do not pass unnoticed. A list is never loosened for it. What
+// the built-in policy names is no mistake where a tool is not configured.
+func (r *Rules) Warnings(tools []Tool) []string {
+	builtIn := Default().warnings(tools)
+	return slices.DeleteFunc(r.warnings(tools), func(line string) bool { return slices.Contains(builtIn, line) })
+}
+
+func (r *Rules) warnings(tools []Tool) []string {
+	w := warnings{rules: r, tools: tools}
 	for name, l := range r.file.Profiles {
-		both("profile ("+name+")", l)
+		w.both("profile ("+name+")", l)
 	}
 	for name, l := range r.file.Providers {
-		both("provider ("+name+")", l)
+		w.both("provider ("+name+")", l)
 	}
 	for name, l := range r.file.Agents {
-		both("agent ("+name+")", l)
+		w.both("agent ("+name+")", l)
 	}
 	for name, members := range r.file.Groups {
-		warn("group ("+name+")", members)
+		w.warn("group ("+name+")", members)
 	}
-	warn("default tools", r.file.DefaultTools)
-	warn("guest tools", r.file.GuestTools)
-	warn("approval", *r.file.RequireApproval)
-	both("run", Lists{run.Allow, run.Deny})
-	warn("run approval", run.RequireApproval)
+	w.warn("default tools", r.file.DefaultTools)
+	w.warn("guest tools", r.file.GuestTools)
+	w.warn("approval", *r.file.RequireApproval)
+	slices.Sort(w.out)
+	return w.out
+}
+
+// RunWarnings are Warnings of what a run says.
+func (r *Rules) RunWarnings(run Run, tools []Tool) []string {
+	w := warnings{rules: r, tools: tools}
+	w.both("run", Lists{run.Allow, run.Deny})
+	w.warn("run approval", run.RequireApproval)
 	if run.Profile != "" {
 		if _, ok := r.file.Profiles[run.Profile]; !ok {
-			out = append(out, fmt.Sprintf("tools: the profile %q is unknown; it allows nothing", run.Profile))
+			w.out = append(w.out, fmt.Sprintf("tools: the profile %q is unknown; it allows nothing", run.Profile))
 		}
 	}
-	slices.Sort(out)
-	return out
+	slices.Sort(w.out)
+	return w.out
 }
 
 func (r *Rules) known(entry string, tools []Tool) bool {

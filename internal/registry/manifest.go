@@ -79,6 +79,7 @@ func compileManifests() (*manifests, error) {
 
 // Rate is how often the provider of an integration may be asked.
 type Rate struct {
+	ToolPack  string
 	Provider  string
 	PerMinute int
 }
@@ -90,10 +91,11 @@ func RateOf(manifest map[string]any) (Rate, bool) {
 		return Rate{}, false
 	}
 	provider, _ := manifest["provider"].(string)
+	pack, _ := manifest["tool_pack"].(string)
 	rules, _ := manifest["policy"].(map[string]any)
 	for _, name := range []string{"max_send_per_minute", "max_requests_per_minute"} {
 		if n, ok := rules[name].(float64); ok {
-			return Rate{provider, int(n)}, true
+			return Rate{pack, provider, int(n)}, true
 		}
 	}
 	return Rate{}, false

@@ -7,6 +7,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"github.com/openagentsinc/openagents-runtime/gen/api"
@@ -166,9 +167,9 @@ func TestTheRateOfAManifest(t *testing.T) {
 		manifest map[string]any
 		want     registry.Rate
 	}{
-		{manifest(t), registry.Rate{Provider: "github", PerMinute: 240}},
-		{decoded(t, comms), registry.Rate{Provider: "resend", PerMinute: 120}},
-		{decoded(t, mcp), registry.Rate{Provider: "acme", PerMinute: 60}},
+		{manifest(t), registry.Rate{ToolPack: "coding.v1", Provider: "github", PerMinute: 240}},
+		{decoded(t, comms), registry.Rate{ToolPack: "comms.v1", Provider: "resend", PerMinute: 120}},
+		{decoded(t, mcp), registry.Rate{ToolPack: "mcp.v1", Provider: "acme", PerMinute: 60}},
 	} {
 		rate, ok := registry.RateOf(c.manifest)
 		require.True(t, ok)
@@ -181,4 +182,50 @@ func TestTheRateOfAManifest(t *testing.T) {
 	}
 	_, ok := registry.RateOf(nil)
 	require.False(t, ok)
+}
+
+// The newest version that is neither a draft nor deprecated counts, and nobody
+// else's.
+func TestTheRatesOfAnOwner(t *testing.T) {
+	t.Parallel()
+	pool := dbtest.New(t)
+	r := open(t, pool)
+	per := func(n float64) map[string]any {
+		m := decoded(t, mcp)
+		m["policy"] = map[string]any{"max_requests_per_minute": n}
+		return m
+	}
+	store := func(owner, id string, version int32, state string, m map[string]any) {
+		t.Helper()
+		spec := lookup(id, version)
+		spec.IntegrationManifest = m
+		_, err := r.PutTool(t.Context(), owner, &state, spec)
+		require.NoError(t, err)
+	}
+	require.Empty(t, rates(t, pool, ada))
+	store(ada, "acme.a", 1, validated, per(10))
+	require.Equal(t, []int{10}, rates(t, pool, ada))
+	store(ada, "acme.a", 2, published, per(20))
+	store(ada, "acme.a", 3, draft, per(1))
+	require.Equal(t, []int{20}, rates(t, pool, ada))
+	store(ada, "acme.b", 1, validated, per(30))
+	store(eve, "acme.c", 1, validated, per(40))
+	require.Equal(t, []int{20, 30}, rates(t, pool, ada))
+	require.Equal(t, []int{40}, rates(t, pool, eve))
+	store(ada, "acme.a", 2, deprecated, per(20))
+	require.Equal(t, []int{10, 30}, rates(t, pool, ada))
+	store(ada, "acme.a", 4, validated, nil)
+	require.Equal(t, []int{30}, rates(t, pool, ada), "the newest declares none")
+}
+
+func rates(t *testing.T, pool *pgxpool.Pool, owner string) []int {
+	t.Helper()
+	declared, err := registry.RatesOf(t.Context(), pool, owner)
+	require.NoError(t, err)
+	var perMinute []int
+	for _, r := range declared {
+		require.Equal(t, "acme", r.Provider)
+		perMinute = append(perMinute, r.PerMinute)
+	}
+	return perMinute
 }

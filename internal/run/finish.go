@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/openagentsinc/openagents-runtime/gen/db"
 	"github.com/openagentsinc/openagents-runtime/gen/ds"
@@ -50,6 +51,19 @@ func Cancel(ctx context.Context, log *runlog.Appender, r db.Run, actor, reason s
 func SetStatus(r db.Run, status string) runlog.Row {
 	return func(q *db.Queries, _ int64) error {
 		return q.RunSetStatus(context.Background(), db.RunSetStatusParams{RunKey: r.RunKey, Status: status})
+	}
+}
+
+// SetWaiting is SetStatus for a run that begins to wait. When most is not 0,
+// executors find the run so long after its start, whatever it waits for.
+func SetWaiting(r db.Run, most time.Duration) runlog.Row {
+	var ms *int64
+	if most > 0 {
+		n := most.Milliseconds()
+		ms = &n
+	}
+	return func(q *db.Queries, _ int64) error {
+		return q.RunSetWaiting(context.Background(), db.RunSetWaitingParams{RunKey: r.RunKey, MostMs: ms})
 	}
 }
 

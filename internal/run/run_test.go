@@ -249,8 +249,9 @@ func TestRunnableRunsAreFoundAmongManyThatWait(t *testing.T) {
 	pool := dbtest.New(t)
 	p := runtest.NewProcess(t, pool)
 	_, err := pool.Exec(t.Context(), `
-		INSERT INTO runs (run_key, run_id, thread_id, user_id, authenticated_session, request_hash, status, keep_open)
-		SELECT gen_random_uuid(), 'waiting-' || n, 't', 1, true, '', 'waiting', true FROM generate_series(1, 20000) n`)
+		INSERT INTO runs (run_key, run_id, thread_id, user_id, authenticated_session, request_hash, status, keep_open, due_at)
+		SELECT gen_random_uuid(), 'waiting-' || n, 't', 1, true, '', 'waiting', true, clock_timestamp() + n * interval '1 hour'
+		FROM generate_series(1, 20000) n`)
 	require.NoError(t, err)
 	_, err = pool.Exec(t.Context(), `ANALYZE runs`)
 	require.NoError(t, err)
@@ -262,14 +263,25 @@ func TestRunnableRunsAreFoundAmongManyThatWait(t *testing.T) {
 	found, err = run.Runnable(t.Context(), pool, 10, math.MaxInt64)
 	require.NoError(t, err)
 	require.Equal(t, []db.RunListRunnableRow{{RunKey: r.RunKey}}, found)
+	_, err = pool.Exec(t.Context(), `UPDATE runs SET due_at = clock_timestamp() WHERE run_id = 'waiting-7'`)
+	require.NoError(t, err)
+	found, err = run.Runnable(t.Context(), pool, 10, math.MaxInt64)
+	require.NoError(t, err)
+	require.Len(t, found, 2, "one has waited until its time was up")
 
-	rows, err := pool.Query(t.Context(), `EXPLAIN SELECT r.run_key FROM runs r LEFT JOIN run_leases l USING (run_key)
-		WHERE r.runnable AND (l.run_key IS NULL OR l.lease_expires_at < clock_timestamp())
+	rows, err := pool.Query(t.Context(), `EXPLAIN SELECT r.run_key
+		FROM (SELECT run_key FROM runs WHERE runnable
+			UNION ALL SELECT run_key FROM runs WHERE NOT runnable AND due_at < statement_timestamp()) r
+		LEFT JOIN run_leases l USING (run_key)
+		WHERE (l.run_key IS NULL OR l.lease_expires_at < clock_timestamp())
 		AND (l.run_key IS NULL OR l.released OR l.lost_count + 1 <= 1) ORDER BY r.run_key LIMIT 10`)
 	require.NoError(t, err)
 	plan, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	require.NoError(t, err)
-	require.Contains(t, strings.Join(plan, "\n"), "runs_runnable")
+	for _, index := range []string{"runs_runnable", "Index Cond: (due_at < statement_timestamp())"} {
+		require.Contains(t, strings.Join(plan, "\n"), index)
+	}
+	require.NotContains(t, strings.Join(plan, "\n"), "Seq Scan on runs")
 }
 
 // Requests without client tools hash as they always did.

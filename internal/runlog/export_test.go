@@ -9,10 +9,19 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// MakePartition makes a range of a table as Prepare does.
+// MakePartition makes a range of a table as Prepare does, and again when the
+// table's lock was not to be had in time, as the next pass of the sweep does.
 func MakePartition(ctx context.Context, pool *pgxpool.Pool, table string, from, until time.Time) error {
-	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error { return makePartition(ctx, tx, table, from, until) })
+	for {
+		err := pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error { return makePartition(ctx, tx, table, from, until) })
+		if !busy(err) || ctx.Err() != nil {
+			return err
+		}
+	}
 }
+
+// Busy says that a pass gave up because a lock was not to be had in time.
+func Busy(err error) bool { return busy(err) }
 
 // Ranges are the names of a table's partitions, the default one aside.
 func Ranges(ctx context.Context, pool *pgxpool.Pool, table string) (names []string, err error) {

@@ -9,7 +9,6 @@ import (
 
 	"github.com/openagentsinc/openagents-runtime/gen/api"
 	"github.com/openagentsinc/openagents-runtime/gen/db"
-	"github.com/openagentsinc/openagents-runtime/gen/ds"
 	"github.com/openagentsinc/openagents-runtime/gen/event"
 	"github.com/openagentsinc/openagents-runtime/internal/approval"
 	"github.com/openagentsinc/openagents-runtime/internal/canon"
@@ -42,6 +41,9 @@ func (s *Server) ExecuteTool(ctx context.Context, req api.ExecuteToolRequestObje
 		Run: r, ToolCallID: req.Body.ToolCallID, Spec: tool.Spec{Name: req.Body.Tool}, Input: input, RequestedBy: byAPI,
 		FrameID: "tool:" + req.Body.ToolCallID, Trace: telemetry.TraceFrom(ctx),
 	}
+	if err := s.refusedBefore(ctx, q); err != nil {
+		return nil, err
+	}
 	task, known, err := tool.Known(ctx, s.Pool, r.RunKey, q.ToolCallID, q.Spec.Name, tool.ParamsHash(input))
 	if err == nil && !known {
 		task, known, err = s.ask(ctx, q)
@@ -68,7 +70,7 @@ func (s *Server) ask(ctx context.Context, q tool.Request) (t db.ToolTask, known 
 	if runlog.Terminal(q.Run.Status) {
 		return t, false, fault.New(api.RunFinished, "the run has ended; start a new run for a new call")
 	}
-	evaluation, err := s.evaluate(&q)
+	evaluation, err := s.evaluate(ctx, &q)
 	if err != nil {
 		return t, false, err
 	}
@@ -100,7 +102,7 @@ func (s *Server) ask(ctx context.Context, q tool.Request) (t db.ToolTask, known 
 }
 
 // evaluate finds the request's tool, checks its input and asks policy.
-func (s *Server) evaluate(q *tool.Request) (policy.Evaluation, error) {
+func (s *Server) evaluate(ctx context.Context, q *tool.Request) (policy.Evaluation, error) {
 	view, err := s.Tools.Catalog.For(q.Run.ClientTools)
 	if err != nil {
 		return policy.Evaluation{}, fmt.Errorf("execute tool: %w", err)
@@ -120,7 +122,8 @@ func (s *Server) evaluate(q *tool.Request) (policy.Evaluation, error) {
 	if err != nil {
 		return policy.Evaluation{}, err
 	}
-	return policy.Decide(s.Tools.Rules.Input(rules, spec.Asked(), policy.Call{ArgsHash: tool.ParamsHash(q.Input)}))
+	in := s.Tools.Rules.Input(rules, spec.Asked(), policy.Call{ArgsHash: tool.ParamsHash(q.Input)})
+	return s.Tools.Rates.Decide(ctx, in, q.Run.Owner, q.Run.RunKey, q.ToolCallID, spec)
 }
 
 // requested is what goes into the log with the frame of a call: the call, and the
@@ -169,26 +172,40 @@ func (s *Server) withApproval(ctx context.Context, q tool.Request, e policy.Eval
 	return change, err
 }
 
-// refused logs that policy refuses a call, and answers with the refusal.
+// refused logs that policy refuses a call, and answers with the refusal: this one,
+// or the one that somebody was first with.
 func (s *Server) refused(ctx context.Context, q tool.Request, e policy.Evaluation) error {
+	change := tool.Refusal(q, e)
 	_, err := s.Log.Commit(ctx, runlog.Unit{RunKey: q.Run.RunKey, RunID: q.Run.RunID, Trace: q.Trace,
-		Decide: func(runlog.Head) (runlog.Change, error) {
-			return runlog.Change{
-				Events: []event.Event{event.PolicyDecisionV1{
-					Subject: event.PolicyDecisionV1SubjectTool, ToolCallID: &q.ToolCallID, ToolName: &q.Spec.Name,
-					Decision: event.PolicyDecisionV1Decision(e.Decision), ReasonCode: e.ReasonCode,
-					ReasonCodesVersion: ds.ReasonCodesVersion, EvaluationHash: e.Hash,
-				}},
-				Rows: []runlog.Row{tool.Evaluated(e)},
-			}, nil
-		}})
-	if err != nil && !errors.Is(err, runlog.ErrFinished) {
+		Decide: func(runlog.Head) (runlog.Change, error) { return change, nil }})
+	switch {
+	case tool.Moved(err):
+		return s.refusedBefore(ctx, q)
+	case err != nil && !errors.Is(err, runlog.ErrFinished):
 		return fmt.Errorf("execute tool: %w", err)
 	}
 	slog.WarnContext(ctx, "policy refused a tool call", "run_id", q.Run.RunID, "tool_call_id", q.ToolCallID, "tool", q.Spec.Name,
 		"reason_code", e.ReasonCode, "evaluation_hash", e.Hash, "actor", callerOf(ctx).Actor)
-	return fault.New(api.PolicyDenied, "the run's policy refuses this call: %s", e.ReasonCode).
-		With("reasonCode", e.ReasonCode).With("evaluationHash", e.Hash)
+	return denied(e.ReasonCode, e.Hash, e.RetryAfter.Milliseconds())
+}
+
+// refusedBefore is the answer to a call that was refused under its id; nil when it
+// was not.
+func (s *Server) refusedBefore(ctx context.Context, q tool.Request) error {
+	r, found, err := tool.RefusedBefore(ctx, s.Pool, q.Run.RunKey, q.ToolCallID, q.Spec.Name, tool.ParamsHash(q.Input))
+	if err != nil || !found {
+		return err
+	}
+	return denied(r.ReasonCode, r.EvaluationHash, deref(r.RetryAfterMs))
+}
+
+func denied(reasonCode, evaluationHash string, retryAfterMs int64) error {
+	f := fault.New(api.PolicyDenied, "the run's policy refuses this call: %s", reasonCode).
+		With("reasonCode", reasonCode).With("evaluationHash", evaluationHash)
+	if retryAfterMs > 0 {
+		f = f.With("retryAfterMs", retryAfterMs)
+	}
+	return f
 }
 
 // awaitEnd follows the run's log until a call has ended, for so long. It answers

@@ -23,6 +23,7 @@ import (
 type Tools struct {
 	Catalog *tool.Catalog
 	Rules   *policy.Rules
+	Rates   tool.Rates
 	// Breakers tells the circuit breakers of this process, by provider.
 	Breakers func() map[string]string
 }

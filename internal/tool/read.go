@@ -73,11 +73,15 @@ func Known(ctx context.Context, q db.DBTX, runKey uuid.UUID, toolCallID, name, p
 		return db.ToolTask{}, false, fmt.Errorf("get a tool task: %w", err)
 	}
 	if t.ToolName != name || t.ParamsHash != paramsHash {
-		return t, true, fault.New(api.ToolCallConflict,
-			"the toolCallId %s came before with another tool or input; the first input has the hash %s", toolCallID, t.ParamsHash).
-			With("paramsHash", t.ParamsHash)
+		return t, true, conflict(toolCallID, t.ParamsHash)
 	}
 	return t, true, nil
+}
+
+func conflict(toolCallID, firstHash string) error {
+	return fault.New(api.ToolCallConflict,
+		"the toolCallId %s came before with another tool or input; the first input has the hash %s", toolCallID, firstHash).
+		With("paramsHash", firstHash)
 }
 
 // Page is where a list of tasks goes on: after this one.

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/openagentsinc/openagents-runtime/gen/db"
@@ -122,7 +124,7 @@ func (q Request) record(e *policy.Evaluation, approvalID string) (runlog.Change,
 	if e != nil {
 		row.Decision, row.ReasonCode, row.EvaluationHash = &e.Decision, &e.ReasonCode, &e.Hash
 		change.Events = append(change.Events, decision(q.ToolCallID, s.Name, *e))
-		change.Rows = append(change.Rows, Evaluated(*e))
+		change.Rows = append(change.Rows, Evaluated(q.Run.RunKey, *e))
 	}
 	change.Rows = append(change.Rows, func(q *db.Queries, _ int64) error {
 		return q.ToolTaskInsert(context.Background(), row)
@@ -150,8 +152,17 @@ func decision(toolCallID, name string, e policy.Evaluation) event.Event {
 	return event.PolicyDecisionV1{
 		Subject: event.PolicyDecisionV1SubjectTool, ToolCallID: &toolCallID, ToolName: &name,
 		Decision: event.PolicyDecisionV1Decision(e.Decision), ReasonCode: e.ReasonCode,
-		ReasonCodesVersion: ds.ReasonCodesVersion, EvaluationHash: e.Hash,
+		ReasonCodesVersion: ds.ReasonCodesVersion, EvaluationHash: e.Hash, RetryAfterMs: milliseconds(e.RetryAfter),
 	}
+}
+
+// milliseconds is nil for none.
+func milliseconds(d time.Duration) *int64 {
+	ms := d.Milliseconds()
+	if ms <= 0 {
+		return nil
+	}
+	return &ms
 }
 
 // Decided notes that policy decided again on a queued task, as it does when a
@@ -160,7 +171,7 @@ func decision(toolCallID, name string, e policy.Evaluation) event.Event {
 func Decided(t db.ToolTask, e policy.Evaluation, epoch int64) runlog.Change {
 	return runlog.Change{
 		Events: []event.Event{decision(t.ToolCallID, t.ToolName, e)},
-		Rows: []runlog.Row{Evaluated(e), func(q *db.Queries, _ int64) error {
+		Rows: []runlog.Row{Evaluated(t.RunKey, e), func(q *db.Queries, _ int64) error {
 			return q.ToolTaskDecide(context.Background(), db.ToolTaskDecideParams{
 				RunKey: t.RunKey, ToolCallID: t.ToolCallID, LeaseEpoch: epoch,
 				Decision: &e.Decision, ReasonCode: &e.ReasonCode, EvaluationHash: &e.Hash,
@@ -175,11 +186,12 @@ func AfterDecided(t db.ToolTask, e policy.Evaluation, epoch int64) db.ToolTask {
 	return t
 }
 
-// Evaluated is the row that keeps an evaluation, once.
-func Evaluated(e policy.Evaluation) runlog.Row {
+// Evaluated is the row that keeps an evaluation, once, for the run that the
+// decision is told of.
+func Evaluated(runKey uuid.UUID, e policy.Evaluation) runlog.Row {
 	return func(q *db.Queries, _ int64) error {
 		return q.DsPolicyEvaluationInsert(context.Background(), db.DsPolicyEvaluationInsertParams{
-			EvaluationHash: e.Hash, Document: e.Document, Decision: e.Decision, ReasonCode: e.ReasonCode,
+			RunKey: runKey, EvaluationHash: e.Hash, Document: e.Document, Decision: e.Decision, ReasonCode: e.ReasonCode,
 		})
 	}
 }
@@ -189,7 +201,8 @@ func Evaluated(e policy.Evaluation) runlog.Row {
 func Moved(err error) bool {
 	const divisionByZero, uniqueViolation = "22012", "23505"
 	var e *pgconn.PgError
-	return errors.As(err, &e) && (e.Code == divisionByZero || e.Code == uniqueViolation && e.ConstraintName == "tool_tasks_pkey")
+	return errors.As(err, &e) && (e.Code == divisionByZero || e.Code == uniqueViolation &&
+		(e.ConstraintName == "tool_tasks_pkey" || e.ConstraintName == "tool_refusals_pkey"))
 }
 
 // CallOf is the call that a task's present attempt makes: t is of AfterStart.

@@ -20,6 +20,8 @@ final readonly class PolicyEvaluationV1Input implements \JsonSerializable
      * @param PolicyEvaluationV1Budget|null $budget Sats, as they stand.
      * @param PolicyEvaluationV1Approval|null $approval A decision that a person made.
      * @param PolicyEvaluationV1Context|null $context What other parts found.
+     * @param PolicyEvaluationV1Rate|null $rate How often the provider may be asked for the run's owner, as an extension manifest says.
+     * @param PolicyEvaluationV1Queue|null $queue What people are asked already for the run's owner.
      * @param string|null $evaluatedAt The moment of the decision. (at most 40 characters, an RFC 3339 time)
      */
     public function __construct(
@@ -29,6 +31,8 @@ final readonly class PolicyEvaluationV1Input implements \JsonSerializable
         public ?PolicyEvaluationV1Budget $budget = null,
         public ?PolicyEvaluationV1Approval $approval = null,
         public ?PolicyEvaluationV1Context $context = null,
+        public ?PolicyEvaluationV1Rate $rate = null,
+        public ?PolicyEvaluationV1Queue $queue = null,
         public ?string $evaluatedAt = null,
     ) {
     }
@@ -49,6 +53,8 @@ final readonly class PolicyEvaluationV1Input implements \JsonSerializable
             budget: isset($data['budget']) ? PolicyEvaluationV1Budget::fromArray(Wire::map($data['budget'], 'PolicyEvaluationV1Input.budget')) : null,
             approval: isset($data['approval']) ? PolicyEvaluationV1Approval::fromArray(Wire::map($data['approval'], 'PolicyEvaluationV1Input.approval')) : null,
             context: isset($data['context']) ? PolicyEvaluationV1Context::fromArray(Wire::map($data['context'], 'PolicyEvaluationV1Input.context')) : null,
+            rate: isset($data['rate']) ? PolicyEvaluationV1Rate::fromArray(Wire::map($data['rate'], 'PolicyEvaluationV1Input.rate')) : null,
+            queue: isset($data['queue']) ? PolicyEvaluationV1Queue::fromArray(Wire::map($data['queue'], 'PolicyEvaluationV1Input.queue')) : null,
             evaluatedAt: isset($data['evaluated_at']) ? Wire::string($data['evaluated_at'], 'PolicyEvaluationV1Input.evaluated_at') : null,
         );
     }
@@ -67,6 +73,8 @@ final readonly class PolicyEvaluationV1Input implements \JsonSerializable
             'budget' => $this->budget === null ? null : Wire::object($this->budget->toArray()),
             'approval' => $this->approval === null ? null : Wire::object($this->approval->toArray()),
             'context' => $this->context === null ? null : Wire::object($this->context->toArray()),
+            'rate' => $this->rate === null ? null : Wire::object($this->rate->toArray()),
+            'queue' => $this->queue === null ? null : Wire::object($this->queue->toArray()),
             'evaluated_at' => $this->evaluatedAt,
         ]);
     }

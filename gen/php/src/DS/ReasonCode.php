@@ -44,6 +44,8 @@ enum ReasonCode: string
     case PolicyDeniedComputeBudgetExhausted = 'policy_denied.compute_budget_exhausted';
     case PolicyDeniedAuthorizationNotStarted = 'policy_denied.authorization_not_started';
     case PolicyDeniedGuestMode = 'policy_denied.guest_mode';
+    case PolicyDeniedTooManyApprovals = 'policy_denied.too_many_approvals';
+    case PolicyDeniedRateLimited = 'policy_denied.rate_limited';
     case LoopDetectedNoProgress = 'loop_detected.no_progress';
     case LoopDetectedRepeatedCall = 'loop_detected.repeated_call';
     case LoopDetectedOscillation = 'loop_detected.oscillation';
@@ -110,6 +112,8 @@ enum ReasonCode: string
             self::PolicyDeniedComputeBudgetExhausted => 123,
             self::PolicyDeniedAuthorizationNotStarted => 124,
             self::PolicyDeniedGuestMode => 125,
+            self::PolicyDeniedTooManyApprovals => 126,
+            self::PolicyDeniedRateLimited => 127,
             self::LoopDetectedNoProgress => 200,
             self::LoopDetectedRepeatedCall => 201,
             self::LoopDetectedOscillation => 202,

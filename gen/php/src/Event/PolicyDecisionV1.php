@@ -23,6 +23,7 @@ final readonly class PolicyDecisionV1 implements EventPayload
      * @param string $evaluationHash The digest of the evaluation document. (matches `^sha256:[0-9a-f]{64}$`)
      * @param string|null $toolCallId The call. (at most 128 characters)
      * @param string|null $toolName The tool. (at most 128 characters)
+     * @param int|null $retryAfterMs After how many milliseconds another call may be let through, when waiting helps. (1 to 9007199254740991)
      */
     public function __construct(
         public PolicyDecisionV1Subject|string $subject,
@@ -32,6 +33,7 @@ final readonly class PolicyDecisionV1 implements EventPayload
         public string $evaluationHash,
         public ?string $toolCallId = null,
         public ?string $toolName = null,
+        public ?int $retryAfterMs = null,
     ) {
     }
 
@@ -52,6 +54,7 @@ final readonly class PolicyDecisionV1 implements EventPayload
             evaluationHash: Wire::string($data['evaluation_hash'] ?? null, 'PolicyDecisionV1.evaluation_hash'),
             toolCallId: isset($data['tool_call_id']) ? Wire::string($data['tool_call_id'], 'PolicyDecisionV1.tool_call_id') : null,
             toolName: isset($data['tool_name']) ? Wire::string($data['tool_name'], 'PolicyDecisionV1.tool_name') : null,
+            retryAfterMs: isset($data['retry_after_ms']) ? Wire::int($data['retry_after_ms'], 'PolicyDecisionV1.retry_after_ms') : null,
         );
     }
 
@@ -70,6 +73,7 @@ final readonly class PolicyDecisionV1 implements EventPayload
             'evaluation_hash' => $this->evaluationHash,
             'tool_call_id' => $this->toolCallId,
             'tool_name' => $this->toolName,
+            'retry_after_ms' => $this->retryAfterMs,
         ]);
     }
 
