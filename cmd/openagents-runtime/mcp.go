@@ -136,6 +136,9 @@ func listMCP(w io.Writer, all []mcp.Status) error {
 			state = cmp.Or(s.Software, "connected") + ", MCP " + s.Protocol
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\n", s.Name, s.Transport, state)
+		for _, line := range s.Stderr {
+			fmt.Fprintf(t, "  its stderr: %s\n", line)
+		}
 		for _, each := range s.Tools {
 			decision := []string{"reads", string(each.Boundary)}
 			if each.Writes {

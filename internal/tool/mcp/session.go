@@ -135,7 +135,8 @@ func (sess *session) transport(ctx context.Context) (mcp.Transport, error) {
 		env = append(env, name+"="+text)
 	}
 	var err error
-	if sess.child, err = start(*s.c.Stdio, env, s.log); err != nil {
+	s.said.clear()
+	if sess.child, err = start(*s.c.Stdio, env, s.log, &s.said); err != nil {
 		return nil, err
 	}
 	return &mcp.IOTransport{Reader: sess.child.stdout, Writer: sess.child, MaxLineLength: s.c.maxMessage()}, nil
