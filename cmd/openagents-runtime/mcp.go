@@ -66,6 +66,7 @@ func (s *service) mcpServers() (*mcp.Servers, error) {
 
 func mcpCommand() *cobra.Command {
 	root := &cobra.Command{Use: "mcp", Short: "Look at the servers that speak MCP"}
+	root.AddCommand(mcpExampleCommand())
 	for _, sub := range []struct {
 		use, short string
 		show       func(io.Writer, []mcp.Status) error
