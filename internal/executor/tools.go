@@ -279,7 +279,7 @@ func (s *session) begin(ctx context.Context, t db.ToolTask, spec tool.Spec, besi
 	}
 	t = tool.AfterStart(t, spec.Provider, s.held.Epoch)
 	call := tool.CallOf(s.run, t, input)
-	call.MayFallBack = fallBack
+	call.MayFallBack, call.Ask = fallBack, s.asker(t, spec, input)
 	s.work(ctx, t, release, func(ctx context.Context) tool.Outcome {
 		return s.e.Tools.Runner.Do(ctx, call, spec, func(output json.RawMessage) error {
 			return s.commit(ctx, func(runlog.Head) (runlog.Change, error) { return tool.Progressed(t, output, s.held.Epoch), nil })

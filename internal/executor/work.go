@@ -108,9 +108,11 @@ func (s *session) endCallWith(ctx context.Context, t db.ToolTask, o tool.Outcome
 	if err != nil {
 		return err
 	}
-	change := merge(beside, finished)
-	change.Rows = append(change.Rows, s.held.Progress())
-	return s.commit(ctx, func(h runlog.Head) (runlog.Change, error) {
-		return s.woken(h, change, causeOfStart(t)), nil
+	return s.endAsking(ctx, t, func(back runlog.Change) error {
+		change := merge(merge(beside, back), finished)
+		change.Rows = append(change.Rows, s.held.Progress())
+		return s.commit(ctx, func(h runlog.Head) (runlog.Change, error) {
+			return s.woken(h, change, causeOfStart(t)), nil
+		})
 	})
 }
