@@ -44,7 +44,7 @@ func (f *firstRun) request() api.StartRunRequest {
 	if f.question != "" {
 		return r
 	}
-	r.ToolPolicy = &api.ToolPolicy{Allow: []string{"http.fetch", "timeline.search", terminalTool, exampleName + ".*"}}
+	r.ToolPolicy = &api.ToolPolicy{Allow: []string{"http.fetch", "timeline.search", terminalTool, exampleName + ".count"}}
 	r.ClientTools = []api.ClientTool{{
 		Name: terminalTool, Description: "Describes the terminal that the run is shown in.",
 		InputSchema: map[string]any{"type": "object", "additionalProperties": false},

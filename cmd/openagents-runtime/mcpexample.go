@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"unicode/utf8"
@@ -32,7 +33,29 @@ func exampleServer() *mcp.Server {
 	}, func(_ context.Context, _ *mcp.CallToolRequest, in counted) (*mcp.CallToolResult, counts, error) {
 		return nil, counts{Words: len(strings.Fields(in.Text)), Characters: utf8.RuneCountInString(in.Text)}, nil
 	})
+	s.AddTool(&mcp.Tool{
+		Name: "greet", Title: "Greet somebody", Description: "Greets a person, whose name it asks for.",
+		InputSchema: map[string]any{"type": "object", "additionalProperties": false}, Annotations: &mcp.ToolAnnotations{ReadOnlyHint: true},
+	}, greet)
 	return s
+}
+
+// greet asks for a name before it goes on.
+func greet(_ context.Context, r *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+	said, asked := r.Params.InputResponses["name"].(*mcp.ElicitResult)
+	switch {
+	case !asked:
+		return &mcp.CallToolResult{InputRequests: mcp.InputRequestMap{"name": &mcp.ElicitParams{
+			Message: "Whom shall I greet?",
+			RequestedSchema: map[string]any{
+				"type": "object", "required": []string{"name"},
+				"properties": map[string]any{"name": map[string]any{"type": "string", "title": "Name", "minLength": 1, "maxLength": 100}},
+			},
+		}}}, nil
+	case said.Action != "accept":
+		return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: "Then I greet nobody."}}}, nil
+	}
+	return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: fmt.Sprintf("Good day, %v.", said.Content["name"])}}}, nil
 }
 
 func mcpExampleCommand() *cobra.Command {

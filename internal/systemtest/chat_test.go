@@ -201,6 +201,12 @@ func requireUses(t *testing.T, m ai.Message, parts string) {
 // what the browser asks.
 func newBackend(t *testing.T, s *server, runID string) *httptest.Server {
 	t.Helper()
+	return newDecidingBackend(t, s, runID, map[bool]map[string]any{true: {"decision": "approved"}})
+}
+
+// newDecidingBackend is newBackend that sends what is given for a yes and a no.
+func newDecidingBackend(t *testing.T, s *server, runID string, decisions map[bool]map[string]any) *httptest.Server {
+	t.Helper()
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /runs/{run}/stream", func(w http.ResponseWriter, r *http.Request) {
 		what := "/runs/" + r.PathValue("run") + "/stream?" + r.URL.RawQuery
@@ -228,8 +234,8 @@ func newBackend(t *testing.T, s *server, runID string) *httptest.Server {
 			Approved   bool
 		}
 		assert.NoError(t, json.NewDecoder(r.Body).Decode(&said))
-		assert.True(t, said.Approved)
-		a := call(t, http.MethodPost, s.api, "/approvals/"+said.ApprovalID+"/decision", map[string]any{"decision": "approved"})
+		assert.Contains(t, decisions, said.Approved)
+		a := call(t, http.MethodPost, s.api, "/approvals/"+said.ApprovalID+"/decision", decisions[said.Approved])
 		assert.Equal(t, http.StatusOK, a.status, a.body)
 	})
 	mux.HandleFunc("POST /result", func(_ http.ResponseWriter, r *http.Request) {
