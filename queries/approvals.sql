@@ -12,7 +12,8 @@ SELECT * FROM approvals WHERE approval_id = @approval_id;
 -- hashes that it binds. Fails with a division by zero when it decides nothing.
 WITH decided AS (
     UPDATE approvals
-    SET state = @state, decided_at = clock_timestamp(), decided_by = @decided_by, decision_reason = sqlc.narg('reason')
+    SET state = @state, decided_at = clock_timestamp(), decided_by = @decided_by, decision_reason = sqlc.narg('reason'),
+        decision_content = sqlc.narg('content')
     WHERE approval_id = @approval_id AND state = 'pending' AND expires_at > clock_timestamp()
       AND CASE decider WHEN 'owner' THEN owner = @owner ELSE @operator::boolean END
       AND args_hash = coalesce(sqlc.narg('args_hash'), args_hash)

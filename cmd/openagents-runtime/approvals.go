@@ -1,6 +1,9 @@
 package main
 
 import (
+	"encoding/json"
+	"fmt"
+
 	"github.com/spf13/cobra"
 
 	"github.com/openagentsinc/openagents-runtime/gen/api"
@@ -48,12 +51,16 @@ func (t *target) approvalGet() *cobra.Command {
 }
 
 func (t *target) approvalDecide(name, short string, decision api.DecideApprovalRequestDecision) *cobra.Command {
-	var reason, args, policy string
+	var reason, args, policy, content string
 	cmd := t.with(&cobra.Command{Use: name + " APPROVAL_ID", Short: short, Args: cobra.ExactArgs(1)},
 		func(cmd *cobra.Command, c *client, named []string) error {
-			r, err := c.DecideApprovalWithResponse(cmd.Context(), named[0], &api.DecideApprovalParams{}, api.DecideApprovalRequest{
-				Decision: decision, ArgsHash: optional(args), PolicyHash: optional(policy), Reason: optional(reason),
-			})
+			d := api.DecideApprovalRequest{Decision: decision, ArgsHash: optional(args), PolicyHash: optional(policy), Reason: optional(reason)}
+			if content != "" {
+				if err := json.Unmarshal([]byte(content), &d.Content); err != nil {
+					return fmt.Errorf("--content must be a JSON object, in quotes for the shell: %w", err)
+				}
+			}
+			r, err := c.DecideApprovalWithResponse(cmd.Context(), named[0], &api.DecideApprovalParams{}, d)
 			if err != nil {
 				return err
 			}
@@ -61,6 +68,9 @@ func (t *target) approvalDecide(name, short string, decision api.DecideApprovalR
 		})
 	cmd.Flags().StringVar(&reason, "reason", "", "a sentence for people")
 	cmd.Flags().StringVar(&args, "args-hash", "", "decide only if the approval has this argsHash")
+	if decision == api.DecideApprovalRequestDecisionApproved {
+		cmd.Flags().StringVar(&content, "content", "", "what the question's schema asks for, a JSON object")
+	}
 	cmd.Flags().StringVar(&policy, "policy-hash", "", "decide only if the approval has this policyHash")
 	return cmd
 }

@@ -129,7 +129,12 @@ func answerError(status int, body []byte) error {
 
 // start starts a run of the client's principal.
 func (c *client) start(ctx context.Context, runID, threadID string, keepOpen bool) error {
-	body := api.StartRunRequest{RunID: runID, ThreadID: threadID, AuthenticatedSession: c.who.GuestScope == "", KeepOpen: &keepOpen}
+	return c.startWith(ctx, api.StartRunRequest{RunID: runID, ThreadID: threadID, KeepOpen: &keepOpen})
+}
+
+// startWith starts a run that is as the request says, but for whose it is.
+func (c *client) startWith(ctx context.Context, body api.StartRunRequest) error {
+	body.AuthenticatedSession = c.who.GuestScope == ""
 	if c.who.UserID > 0 {
 		body.UserID = &c.who.UserID
 	}

@@ -9,18 +9,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
-	"github.com/openagentsinc/openagents-runtime/internal/auth"
 	"github.com/openagentsinc/openagents-runtime/internal/devdb"
 	"github.com/openagentsinc/openagents-runtime/internal/pg"
 	"github.com/openagentsinc/openagents-runtime/migrations"
 )
-
-const firstQuestion = "Hello! Who are you, and what can you do?"
 
 func devCommand() *cobra.Command {
 	var question string
@@ -28,17 +25,17 @@ func devCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "Run everything on this machine and show a first run",
-		Long: "Starts a private Postgres (or uses DATABASE_URL), migrates it, serves on loopback, streams one run " +
-			"into the terminal, and goes on serving until Ctrl-C.",
+		Long: "Starts a private Postgres (or uses DATABASE_URL), migrates it, serves on loopback, streams a run that uses " +
+			"tools into the terminal, and goes on serving until Ctrl-C.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if databaseOnly {
 				return devDatabaseOnly(cmd.Context(), cmd.OutOrStdout())
 			}
-			return dev(cmd.Context(), cmd.OutOrStdout(), question)
+			return dev(cmd.Context(), cmd.OutOrStdout(), cmd.InOrStdin(), question)
 		},
 	}
-	cmd.Flags().StringVar(&question, "ask", firstQuestion, "what the first run is asked")
+	cmd.Flags().StringVar(&question, "ask", "", "ask the first run this, in place of showing tools")
 	cmd.Flags().BoolVar(&databaseOnly, "database-only", false, "start and migrate the database, print its URL, and wait")
 	return cmd
 }
@@ -76,7 +73,7 @@ func devBase(ctx context.Context, out io.Writer) (config, func(), error) {
 	return c, stop, nil
 }
 
-func dev(ctx context.Context, out io.Writer, question string) error {
+func dev(ctx context.Context, out io.Writer, in io.Reader, question string) error {
 	c, stopDatabase, err := devBase(ctx, out)
 	if err != nil {
 		return err
@@ -88,12 +85,23 @@ func dev(ctx context.Context, out io.Writer, question string) error {
 	if c.OpsAddr, err = freeAddr(out, c.OpsAddr); err != nil {
 		return err
 	}
-	c.showOwnPage()
+	if c.DevDir, err = devFolder(c.DevDir); err != nil {
+		return err
+	}
 	logFile, err := devLog(c.DevDir)
 	if err != nil {
 		return err
 	}
 	defer logFile.Close()
+	page, closePage, err := servePage()
+	if err != nil {
+		return err
+	}
+	defer closePage()
+	c.letReach(page)
+	if err := c.nameExample(); err != nil {
+		return err
+	}
 	s, err := newService(ctx, c, logFile)
 	if err != nil {
 		return err
@@ -104,14 +112,19 @@ func dev(ctx context.Context, out io.Writer, question string) error {
 	go func() { done <- s.run(serving) }()
 	api, ops := s.apiAddr.Addr().String(), s.opsAddr.Addr().String()
 	info := s.model.Info()
+	if err := s.listed(ctx); err != nil {
+		fmt.Fprintln(out, "MCP:     ", err)
+	}
 	tools, err := s.toolNames()
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "serving:  http://%s (API), http://%s (health, metrics)\nmodel:    %s %s\ntools:    %s\nlog:      %s\n\n",
-		api, ops, info.Provider, info.Model, tools, logFile.Name())
+	fmt.Fprintf(out, "serving:  http://%s (API), http://%s (health, metrics)\nmodel:    %s %s\ntools:    %s\n", api, ops, info.Provider, info.Model, tools)
+	fmt.Fprintf(out, "reach:    on this machine tools reach %s and nothing else (RUNTIME_EGRESS_ALLOW)\n", strings.Join(c.Tools.EgressAllow, ", "))
+	fmt.Fprintf(out, "MCP:      the servers of %s (RUNTIME_MCP_SERVERS)\nlog:      %s\n\n", c.MCP.Servers, logFile.Name())
 
-	if err := firstRun(ctx, c, "http://"+api, out, question); err != nil && ctx.Err() == nil {
+	first := firstRun{c: c, url: "http://" + api, page: page, question: question, out: out, in: in}
+	if err := first.show(ctx); err != nil && ctx.Err() == nil {
 		stop()
 		return errors.Join(fmt.Errorf("the first run: %w", err), <-done)
 	}
@@ -121,15 +134,6 @@ func dev(ctx context.Context, out io.Writer, question string) error {
 	err = <-done
 	fmt.Fprintln(out, "stopped")
 	return err
-}
-
-// showOwnPage gives http.fetch a page of this machine to read, the one that tells
-// how this process is, unless other exceptions are configured.
-func (c *config) showOwnPage() {
-	host, port, err := net.SplitHostPort(c.OpsAddr)
-	if ip := net.ParseIP(host); len(c.Tools.EgressAllow) == 0 && err == nil && port != "0" && ip.IsLoopback() {
-		c.Tools.EgressAllow = []string{c.OpsAddr}
-	}
 }
 
 // devEnvironment sets what a development process needs and nobody has set.
@@ -202,47 +206,23 @@ func freeAddr(out io.Writer, wanted string) (string, error) {
 	return l.Addr().String(), l.Close()
 }
 
-// devLog is where a development server's log lines go, so that the terminal
-// shows the run.
-func devLog(dir string) (*os.File, error) {
+// devFolder is where a development server keeps what it writes.
+func devFolder(dir string) (string, error) {
 	if dir == "" {
 		var err error
 		if dir, err = devdb.DefaultDir(); err != nil {
-			return nil, err
+			return "", err
 		}
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("the log's folder: %w", err)
+		return "", fmt.Errorf("the folder of dev: %w", err)
 	}
-	return os.OpenFile(filepath.Join(dir, "runtime.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	return dir, nil
 }
 
-// firstRun starts a run over HTTP and streams it, as any client would.
-func firstRun(ctx context.Context, c config, url string, out io.Writer, question string) error {
-	keys, err := c.keyring()
-	if err != nil {
-		return err
-	}
-	k, err := newClient(url, signer{keys: keys, audience: c.Audience, who: principal{UserID: 1}, actor: "dev", scope: auth.Service})
-	if err != nil {
-		return err
-	}
-	runID := uuid.NewString()
-	fmt.Fprintf(out, "run %s\n  you:       %s\n  assistant: ", runID, question)
-	begun := time.Now()
-	if err := k.start(ctx, runID, "dev-"+runID, false); err != nil {
-		return err
-	}
-	if err := k.say(ctx, runID, uuid.NewString(), question); err != nil {
-		return err
-	}
-	told := teller{out: out, begun: begun}
-	if err := k.follow(ctx, runID, "", 0, told.part); err != nil {
-		return err
-	}
-	fmt.Fprintf(out, "\n  (%d parts, the first text after %d ms, all after %d ms; the log has every fact)\n\n",
-		told.parts, told.first.Milliseconds(), time.Since(begun).Milliseconds())
-	return nil
+// devLog is where its log lines go, so that the terminal shows the run.
+func devLog(dir string) (*os.File, error) {
+	return os.OpenFile(filepath.Join(dir, "runtime.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 }
 
 func tryNext(api, ops string) string {
@@ -253,6 +233,7 @@ func tryNext(api, ops string) string {
 	return fmt.Sprintf(`Try, in another terminal:
   bin/openagents-runtime chat%[1]s                       talk to it; say: Fetch the page http://%[2]s/readyz
   bin/openagents-runtime run list%[1]s                   the runs so far
+  bin/openagents-runtime approval list --state ""%[1]s   what people were asked, and said
   bin/openagents-runtime run events RUN_ID%[1]s          a run's log
   bin/openagents-runtime run stream RUN_ID%[1]s --raw    the stream as clients see it
   curl http://%[2]s/metrics

@@ -66,6 +66,7 @@ func (s *service) mcpServers() (*mcp.Servers, error) {
 
 func mcpCommand() *cobra.Command {
 	root := &cobra.Command{Use: "mcp", Short: "Look at the servers that speak MCP"}
+	root.AddCommand(mcpExampleCommand())
 	for _, sub := range []struct {
 		use, short string
 		show       func(io.Writer, []mcp.Status) error
@@ -136,6 +137,9 @@ func listMCP(w io.Writer, all []mcp.Status) error {
 			state = cmp.Or(s.Software, "connected") + ", MCP " + s.Protocol
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\n", s.Name, s.Transport, state)
+		for _, line := range s.Stderr {
+			fmt.Fprintf(t, "  its stderr: %s\n", line)
+		}
 		for _, each := range s.Tools {
 			decision := []string{"reads", string(each.Boundary)}
 			if each.Writes {

@@ -695,6 +695,9 @@ type DecideApprovalRequest struct {
 	// ArgsHash A SHA-256 digest.
 	ArgsHash *Digest `json:"argsHash,omitempty"`
 
+	// Content What the person fills in, with approved, when the approval's request has a question with a schema. It must satisfy the schema and hold no secret.
+	Content map[string]interface{} `json:"content,omitempty"`
+
 	// Decision The decision.
 	Decision DecideApprovalRequestDecision `json:"decision"`
 

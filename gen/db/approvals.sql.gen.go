@@ -91,11 +91,12 @@ func (q *Queries) ApprovalCountPending(ctx context.Context, owner string) (int64
 const approvalDecide = `-- name: ApprovalDecide :exec
 WITH decided AS (
     UPDATE approvals
-    SET state = $1, decided_at = clock_timestamp(), decided_by = $2, decision_reason = $3
-    WHERE approval_id = $4 AND state = 'pending' AND expires_at > clock_timestamp()
-      AND CASE decider WHEN 'owner' THEN owner = $5 ELSE $6::boolean END
-      AND args_hash = coalesce($7, args_hash)
-      AND policy_hash = coalesce($8, policy_hash)
+    SET state = $1, decided_at = clock_timestamp(), decided_by = $2, decision_reason = $3,
+        decision_content = $4
+    WHERE approval_id = $5 AND state = 'pending' AND expires_at > clock_timestamp()
+      AND CASE decider WHEN 'owner' THEN owner = $6 ELSE $7::boolean END
+      AND args_hash = coalesce($8, args_hash)
+      AND policy_hash = coalesce($9, policy_hash)
     RETURNING 1
 )
 SELECT 1 / (CASE WHEN count(*) = 1 THEN 1 ELSE 0 END) FROM decided
@@ -105,6 +106,7 @@ type ApprovalDecideParams struct {
 	State      string
 	DecidedBy  *string
 	Reason     *string
+	Content    []byte
 	ApprovalID string
 	Owner      string
 	Operator   bool
@@ -119,6 +121,7 @@ func (q *Queries) ApprovalDecide(ctx context.Context, arg ApprovalDecideParams) 
 		arg.State,
 		arg.DecidedBy,
 		arg.Reason,
+		arg.Content,
 		arg.ApprovalID,
 		arg.Owner,
 		arg.Operator,
@@ -145,7 +148,7 @@ func (q *Queries) ApprovalExpire(ctx context.Context, approvalID string) error {
 }
 
 const approvalGet = `-- name: ApprovalGet :one
-SELECT approval_id, run_key, run_id, thread_id, owner, kind, tool_call_id, requested_by, title, decider, request, args_hash, policy_hash, reason_code, state, requested_at, expires_at, decided_at, decided_by, decision_reason FROM approvals WHERE approval_id = $1
+SELECT approval_id, run_key, run_id, thread_id, owner, kind, tool_call_id, requested_by, title, decider, request, args_hash, policy_hash, reason_code, state, requested_at, expires_at, decided_at, decided_by, decision_reason, decision_content FROM approvals WHERE approval_id = $1
 `
 
 func (q *Queries) ApprovalGet(ctx context.Context, approvalID string) (Approval, error) {
@@ -172,6 +175,7 @@ func (q *Queries) ApprovalGet(ctx context.Context, approvalID string) (Approval,
 		&i.DecidedAt,
 		&i.DecidedBy,
 		&i.DecisionReason,
+		&i.DecisionContent,
 	)
 	return i, err
 }
@@ -223,7 +227,7 @@ func (q *Queries) ApprovalInsert(ctx context.Context, arg ApprovalInsertParams) 
 }
 
 const approvalListByOwner = `-- name: ApprovalListByOwner :many
-SELECT approval_id, run_key, run_id, thread_id, owner, kind, tool_call_id, requested_by, title, decider, request, args_hash, policy_hash, reason_code, state, requested_at, expires_at, decided_at, decided_by, decision_reason FROM approvals
+SELECT approval_id, run_key, run_id, thread_id, owner, kind, tool_call_id, requested_by, title, decider, request, args_hash, policy_hash, reason_code, state, requested_at, expires_at, decided_at, decided_by, decision_reason, decision_content FROM approvals
 WHERE ($1::text IS NULL OR owner = $1::text)
   AND ($2::text IS NULL OR state = $2::text)
   AND ($3::text IS NULL OR thread_id = $3::text)
@@ -283,6 +287,7 @@ func (q *Queries) ApprovalListByOwner(ctx context.Context, arg ApprovalListByOwn
 			&i.DecidedAt,
 			&i.DecidedBy,
 			&i.DecisionReason,
+			&i.DecisionContent,
 		); err != nil {
 			return nil, err
 		}
@@ -295,7 +300,7 @@ func (q *Queries) ApprovalListByOwner(ctx context.Context, arg ApprovalListByOwn
 }
 
 const approvalListDue = `-- name: ApprovalListDue :many
-SELECT approval_id, run_key, run_id, thread_id, owner, kind, tool_call_id, requested_by, title, decider, request, args_hash, policy_hash, reason_code, state, requested_at, expires_at, decided_at, decided_by, decision_reason FROM approvals
+SELECT approval_id, run_key, run_id, thread_id, owner, kind, tool_call_id, requested_by, title, decider, request, args_hash, policy_hash, reason_code, state, requested_at, expires_at, decided_at, decided_by, decision_reason, decision_content FROM approvals
 WHERE state = 'pending' AND expires_at <= clock_timestamp()
 ORDER BY expires_at
 LIMIT $1
@@ -332,6 +337,7 @@ func (q *Queries) ApprovalListDue(ctx context.Context, maxApprovals int32) ([]Ap
 			&i.DecidedAt,
 			&i.DecidedBy,
 			&i.DecisionReason,
+			&i.DecisionContent,
 		); err != nil {
 			return nil, err
 		}
@@ -344,7 +350,7 @@ func (q *Queries) ApprovalListDue(ctx context.Context, maxApprovals int32) ([]Ap
 }
 
 const approvalListOfRun = `-- name: ApprovalListOfRun :many
-SELECT approval_id, run_key, run_id, thread_id, owner, kind, tool_call_id, requested_by, title, decider, request, args_hash, policy_hash, reason_code, state, requested_at, expires_at, decided_at, decided_by, decision_reason FROM approvals WHERE run_key = $1 ORDER BY requested_at, approval_id
+SELECT approval_id, run_key, run_id, thread_id, owner, kind, tool_call_id, requested_by, title, decider, request, args_hash, policy_hash, reason_code, state, requested_at, expires_at, decided_at, decided_by, decision_reason, decision_content FROM approvals WHERE run_key = $1 ORDER BY requested_at, approval_id
 `
 
 func (q *Queries) ApprovalListOfRun(ctx context.Context, runKey uuid.UUID) ([]Approval, error) {
@@ -377,6 +383,7 @@ func (q *Queries) ApprovalListOfRun(ctx context.Context, runKey uuid.UUID) ([]Ap
 			&i.DecidedAt,
 			&i.DecidedBy,
 			&i.DecisionReason,
+			&i.DecisionContent,
 		); err != nil {
 			return nil, err
 		}

@@ -11,26 +11,27 @@ import (
 )
 
 type Approval struct {
-	ApprovalID     string
-	RunKey         uuid.UUID
-	RunID          string
-	ThreadID       string
-	Owner          string
-	Kind           string
-	ToolCallID     *string
-	RequestedBy    *string
-	Title          string
-	Decider        string
-	Request        []byte
-	ArgsHash       string
-	PolicyHash     string
-	ReasonCode     *string
-	State          string
-	RequestedAt    time.Time
-	ExpiresAt      time.Time
-	DecidedAt      *time.Time
-	DecidedBy      *string
-	DecisionReason *string
+	ApprovalID      string
+	RunKey          uuid.UUID
+	RunID           string
+	ThreadID        string
+	Owner           string
+	Kind            string
+	ToolCallID      *string
+	RequestedBy     *string
+	Title           string
+	Decider         string
+	Request         []byte
+	ArgsHash        string
+	PolicyHash      string
+	ReasonCode      *string
+	State           string
+	RequestedAt     time.Time
+	ExpiresAt       time.Time
+	DecidedAt       *time.Time
+	DecidedBy       *string
+	DecisionReason  *string
+	DecisionContent []byte
 }
 
 type Checkpoint struct {

@@ -2,6 +2,7 @@ package approval
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -35,13 +36,15 @@ type Decision struct {
 	// not compared.
 	ArgsHash, PolicyHash string
 	Reason               string // a sentence for people
+	// Content is what a person filled in, an object; nil when there is none.
+	Content json.RawMessage
 }
 
 // Decide decides an approval, once. The same decision again is a replay and
 // answers the first. It is approval_not_found for somebody who may not see it,
 // forbidden for somebody who sees it and may not decide it, approval_changed
-// when it binds other hashes, and a *ClosedError when it was decided otherwise,
-// canceled, or its time is over.
+// when it binds other hashes, invalid_request when its content is not what is asked
+// for, and a *ClosedError when it was decided otherwise, canceled, or its time is over.
 func Decide(ctx context.Context, pool db.DBTX, log *runlog.Appender, approvalID string, by Decider, d Decision) (a db.Approval, replay bool, err error) {
 	if a, err = Get(ctx, pool, by.Owner, approvalID); err != nil {
 		return a, false, err
@@ -51,6 +54,9 @@ func Decide(ctx context.Context, pool db.DBTX, log *runlog.Appender, approvalID 
 	}
 	if a.State != Pending || changed(a, d) {
 		return answer(a, d)
+	}
+	if d.Content, err = contentOf(a, d); err != nil {
+		return db.Approval{}, false, err
 	}
 	_, err = log.Commit(ctx, runlog.Unit{
 		RunKey: a.RunKey, RunID: a.RunID, Trace: telemetry.TraceFrom(ctx), Decide: decided(a, by, d),
@@ -100,7 +106,7 @@ func decided(a db.Approval, by Decider, d Decision) func(runlog.Head) (runlog.Ch
 			Rows: []runlog.Row{func(q *db.Queries, _ int64) error {
 				return q.ApprovalDecide(context.Background(), db.ApprovalDecideParams{
 					ApprovalID: a.ApprovalID, State: d.State, DecidedBy: &who, Reason: reason, Owner: string(by.Owner), Operator: by.Operator,
-					ArgsHash: nonEmpty(d.ArgsHash), PolicyHash: nonEmpty(d.PolicyHash),
+					ArgsHash: nonEmpty(d.ArgsHash), PolicyHash: nonEmpty(d.PolicyHash), Content: d.Content,
 				})
 			}, run.SetRunnable(db.Run{RunKey: a.RunKey})},
 		}, nil
@@ -114,7 +120,7 @@ func answer(a db.Approval, d Decision) (db.Approval, bool, error) {
 			"the approval is of another call or under another policy than the decision names; read it again and decide on that").
 			With("argsHash", a.ArgsHash).With("policyHash", a.PolicyHash)
 	}
-	if a.State == d.State {
+	if a.State == d.State && sameContent(a, d) {
 		return a, true, nil
 	}
 	return db.Approval{}, false, &ClosedError{Approval: a}

@@ -95,7 +95,7 @@ func (s *session) set(ctx context.Context, some []start) error {
 		}
 		t := tool.AfterStart(one.call, one.provider(), s.held.Epoch)
 		call, spec := tool.CallOf(s.run, t, one.input), one.spec
-		call.MayFallBack = one.fallBack
+		call.MayFallBack, call.Ask = one.fallBack, s.asker(t, spec, one.input)
 		s.work(ctx, t, one.release, func(ctx context.Context) tool.Outcome {
 			return s.e.Tools.Runner.Do(ctx, call, spec, func(output json.RawMessage) error {
 				return s.commit(ctx, func(runlog.Head) (runlog.Change, error) { return tool.Progressed(t, output, s.held.Epoch), nil })

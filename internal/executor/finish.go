@@ -91,8 +91,8 @@ func (s *session) stopped(ctx context.Context, tasks []db.ToolTask, why *tool.Er
 			return change, err
 		}
 		change = merge(change, finished)
-		if t.ApprovalID != nil {
-			asked = append(asked, *t.ApprovalID)
+		if t.ApprovalID != nil || mayAsk(t) {
+			asked = append(asked, t.ToolCallID)
 		}
 	}
 	if len(asked) == 0 {
@@ -103,7 +103,7 @@ func (s *session) stopped(ctx context.Context, tasks []db.ToolTask, why *tool.Er
 		return change, err
 	}
 	for _, a := range all {
-		if a.State == approval.Pending && slices.Contains(asked, a.ApprovalID) {
+		if a.State == approval.Pending && slices.Contains(asked, value(a.ToolCallID)) {
 			change = merge(change, approval.Cancel(a, why.Message))
 		}
 	}

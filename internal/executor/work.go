@@ -114,12 +114,14 @@ func (s *session) endCallWith(ctx context.Context, t db.ToolTask, o tool.Outcome
 	if err != nil {
 		return err
 	}
-	change := merge(beside, finished)
-	if !s.progressed.Load() {
-		change.Rows = append(change.Rows, s.held.Progress())
-	}
-	err = s.commit(ctx, func(h runlog.Head) (runlog.Change, error) {
-		return s.woken(h, change, causeOfStart(t)), nil
+	err = s.endAsking(ctx, t, func(back runlog.Change) error {
+		change := merge(merge(beside, back), finished)
+		if !s.progressed.Load() {
+			change.Rows = append(change.Rows, s.held.Progress())
+		}
+		return s.commit(ctx, func(h runlog.Head) (runlog.Change, error) {
+			return s.woken(h, change, causeOfStart(t)), nil
+		})
 	})
 	if err == nil {
 		s.progressed.Store(true)

@@ -103,11 +103,15 @@ func (s *Server) DecideApproval(ctx context.Context, req api.DecideApprovalReque
 	if err != nil {
 		return nil, err
 	}
+	content, err := contentOf(req.Body.Content)
+	if err != nil {
+		return nil, err
+	}
 	row, replay, err := approval.Decide(ctx, s.Pool, s.Log, req.ApprovalIDParam,
 		approval.Decider{Owner: owner, Operator: caller.Scope == auth.Operator, Actor: caller.Actor},
 		approval.Decision{
 			State: string(req.Body.Decision), ArgsHash: deref(req.Body.ArgsHash), PolicyHash: deref(req.Body.PolicyHash),
-			Reason: deref(req.Body.Reason),
+			Reason: deref(req.Body.Reason), Content: content,
 		})
 	if closed := (*approval.ClosedError)(nil); errors.As(err, &closed) {
 		return nil, closedFault(closed.Approval)
@@ -124,6 +128,14 @@ func (s *Server) DecideApproval(ctx context.Context, req api.DecideApprovalReque
 		return nil, err
 	}
 	return api.DecideApproval200JSONResponse{Body: a}, nil
+}
+
+// contentOf is what a decision fills in, as JSON; nil when it fills in nothing.
+func contentOf(content map[string]any) (json.RawMessage, error) {
+	if content == nil {
+		return nil, nil
+	}
+	return json.Marshal(content)
 }
 
 func closedFault(row db.Approval) error {

@@ -3,6 +3,8 @@ package systemtest_test
 import (
 	"encoding/json"
 	"net/http"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -123,4 +125,19 @@ func TestSignMakesARequestThatIsLetInOnce(t *testing.T) {
 	require.Equal(t, http.StatusUnauthorized, send(strings.Replace(body, "r-1", "r-2", 1)))
 	require.Equal(t, http.StatusAccepted, send(body))
 	require.Equal(t, http.StatusUnauthorized, send(body))
+}
+
+// Who looks at servers that do not work is told why: by the server itself, in what
+// it wrote before it ended.
+func TestAServerThatFailsIsExplained(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "servers.json")
+	require.NoError(t, os.WriteFile(file, []byte(`{"format":"openagents.runtime.mcp_servers","format_version":1,"servers":[
+		{"name":"broken","stdio":{"command":"/bin/sh","args":["-c","echo reading the settings >&2; echo no licence was found >&2; exit 3"]}},
+		{"name":"absent","stdio":{"command":"/nowhere/server"}}]}`), 0o600))
+	got := finish(t, nil, "", "mcp", "list", file)
+	require.Equal(t, 1, got.code)
+	require.Regexp(t, `broken +stdio +not connected: .+\n +its stderr: reading the settings\n +its stderr: no licence was found\n`, got.out)
+	require.Regexp(t, `absent +stdio +not connected: stdio/command: .*/nowhere/server.*\n$`, got.out)
+	require.Contains(t, got.errors, "MCP server broken")
 }

@@ -77,10 +77,14 @@ func freeAddress(t *testing.T) string {
 
 func (d *desk) dev(t *testing.T) *process {
 	t.Helper()
-	return launch(t, d.as, []string{
+	return launch(t, d.as, d.env(), "dev", "--ask", "What is 6 times 7?")
+}
+
+func (d *desk) env() []string {
+	return []string{
 		"HOME=" + d.home, "XDG_STATE_HOME=" + d.home, "RUNTIME_DEV_DIR=" + filepath.Join(d.home, "state"),
 		"RUNTIME_API_ADDR=" + d.api, "RUNTIME_OPS_ADDR=" + d.ops,
-	}, "dev", "--ask", "What is 6 times 7?")
+	}
 }
 
 // postgres is the process id of the private database's server.

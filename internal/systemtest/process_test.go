@@ -30,10 +30,15 @@ type process struct {
 // shown when the test fails.
 func launch(t *testing.T, as *syscall.SysProcAttr, env []string, args ...string) *process {
 	t.Helper()
+	return launchWith(t, func(cmd *exec.Cmd) { cmd.SysProcAttr = as }, env, args...)
+}
+
+func launchWith(t *testing.T, change func(*exec.Cmd), env []string, args ...string) *process {
+	t.Helper()
 	p := &process{cmd: exec.Command(program(t), args...), out: newOutput(), done: make(chan struct{})}
 	p.cmd.Env = environment(env)
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
-	p.cmd.SysProcAttr = as
+	change(p.cmd)
 	require.NoError(t, p.cmd.Start())
 	go func() {
 		_ = p.cmd.Wait() // the exit code is in ProcessState

@@ -27,6 +27,12 @@ func (r *Runner) attempt(ctx context.Context, call Call, e *entry, m *meter) (Re
 	r.attempts.WithLabelValues(e.spec.Provider).Inc()
 	within, stop := context.WithTimeout(ctx, e.spec.Timeout)
 	defer stop()
+	if call.Ask != nil {
+		var c *clock
+		within, c = withClock(ctx, e.spec.Timeout)
+		defer c.stop()
+		call.Ask = c.asking(call.Ask)
+	}
 	progress, silence := m.open()
 	defer silence()
 	done := make(chan answer, 1)

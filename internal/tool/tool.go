@@ -78,6 +78,32 @@ type Call struct {
 	Attempt int
 	// MayFallBack says that policy lets the tool's Fallback be asked in its stead.
 	MayFallBack bool
+	// Ask asks a person in the middle of the call and waits for the answer, which
+	// does not count as the tool's time. Nil: nobody can be asked. Only tools whose
+	// kind is MCP may ask.
+	Ask func(context.Context, Question) (Answer, error)
+}
+
+// Question is what a tool wants to know of a person.
+type Question struct {
+	Message string          // for people
+	Schema  json.RawMessage // of what they fill in, an object; nil wants a yes or no
+	// Number counts the questions of an attempt from 0; whoever makes the attempt
+	// sets it.
+	Number int
+	// For is how long the person has at the most; 0 leaves it to policy.
+	For time.Duration
+}
+
+// Answer is what came of a question.
+type Answer struct {
+	// Decided says that a person decided; without it nobody did in time, or the
+	// question was taken back.
+	Decided  bool
+	Approved bool
+	// Content is an object that satisfies the question's schema; nil when there was
+	// none, or it is not approved.
+	Content json.RawMessage
 }
 
 // Result is what a call came to.

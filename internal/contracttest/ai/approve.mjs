@@ -1,11 +1,11 @@
 // Follows a run with a chat that answers what it is asked: it says to the chat and
 // to the server at `answers` that a person approves, or not, each call, and what
-// the calls that a client carries out come to.
-import * as ai from 'ai';
-import * as ai6 from 'ai-6-strict';
-import { answer, input } from './lib.mjs';
+// the calls that a client carries out come to. `release` names the chat's release;
+// without it the newest that `parts` is made for.
+import { answer, input, releases } from './lib.mjs';
 
-const { AbstractChat, DefaultChatTransport } = input.parts === 'ai6' ? ai6 : ai;
+const release = releases[input.release ?? (input.parts === 'ai6' ? '6 strict' : '7')].module;
+const { AbstractChat, DefaultChatTransport } = release;
 
 class Chat extends AbstractChat {}
 
@@ -41,19 +41,25 @@ let sent = 0;
 
 function look(message) {
   for (const part of message.parts) {
+    // A release without a word for approvals is told of them in data.
+    if (part.type === 'data-approval' && part.data.state === 'pending') ask(part.data.approvalId, false);
     if (part.type !== 'dynamic-tool') continue;
     if (states.at(-1) !== part.state) states.push(part.state);
     const own = (statesOf[part.toolName] ??= []);
     if (own.at(-1) !== part.state) own.push(part.state);
-    if (part.state === 'approval-requested' && !answered.has(part.approval.id)) {
-      answered.add(part.approval.id);
-      work.push(decide(part.approval.id));
-    }
+    if (part.state === 'approval-requested') ask(part.approval.id, true);
   }
 }
 
-async function decide(approvalId) {
-  await chat.addToolApprovalResponse({ id: approvalId, approved: input.approved });
+function ask(approvalId, known) {
+  if (answered.has(approvalId)) return;
+  answered.add(approvalId);
+  work.push(decide(approvalId, known));
+}
+
+/** Decides; the chat is told when it knows of approvals itself. */
+async function decide(approvalId, known) {
+  if (known) await chat.addToolApprovalResponse({ id: approvalId, approved: input.approved });
   await post('decision', { approvalId, approved: input.approved });
 }
 
@@ -77,7 +83,7 @@ const chat = new Chat({
       throw new Error('the chat sends by itself');
     },
   }),
-  sendAutomaticallyWhen: (options) => (input.parts === 'ai6' ? ai6 : ai).lastAssistantMessageIsCompleteWithApprovalResponses(options),
+  sendAutomaticallyWhen: (options) => release.lastAssistantMessageIsCompleteWithApprovalResponses?.(options) ?? false,
   onToolCall: ({ toolCall }) => {
     called.push(toolCall.toolName);
     work.push(bring(toolCall));

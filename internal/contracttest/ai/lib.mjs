@@ -7,6 +7,21 @@
 //            after them are left alone
 // It answers with JSON on standard output.
 
+import * as ai from 'ai';
+import * as ai5 from 'ai-5-strict';
+import * as ai6 from 'ai-6-strict';
+import * as ai7reset from 'ai-7-reset';
+import * as ai7 from 'ai-7-strict';
+
+/** The releases that read, and which parts each takes. */
+export const releases = {
+  '7': { module: ai, takes: ['ai5', 'ai6', 'ai7'] },
+  '7 reset': { module: ai7reset, takes: ['ai5', 'ai6', 'ai7'] },
+  '7 strict': { module: ai7, takes: ['ai5', 'ai6'] },
+  '6 strict': { module: ai6, takes: ['ai5', 'ai6'] },
+  '5 strict': { module: ai5, takes: ['ai5'] },
+};
+
 export const input = JSON.parse(process.argv[2]);
 
 export const answer = (value) => process.stdout.write(JSON.stringify(value));

@@ -3,20 +3,7 @@
 // With cuts, every release's connections are cut, each release by the whole
 // list, and a fetch that resumes hides that from the transport. With parts, the
 // releases that take those read.
-import * as ai from 'ai';
-import * as ai5 from 'ai-5-strict';
-import * as ai6 from 'ai-6-strict';
-import * as ai7 from 'ai-7-strict';
-import * as ai7reset from 'ai-7-reset';
-import { answer, CuttingFetch, input, reconnection, resuming } from './lib.mjs';
-
-const releases = {
-  '7': { module: ai, takes: ['ai5', 'ai6', 'ai7'] },
-  '7 reset': { module: ai7reset, takes: ['ai5', 'ai6', 'ai7'] },
-  '7 strict': { module: ai7, takes: ['ai5', 'ai6'] },
-  '6 strict': { module: ai6, takes: ['ai5', 'ai6'] },
-  '5 strict': { module: ai5, takes: ['ai5'] },
-};
+import { answer, CuttingFetch, input, reconnection, releases, resuming } from './lib.mjs';
 
 async function read(runId, release, { DefaultChatTransport, readUIMessageStream }) {
   const cutting = new CuttingFetch();

@@ -84,6 +84,12 @@ func answer(req model.Request) (reply, *model.Error) {
 		}
 		return reply{text: text}, nil
 	}
+	switch call, err := t.nextStep(req.Tools); {
+	case err != nil:
+		return reply{}, &model.Error{Class: model.InvalidRequest, Message: err.Error()}
+	case call != nil:
+		return reply{call: call}, nil
+	}
 	if len(t.results) > 0 {
 		return reply{text: t.fromResults()}, nil
 	}

@@ -290,3 +290,30 @@ func TestShippedToolsAreCalledWithWhatWasAsked(t *testing.T) {
 		require.Equal(t, want, res.ToolCalls[0].Name+" "+string(res.ToolCalls[0].Arguments))
 	}
 }
+
+// A numbered list is worked through: one call for each step that a tool can do, and
+// then an answer from all that came of it.
+func TestANumberedListIsWorkedThrough(t *testing.T) {
+	t.Parallel()
+	search := model.Tool{Name: "timeline_search", Description: "Searches what happened.", Parameters: json.RawMessage(`{"type":"object","required":["query"],"properties":{"query":{"type":"string"}}}`)}
+	req := model.Request{Tools: []model.Tool{weather, search},
+		Messages: user("Please do this:\n1. What is the weather in Bergen?\n2. Think of nothing\n 3) Search the timeline for blue\n")}
+	var called []string
+	var text string
+	for range 3 {
+		_, res := ask(t, req)
+		text = res.Text
+		for _, c := range res.ToolCalls {
+			called = append(called, c.Name+" "+string(c.Arguments))
+			req.Messages = append(req.Messages, model.Message{Role: model.RoleAssistant, ToolCalls: res.ToolCalls},
+				model.Message{Role: model.RoleTool, ToolCallID: c.ID, Content: `{"found":"by ` + c.Name + `"}`})
+		}
+	}
+	require.Equal(t, []string{`get_weather {"city":"Bergen"}`, `timeline_search {"query":"blue"}`}, called)
+	require.Contains(t, text, "found: by get_weather")
+	require.Contains(t, text, "found: by timeline_search")
+
+	req.Messages = user("2. What is the weather in Bergen?\n1. Search the timeline for blue")
+	_, res := ask(t, req)
+	require.LessOrEqual(t, len(res.ToolCalls), 1, "that is no list of steps")
+}

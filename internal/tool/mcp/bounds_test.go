@@ -92,6 +92,9 @@ func TestTheLastWordsOfAChildAreLogged(t *testing.T) {
 	require.Error(t, err)
 	eventually(t, "its end", func() bool { return strings.Contains(r.log.String(), "process has ended") })
 	require.Contains(t, r.log.String(), "out of memory")
+	said := r.Status()[0].Stderr
+	require.Len(t, said, 8)
+	require.Equal(t, []string{"line-43x", "out of memory"}, []string{said[0], said[7]}, "the status tells the end of it")
 }
 
 // Secrets that a child writes to its log do not reach ours.
@@ -108,6 +111,9 @@ func TestTheLogOfAChildIsRedacted(t *testing.T) {
 	eventually(t, "its end", func() bool { return strings.Contains(r.log.String(), "process has ended") })
 	require.Contains(t, r.log.String(), "logged in with")
 	require.NotContains(t, r.log.String(), canary)
+	said := strings.Join(r.Status()[0].Stderr, "\n")
+	require.Contains(t, said, "logged in with")
+	require.NotContains(t, said, canary)
 }
 
 // An answer without end is not read to its end, whatever kind it says it is.

@@ -1,6 +1,7 @@
 package mcp
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -83,24 +84,41 @@ func (r *remote) ask(ctx context.Context, sess *session, call tool.Call, progres
 	defer stop()
 	asking, giveUp := context.WithCancel(context.WithValue(ctx, exchangeKey{}, x))
 	defer giveUp()
-	token := sess.begin(&flight{progress: func(p *mcp.ProgressNotificationParams) {
+	f := &flight{progress: func(p *mcp.ProgressNotificationParams) {
 		_ = progress(progressed(p)) // what it says of progress is not worth the call
-	}})
-	done := make(chan answer, 1)
-	go func() {
-		params := &mcp.CallToolParams{Name: r.name, Arguments: call.Input, Meta: mcp.Meta{idempotency: call.IdempotencyKey}}
-		params.SetProgressToken(token)
-		res, err := sess.conn.CallTool(asking, params)
-		done <- answer{res, err}
-	}()
+	}}
+	if call.Ask != nil {
+		f.ask = func(q tool.Question) (tool.Answer, error) {
+			q.For = r.server.c.question()
+			return call.Ask(within, q)
+		}
+	}
+	token := sess.begin(f)
+	params := mcp.CallToolParams{Name: r.name, Arguments: call.Input, Meta: mcp.Meta{idempotency: call.IdempotencyKey}}
+	params.SetProgressToken(token)
 	var a answer
-	select {
-	case a = <-done:
-	case <-within.Done():
-		a = sess.remains(ctx, giveUp, done)
+	for {
+		done := make(chan answer, 1)
+		go func(params mcp.CallToolParams) {
+			res, err := sess.conn.CallTool(asking, &params)
+			done <- answer{res, err}
+		}(params)
+		select {
+		case a = <-done:
+		case <-within.Done():
+			a = sess.remains(ctx, giveUp, done)
+		}
+		if a.err != nil || !a.res.NeedsInput() || within.Err() != nil || sess.inVain(f) {
+			break
+		}
+		responses, ok := sess.answers(f, a.res.InputRequests)
+		if !ok {
+			break
+		}
+		params.InputResponses, params.RequestState = responses, a.res.RequestState
 	}
 	asked := sess.over(token, within.Err() != nil)
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+	if errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
 		sess.probe()
 	}
 	if a.err != nil {
@@ -108,7 +126,7 @@ func (r *remote) ask(ctx context.Context, sess *session, call tool.Call, progres
 	}
 	switch {
 	case a.res.NeedsInput():
-		return nil, needsInput(first(a.res.InputRequests))
+		return nil, needsInput(cmp.Or(asked, first(a.res.InputRequests)))
 	case a.res.IsError && asked != "":
 		return nil, needsInput(asked)
 	case a.res.IsError:

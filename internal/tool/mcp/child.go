@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -34,8 +35,9 @@ type child struct {
 	exited chan struct{} // closed when its log was written besides
 }
 
-// start starts a server with the given environment and no other.
-func start(s Stdio, env []string, log *slog.Logger) (*child, error) {
+// start starts a server with the given environment and no other. What it writes to
+// its stderr is logged, and the last of it kept.
+func start(s Stdio, env []string, log *slog.Logger, kept *lastLines) (*child, error) {
 	path, err := exec.LookPath(s.Command)
 	if err != nil {
 		return nil, fmt.Errorf("stdio/command: %w", err)
@@ -68,7 +70,7 @@ func start(s Stdio, env []string, log *slog.Logger) (*child, error) {
 	c.stdin, c.stdout = inW, outR
 	go func() {
 		defer close(c.logged)
-		tell(errR, log)
+		tell(errR, log, kept)
 	}()
 	go func() {
 		defer close(c.exited)
@@ -142,9 +144,49 @@ const (
 	window      = time.Minute
 )
 
+// lastLines are the last lines that a server wrote to its stderr, as it wrote them.
+type lastLines struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+const keptLines = 8
+
+func (l *lastLines) add(line string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.lines) == keptLines {
+		l.lines = append(l.lines[:0], l.lines[1:]...)
+	}
+	l.lines = append(l.lines, line)
+}
+
+func (l *lastLines) clear() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines = nil
+}
+
+// shown are the lines for people: redacted and clean.
+func (l *lastLines) shown() (all []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, line := range l.lines {
+		if line = shownLine(line); line != "" {
+			all = append(all, line)
+		}
+	}
+	return all
+}
+
+func shownLine(line string) string {
+	return clean(redact.Text(strings.ToValidUTF8(line, "\uFFFD")), lineBytes, false)
+}
+
 // tell logs what a child writes to its stderr: redacted, in bounded lines, and so
-// many a minute. The rest is read and dropped, so that the child is not held up.
-func tell(r io.Reader, log *slog.Logger) {
+// many a minute. The rest is read and dropped, so that the child is not held up;
+// last keeps the end of all of it.
+func tell(r io.Reader, log *slog.Logger, last *lastLines) {
 	lines := bufio.NewReaderSize(r, lineBytes)
 	var (
 		since   time.Time
@@ -160,6 +202,7 @@ func tell(r io.Reader, log *slog.Logger) {
 		for long && err == nil {
 			_, long, err = lines.ReadLine()
 		}
+		last.add(text)
 		if time.Since(since) > window {
 			if dropped > 0 {
 				log.Warn("lines of an MCP server's log were dropped", "lines", dropped)
@@ -170,7 +213,7 @@ func tell(r io.Reader, log *slog.Logger) {
 			dropped++
 			continue
 		}
-		if text = clean(redact.Text(strings.ToValidUTF8(text, "\uFFFD")), lineBytes, false); text != "" {
+		if text = shownLine(text); text != "" {
 			kept++
 			log.Info("an MCP server logs", "line", text)
 		}

@@ -32,6 +32,7 @@ type Server struct {
 	ProtocolVersion  string           `json:"protocol_version"`
 	TimeoutMS        int64            `json:"timeout_ms"`
 	ConnectMS        int64            `json:"connect_timeout_ms"`
+	QuestionMS       int64            `json:"question_timeout_ms"`
 	Parallel         int              `json:"parallel"`
 	MaxTools         int              `json:"max_tools"`
 	MaxMessage       int              `json:"max_message_bytes"`
@@ -105,6 +106,11 @@ func (s Server) Longest() time.Duration {
 
 func (s Server) connect() time.Duration {
 	return time.Duration(cmp.Or(s.ConnectMS, 20_000)) * time.Millisecond
+}
+
+// question is how long a person has for a question in the middle of a call.
+func (s Server) question() time.Duration {
+	return time.Duration(cmp.Or(s.QuestionMS, 600_000)) * time.Millisecond
 }
 
 func (s Server) maxTools() int   { return cmp.Or(s.MaxTools, 128) }

@@ -171,11 +171,14 @@ type Status struct {
 	Protocol  string `json:"protocol_version,omitempty"`
 	Software  string `json:"software,omitempty"`
 	// Sessions counts those that were begun: all but the first are restarts.
-	Sessions int       `json:"sessions"`
-	Problem  string    `json:"problem,omitempty"`
-	Tools    []Tool    `json:"tools"`
-	Refused  []Refused `json:"refused,omitempty"`
-	Ignored  int       `json:"ignored,omitempty"`
+	Sessions int    `json:"sessions"`
+	Problem  string `json:"problem,omitempty"`
+	// Stderr are the last lines that the process of a server with a problem wrote,
+	// redacted.
+	Stderr  []string  `json:"stderr,omitempty"`
+	Tools   []Tool    `json:"tools"`
+	Refused []Refused `json:"refused,omitempty"`
+	Ignored int       `json:"ignored,omitempty"`
 }
 
 // Status is how the servers are doing, in the file's order.
@@ -189,6 +192,9 @@ func (all *Servers) Status() []Status {
 		}
 		if s.c.Stdio != nil {
 			st.Transport = "stdio"
+		}
+		if st.Problem != "" {
+			st.Stderr = s.said.shown()
 		}
 		if s.session != nil {
 			if r := s.session.conn.InitializeResult(); r != nil {

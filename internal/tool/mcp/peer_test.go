@@ -113,6 +113,23 @@ type sized struct {
 	Bytes int `json:"bytes"`
 }
 
+// asking is what a tool asks a person.
+type asking struct {
+	Schema string `json:"schema,omitempty"`
+	URL    string `json:"url,omitempty"`
+}
+
+func (a asking) params() *sdk.ElicitParams {
+	p := &sdk.ElicitParams{Message: "Which\x1b[31m branch?", URL: a.URL}
+	if a.URL != "" {
+		p.Mode, p.ElicitationID = "url", "e-1"
+	}
+	if a.Schema != "" {
+		p.RequestedSchema = json.RawMessage(a.Schema)
+	}
+	return p
+}
+
 // peer is a server made with the SDK. mark is a file that says what happened in it.
 func peer(mark string) *sdk.Server {
 	s := sdk.NewServer(&sdk.Implementation{Name: "peer", Version: "1.2"}, nil)
@@ -176,6 +193,37 @@ func peer(mark string) *sdk.Server {
 			return nil, errors.New("nobody answered")
 		}
 		return &sdk.CallToolResult{InputRequests: sdk.InputRequestMap{"branch": &sdk.ElicitParams{Message: "Which branch?"}}}, nil
+	})
+	answered := func(a *sdk.ElicitResult) (*sdk.CallToolResult, error) {
+		raw, err := json.Marshal(map[string]any{"action": a.Action, "content": a.Content})
+		return text(string(raw)), err
+	}
+	sdk.AddTool(s, &sdk.Tool{Name: "form"}, func(ctx context.Context, r *sdk.CallToolRequest, in asking) (*sdk.CallToolResult, any, error) {
+		a, err := r.Session.Elicit(ctx, in.params())
+		if err != nil {
+			return nil, nil, err
+		}
+		if a.Action == "cancel" {
+			return nil, nil, errors.New("nobody answered")
+		}
+		res, err := answered(a)
+		return res, nil, err
+	})
+	s.AddTool(&sdk.Tool{Name: "rounds", InputSchema: map[string]any{"type": "object"}}, func(_ context.Context, r *sdk.CallToolRequest) (*sdk.CallToolResult, error) {
+		var in asking
+		if err := json.Unmarshal(r.Params.Arguments, &in); err != nil {
+			return nil, err
+		}
+		a, ok := r.Params.InputResponses["it"].(*sdk.ElicitResult)
+		switch {
+		case !ok:
+			return &sdk.CallToolResult{InputRequests: sdk.InputRequestMap{"it": in.params()}, RequestState: "round one"}, nil
+		case a.Action == "cancel":
+			return nil, errors.New("nobody answered")
+		case r.Params.RequestState != "round one":
+			return nil, errors.New("the state is lost: " + r.Params.RequestState)
+		}
+		return answered(a)
 	})
 	sdk.AddTool(s, &sdk.Tool{Name: "sample"}, func(ctx context.Context, r *sdk.CallToolRequest, _ nothing) (*sdk.CallToolResult, any, error) {
 		_, err := r.Session.CreateMessage(ctx, &sdk.CreateMessageParams{MaxTokens: 1, Messages: []*sdk.SamplingMessage{}}) //nolint:staticcheck // servers of today still ask so

@@ -29,6 +29,8 @@ type server struct {
 	c   Server
 	all *Servers
 	log *slog.Logger
+	// said is the end of what the newest process of a stdio server wrote to its stderr.
+	said lastLines
 
 	mu        sync.Mutex
 	session   *session

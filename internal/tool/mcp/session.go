@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+
+	"github.com/openagentsinc/openagents-runtime/internal/tool"
 )
 
 const (
@@ -55,8 +57,10 @@ type session struct {
 
 // flight is a call that the server has not answered.
 type flight struct {
-	progress func(*mcp.ProgressNotificationParams)
-	asked    string // what the server wanted to know of a person meanwhile
+	progress  func(*mcp.ProgressNotificationParams)
+	ask       func(tool.Question) (tool.Answer, error) // of a person; nil when nobody can be asked
+	questions atomic.Int64
+	asked     string // what the server wanted to know meanwhile, and nobody answered
 }
 
 // dial begins a session. ctx bounds the beginning alone.
@@ -135,7 +139,8 @@ func (sess *session) transport(ctx context.Context) (mcp.Transport, error) {
 		env = append(env, name+"="+text)
 	}
 	var err error
-	if sess.child, err = start(*s.c.Stdio, env, s.log); err != nil {
+	s.said.clear()
+	if sess.child, err = start(*s.c.Stdio, env, s.log, &s.said); err != nil {
 		return nil, err
 	}
 	return &mcp.IOTransport{Reader: sess.child.stdout, Writer: sess.child, MaxLineLength: s.c.maxMessage()}, nil
@@ -219,7 +224,7 @@ func (sess *session) begin(f *flight) string {
 	return token
 }
 
-// over takes a call out and says what the server wanted to know meanwhile.
+// over takes a call out and says what the server wanted to know in vain meanwhile.
 func (sess *session) over(token string, gaveUp bool) (asked string) {
 	sess.mu.Lock()
 	defer sess.mu.Unlock()
@@ -239,22 +244,6 @@ func (sess *session) progressed(_ context.Context, req *mcp.ProgressNotification
 	if f != nil {
 		f.progress(req.Params)
 	}
-}
-
-// elicited answers a server that wants to ask a person in the middle of a call:
-// nobody is there. Which call it is about the protocol does not say, so each that
-// is open and fails is told as one that needs input.
-func (sess *session) elicited(_ context.Context, req *mcp.ElicitRequest) (*mcp.ElicitResult, error) {
-	asked := clean(req.Params.Message, 1000, true)
-	if asked == "" {
-		asked = "It does not say what."
-	}
-	sess.mu.Lock()
-	defer sess.mu.Unlock()
-	for _, f := range sess.flights {
-		f.asked = asked
-	}
-	return &mcp.ElicitResult{Action: "cancel"}, nil
 }
 
 // probe ends a session whose server does not answer at all any more.

@@ -7,7 +7,7 @@ var inputSchema = json.RawMessage(`{
   "type": "object", "additionalProperties": false, "required": ["query"],
   "properties": {
     "query": {"type": "string", "minLength": 1, "maxLength": 200, "description": "Up to 8 words, all of which must occur."},
-    "scope": {"enum": ["run", "thread"], "description": "This run (default), or all runs of the conversation."},
+    "scope": {"enum": ["run", "thread"], "description": "All runs of the conversation, this one among them (default), or this run alone (default with fromSeq)."},
     "types": {
       "type": "array", "minItems": 1, "maxItems": 5, "uniqueItems": true, "description": "Kinds of events; all of these when absent.",
       "items": {"enum": ["frame.appended", "message.finished", "tool.requested", "tool.finished", "run.finished"]}

@@ -136,7 +136,7 @@ func TestWhatWasSaidAndDoneIsFound(t *testing.T) {
 
 	for _, input := range []string{
 		`{"query":" \t "}`, `{"query":"a b c d e f g h i"}`, `{"query":"a","cursor":"x"}`, `{"query":"a","scope":"thread","fromSeq":3}`,
-		`{"query":"a","cursor":"` + cursor(uuid.New(), 5) + `"}`,
+		`{"query":"a","scope":"run","cursor":"` + cursor(uuid.New(), 5) + `"}`,
 	} {
 		require.Equal(t, "tool_input_invalid", refused(t, s, r, input).Class, input)
 	}
@@ -165,7 +165,8 @@ func TestAThreadIsSearchedForItsOwnerAlone(t *testing.T) {
 	guest := runtest.Envelope()
 	scope := "1"
 	guest.ThreadID, guest.UserID, guest.GuestScope = "thread", nil, &scope
-	for _, r := range append(mine, theirs, elsewhere, runtest.Start(t, pool, guest)) {
+	visitor := runtest.Start(t, pool, guest)
+	for _, r := range append(mine, theirs, elsewhere, visitor) {
 		p.Append(t, r, said("the secret word of "+r.RunID))
 	}
 	var want []string
@@ -179,12 +180,19 @@ func TestAThreadIsSearchedForItsOwnerAlone(t *testing.T) {
 		return ids
 	}
 	require.Equal(t, want, ids(search(t, s, mine[0], `{"query":"secret","scope":"thread"}`)))
-	require.Equal(t, want[1:2], ids(search(t, s, mine[1], `{"query":"secret"}`)))
+	require.Equal(t, want, ids(search(t, s, mine[1], `{"query":"secret"}`)), "the thread, unless it is told otherwise")
+	require.Equal(t, want[1:2], ids(search(t, s, mine[1], `{"query":"secret","scope":"run"}`)))
+	require.Equal(t, want[1:2], ids(search(t, s, mine[1], `{"query":"secret","fromSeq":1}`)), "a seq is one of a run")
+	for _, r := range []db.Run{theirs, visitor} {
+		for _, scope := range []string{"", `,"scope":"thread"`, `,"scope":"run"`} {
+			require.Equal(t, []string{r.RunID}, ids(search(t, s, r, `{"query":"secret"`+scope+`}`)), "the thread's name opens nothing to %s", r.Owner)
+		}
+	}
 	for _, r := range []db.Run{theirs, elsewhere} {
 		require.Equal(t, want[1:], ids(search(t, s, mine[0], `{"query":"secret","scope":"thread","cursor":"`+cursor(mine[1].RunKey, 99)+`"}`)))
 		f := search(t, s, mine[0], `{"query":"secret","scope":"thread","cursor":"`+cursor(r.RunKey, 99)+`"}`)
 		require.NotContains(t, ids(f), r.RunID, "a cursor opens nothing")
-		require.Equal(t, "tool_input_invalid", refused(t, s, mine[0], `{"query":"secret","cursor":"`+cursor(r.RunKey, 99)+`"}`).Class)
+		require.Equal(t, "tool_input_invalid", refused(t, s, mine[0], `{"query":"secret","scope":"run","cursor":"`+cursor(r.RunKey, 99)+`"}`).Class)
 	}
 }
 

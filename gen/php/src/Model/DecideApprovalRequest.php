@@ -18,12 +18,14 @@ final readonly class DecideApprovalRequest implements \JsonSerializable
      * @param string|null $argsHash A SHA-256 digest. (matches `^sha256:[0-9a-f]{64}$`)
      * @param string|null $policyHash A SHA-256 digest. (matches `^sha256:[0-9a-f]{64}$`)
      * @param string|null $reason A sentence for people. (1 to 1000 characters)
+     * @param array<string, mixed>|null $content What the person fills in, with approved, when the approval's request has a question with a schema. It must satisfy the schema and hold no secret. (at most 64 members)
      */
     public function __construct(
         public DecideApprovalRequestDecision $decision,
         public ?string $argsHash = null,
         public ?string $policyHash = null,
         public ?string $reason = null,
+        public ?array $content = null,
     ) {
     }
 
@@ -41,6 +43,7 @@ final readonly class DecideApprovalRequest implements \JsonSerializable
             argsHash: isset($data['argsHash']) ? Wire::string($data['argsHash'], 'DecideApprovalRequest.argsHash') : null,
             policyHash: isset($data['policyHash']) ? Wire::string($data['policyHash'], 'DecideApprovalRequest.policyHash') : null,
             reason: isset($data['reason']) ? Wire::string($data['reason'], 'DecideApprovalRequest.reason') : null,
+            content: isset($data['content']) ? Wire::map($data['content'], 'DecideApprovalRequest.content') : null,
         );
     }
 
@@ -56,6 +59,7 @@ final readonly class DecideApprovalRequest implements \JsonSerializable
             'argsHash' => $this->argsHash,
             'policyHash' => $this->policyHash,
             'reason' => $this->reason,
+            'content' => $this->content === null ? null : Wire::object($this->content),
         ]);
     }
 
