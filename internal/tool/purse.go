@@ -52,6 +52,15 @@ type Purse interface {
 	Held(ctx context.Context) (Hold, bool, *Error)
 }
 
+// Prober is a tool with a price that can find out what became of the money of a hold
+// without making the call again.
+type Prober interface {
+	// Probe asks whoever was to be paid. known is false when that cannot be told yet;
+	// otherwise res says what was spent (Paid, PaidSats, Proof, CorrelationID), which
+	// is nothing when PaidSats is 0.
+	Probe(ctx context.Context, h Hold) (res Result, known bool, err error)
+}
+
 // Hold is money that is reserved for a call. Its zero value is no money; another
 // comes from a Purse alone, so who was given one may spend up to its amount.
 type Hold struct {
