@@ -146,11 +146,35 @@ func TestAWalletThatIsSilentAfterPayingIsAsked(t *testing.T) {
 				require.EqualValues(t, 11, r.PaidSats)
 				_, payments := w.spent()
 				require.Equal(t, 1, payments)
+				require.Equal(t, 1, w.ledger.Payments()[r.CorrelationID].Requests, "it is asked about, not asked for again")
 				asked, challenged, served := w.seller.counts()
 				require.Equal(t, []int{2, 1, 1}, []int{asked, challenged, served})
 			})
 		}
 	}
+}
+
+// forgetful is a purse that learns what is held only when it is asked to hold.
+type forgetful struct{ tool.Purse }
+
+func (forgetful) Held(context.Context) (tool.Hold, bool, *tool.Error) { return tool.Hold{}, false, nil }
+
+// A hold that is a replay may have been spent.
+func TestAReplayedHoldIsLookedUpFirst(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	text, hash, err := w.ledger.Issue(10_000, "", time.Hour)
+	require.NoError(t, err)
+	w.seller.set(func(s *seller) { s.stored = func() (string, string) { return text, hash } })
+	w.ledger.Behave(func(string) ledger.Behaviour { return ledger.BreakAfterPaying })
+	call := w.call("c1", map[string]any{})
+	_, err = w.tool.Run(t.Context(), call, nil)
+	require.True(t, refused(t, err, string(wallet.OutcomeOpen)).Unknown)
+	call.Purse = forgetful{call.Purse}
+	_, r, err := w.read(w.tool.Run(t.Context(), call, nil))
+	require.NoError(t, err)
+	require.EqualValues(t, 11, r.PaidSats)
+	require.Equal(t, 1, w.ledger.Payments()[hash].Requests)
 }
 
 // The runner asks by itself, within the same call.
@@ -315,7 +339,8 @@ func TestCredentialsAreShownNowhere(t *testing.T) {
 		},
 		"at the cut": func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, strings.Repeat("x", 3990)+auth) },
 		"at the end of what is read": func(w http.ResponseWriter, r *http.Request) {
-			fmt.Fprint(w, strings.Repeat("y ", 4096-50)+auth+strings.Repeat("z", 10_000))
+			// What is read ends in the middle of the preimage.
+			fmt.Fprint(w, strings.Repeat("y ", 4096)[:8192-len(auth)+24]+auth+strings.Repeat("z", 10_000))
 		},
 	}
 	for name, serve := range echo {
