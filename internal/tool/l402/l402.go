@@ -28,7 +28,8 @@ type Config struct {
 	// when empty.
 	Post []string
 	// FeeSats and FeePPM bound what a payment may cost besides its amount: so many
-	// sats, or that many millionths of the amount when those are more. 5 and 10,000.
+	// sats, or that many millionths of the amount when those are more; zeros are no
+	// fee at all.
 	FeeSats, FeePPM int64
 	PayTimeout      time.Duration // how long a way to pay is looked for; 30 s
 	// MaxText and MaxBinary bound an output as they do that of http.fetch; 128 KiB and
@@ -58,9 +59,6 @@ func New(c Config) (*Tool, error) {
 		return nil, errors.New("l402: a limit is below zero")
 	case c.FeeSats < 0 || c.FeeSats > tool.MostSats || c.FeePPM < 0 || c.FeePPM > 1_000_000:
 		return nil, errors.New("l402: a bound of fees is below zero, or above what is paid")
-	}
-	if c.FeeSats == 0 && c.FeePPM == 0 {
-		c.FeeSats, c.FeePPM = 5, 10_000
 	}
 	if c.PayTimeout == 0 {
 		c.PayTimeout = 30 * time.Second

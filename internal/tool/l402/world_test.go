@@ -293,7 +293,7 @@ func newWorld(t testing.TB, change ...func(*l402.Config)) *world {
 	out := &world{t: t, ledger: l, lnd: w, seller: s, purse: newPurse(1_000), run: uuid.New(), node: node}
 	out.config = l402.Config{
 		Guard:  egress.GuardConfig{Exceptions: []string{s.Listener.Addr().String()}, Timeout: 3 * time.Second},
-		Wallet: w, PayTimeout: time.Second,
+		Wallet: w, PayTimeout: time.Second, FeeSats: 5, FeePPM: 10_000,
 	}
 	for _, f := range change {
 		f(&out.config)
