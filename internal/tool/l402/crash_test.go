@@ -187,8 +187,26 @@ func TestTheRunnerFindsALostPayment(t *testing.T) {
 	o := tool.NewRunner(tool.Config{}, catalog, telemetry.NewMetrics()).Do(t.Context(), w.call("c1", map[string]any{}), w.tool.Spec(), func(json.RawMessage) error { return nil })
 	require.Equal(t, tool.Succeeded, o.State, "%v", o.Err)
 	require.Contains(t, string(o.Output), "the page")
+	require.True(t, o.Paid)
+	require.EqualValues(t, 11, o.PaidSats)
+	require.Contains(t, string(o.Proof), "preimage")
 	_, payments := w.spent()
 	require.Equal(t, 1, payments)
+}
+
+// A call that was paid for and not served has failed, and its outcome says what it cost.
+func TestAFailedOutcomeSaysWhatItCost(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.seller.set(func(s *seller) { s.unpaid = true })
+	catalog, err := tool.NewCatalog(w.tool)
+	require.NoError(t, err)
+	o := tool.NewRunner(tool.Config{}, catalog, telemetry.NewMetrics()).Do(t.Context(), w.call("c1", map[string]any{}), w.tool.Spec(), func(json.RawMessage) error { return nil })
+	require.Equal(t, tool.Failed, o.State)
+	require.Equal(t, l402.NotServed, o.Err.Class)
+	require.True(t, o.Paid)
+	require.EqualValues(t, 11, o.PaidSats)
+	require.Equal(t, w.purse.quotes[0].PaymentHash, o.CorrelationID)
 }
 
 // On its way: nobody pays again, and nobody says that it failed.
