@@ -67,6 +67,7 @@ type config struct {
 	LoopOff          []string      `env:"RUNTIME_LOOP_OFF" validate:"dive,oneof=known_poll_no_progress ping_pong generic_repeat" help:"detectors of loops that are not asked, comma separated: known_poll_no_progress, ping_pong, generic_repeat"`
 
 	Tools      toolConfig
+	Wallet     walletConfig
 	MCP        mcpConfig
 	ToolPolicy string `env:"RUNTIME_TOOL_POLICY" help:"file with the service's tool policy; empty for the built-in one"`
 	Hooks      string `env:"RUNTIME_HOOKS" help:"file with hooks that are asked over HTTP: {\"hooks\": [{id, phase, url, priority, timeout}]}"`

@@ -168,6 +168,13 @@ func devDatabase(ctx context.Context, out io.Writer, c *config) (stop func(), er
 		return nil, err
 	}
 	c.DatabaseURL = server.URL("postgres")
+	dir := c.DevDir
+	if dir == "" {
+		if dir, err = devdb.DefaultDir(); err != nil {
+			return nil, errors.Join(err, server.Stop(ctx))
+		}
+	}
+	c.Wallet.ofDev(dir)
 	return func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 		defer cancel()

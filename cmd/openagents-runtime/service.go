@@ -61,6 +61,7 @@ type service struct {
 	timeline  timeline.Search
 	refused   func(provider string) func(context.Context, *egress.Refusal) // counts them
 	hooks     *hook.Registry
+	local     *localWallet // nil unless the wallet is one
 	janitor   *janitor.Janitor
 
 	api, ops         *http.Server
@@ -316,6 +317,11 @@ func (s *service) close() {
 	for _, l := range []net.Listener{s.apiAddr, s.opsAddr} {
 		if l != nil {
 			_ = l.Close() // a server that was shut down has closed it
+		}
+	}
+	if s.local != nil {
+		if err := s.local.close(); err != nil {
+			s.logger.Error("the local wallet was not closed", "error", err.Error())
 		}
 	}
 	for _, p := range []*pgxpool.Pool{s.logPool, s.readPool, s.sweepPool, s.upkeepPool, s.workPool, s.pool} {

@@ -80,6 +80,13 @@ func (s *service) shippedTools() ([]tool.Tool, error) {
 		return nil, fmt.Errorf("RUNTIME_GITHUB_: %w", err)
 	}
 	tools := append([]tool.Tool{pages.Fetch(), pages.Request()}, code.All()...)
+	paid, err := s.paidFetch(guard("l402"))
+	if err != nil {
+		return nil, err
+	}
+	if paid != nil {
+		tools = append(tools, paid)
+	}
 	if c.EmailFrom == "" {
 		if len(c.EmailNever)+len(c.EmailOnly) > 0 {
 			return nil, errors.New("RUNTIME_EMAIL_FROM is not set, but other RUNTIME_EMAIL_ settings are; set it, or none of them")

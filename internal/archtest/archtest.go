@@ -43,7 +43,8 @@ var arrows = map[string]string{
 	"model":   "egress fault telemetry",
 	"predict": "model artifact policy runlog redact blob canon fault telemetry",
 	"tool":    "spend policy redact runlog canon fault telemetry",
-	"tool/*":  "tool tool/outbound egress secret redact runlog fault",
+	"tool/*":  "tool tool/outbound wallet egress secret redact runlog fault",
+	"wallet":  "tool egress secret",
 	"memory":  "predict runlog",
 	"compile": "predict artifact canon",
 

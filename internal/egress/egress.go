@@ -2,6 +2,8 @@
 package egress
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -25,6 +27,9 @@ type Config struct {
 
 	// Proxy is the only way to go through one; the environment is not asked.
 	Proxy *url.URL
+	// RootCAs are the only authorities whose certificates are taken; the system's
+	// when nil.
+	RootCAs *x509.CertPool
 
 	// HostClasses gives a host, as name or name:port, the word it is counted
 	// under. All others are counted as "other", so the words stay few.
@@ -85,6 +90,9 @@ func transport(c Config) *http.Transport {
 		MaxConnsPerHost:        c.MaxConnsPerHost,
 		MaxIdleConnsPerHost:    16,
 		DisableCompression:     true,
+	}
+	if c.RootCAs != nil {
+		t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: c.RootCAs}
 	}
 	if c.Proxy != nil {
 		t.Proxy = http.ProxyURL(c.Proxy)

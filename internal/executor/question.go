@@ -11,6 +11,7 @@ import (
 	"github.com/openagentsinc/openagents-runtime/internal/approval"
 	"github.com/openagentsinc/openagents-runtime/internal/canon"
 	"github.com/openagentsinc/openagents-runtime/internal/crash"
+	"github.com/openagentsinc/openagents-runtime/internal/policy"
 	"github.com/openagentsinc/openagents-runtime/internal/redact"
 	"github.com/openagentsinc/openagents-runtime/internal/run"
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
@@ -31,7 +32,7 @@ func (s *session) asker(t db.ToolTask, spec tool.Spec, input json.RawMessage) fu
 		return nil
 	}
 	return func(ctx context.Context, q tool.Question) (tool.Answer, error) {
-		ask, err := s.asks(t, spec, input, q)
+		ask, err := s.inquiry(t, spec, input, q)
 		if err != nil {
 			return tool.Answer{}, err
 		}
@@ -86,10 +87,10 @@ func (s *session) commitQuestion(ctx context.Context, id string, ask approval.As
 	return err
 }
 
-// asks is the approval that a question of a call becomes. It binds the call's
+// inquiry is the approval that a question of a call becomes. It binds the call's
 // arguments and the question.
-func (s *session) asks(t db.ToolTask, spec tool.Spec, input json.RawMessage, q tool.Question) (ask approval.Ask, err error) {
-	e, err := s.evaluate(spec, t.ParamsHash, input, nil)
+func (s *session) inquiry(t db.ToolTask, spec tool.Spec, input json.RawMessage, q tool.Question) (ask approval.Ask, err error) {
+	e, err := policy.Decide(s.asks(spec, t.ParamsHash, input))
 	if err != nil {
 		return ask, err
 	}

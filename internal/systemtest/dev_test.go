@@ -124,7 +124,7 @@ func TestDevShowsARunAndLeavesNothingBehind(t *testing.T) {
 				p.until(t, ready)
 				out := p.out.String()
 				require.Contains(t, out, "serving:  http://"+d.api)
-				require.Regexp(t, `tools: +.*http\.fetch`, out)
+				require.Regexp(t, `tools: +.*http\.fetch.*l402\.fetch`, out)
 				fetched := finish(t, nil, "Fetch the page http://"+d.ops+"/readyz\n", "chat", "--url", "http://"+d.api)
 				require.Contains(t, fetched.out, "(calls http.fetch)")
 				require.Contains(t, fetched.out, `"status":"ready"`)

@@ -158,6 +158,7 @@ func (r *Runner) try(ctx context.Context, call Call, e *entry, m *meter, tries i
 		made  int
 		first = max(call.Attempt, 1)
 		last  failure
+		spent Result // the last attempt's, whatever came of it
 	)
 	res, err := backoff.Retry(ctx, func() (Result, error) {
 		if ctx.Err() != nil {
@@ -169,6 +170,7 @@ func (r *Runner) try(ctx context.Context, call Call, e *entry, m *meter, tries i
 			call.Attempt = first + made
 			made++
 			res, f := r.attempt(ctx, call, e, m)
+			spent = res
 			if f == nil {
 				return res, nil
 			}
@@ -188,7 +190,8 @@ func (r *Runner) try(ctx context.Context, call Call, e *entry, m *meter, tries i
 	}, backoff.WithMaxTries(uint(tries)), backoff.WithBackOff(&backoff.ExponentialBackOff{
 		InitialInterval: r.c.FirstWait, RandomizationFactor: .5, Multiplier: 2, MaxInterval: 10 * r.c.FirstWait,
 	}), backoff.WithMaxElapsedTime(patience(ctx, e.spec, tries)))
-	o := Outcome{Provider: e.spec.Provider, CorrelationID: res.CorrelationID, Attempts: made}
+	o := outcomeOf(e, spent)
+	o.Attempts = made
 	switch {
 	case err == nil:
 		return r.settle(o, e, res.Output)
@@ -198,6 +201,11 @@ func (r *Runner) try(ctx context.Context, call Call, e *entry, m *meter, tries i
 		o.State, o.Err = last.state, last.err
 	}
 	return o
+}
+
+// outcomeOf is what an answer says of its provider and its money.
+func outcomeOf(e *entry, res Result) Outcome {
+	return Outcome{Provider: e.spec.Provider, CorrelationID: res.CorrelationID, Paid: res.Paid, PaidSats: res.PaidSats, Proof: res.Proof}
 }
 
 // patience is how long all attempts together may take: as long as each may, and
@@ -297,7 +305,7 @@ func (r *Runner) reconcile(ctx context.Context, call Call, e *entry) (Outcome, b
 	case <-within.Done():
 		return Outcome{}, false
 	}
-	o := Outcome{Provider: e.spec.Provider, CorrelationID: a.res.CorrelationID}
+	o := outcomeOf(e, a.res)
 	switch told := (*Error)(nil); {
 	case !known:
 		return Outcome{}, false

@@ -68,6 +68,10 @@ type Outcome struct {
 	Err        *Error // nil exactly when State is Succeeded
 	// CorrelationID is the provider's name for the call.
 	CorrelationID string
+	// Paid, PaidSats and Proof are those of the Result, whatever State is.
+	Paid     bool
+	PaidSats int64
+	Proof    json.RawMessage
 	// Provider is who carried it out, PrimaryProvider who should have when that
 	// was another, and FallbackReason the class of the failure that led to it.
 	Provider, PrimaryProvider, FallbackReason string

@@ -47,6 +47,8 @@ type Spec struct {
 	Boundary      Boundary
 	// Writes says whether a call changes something outside.
 	Writes bool
+	// Price is what a call costs; nil is nothing.
+	Price *Price
 	// NeedsApproval says that a person must approve each call, whatever the
 	// run's policy says.
 	NeedsApproval bool
@@ -82,6 +84,8 @@ type Call struct {
 	// does not count as the tool's time. Nil: nobody can be asked. Only tools whose
 	// kind is MCP may ask.
 	Ask func(context.Context, Question) (Answer, error)
+	// Purse is where a tool with a quoted price gets money; nil for the others.
+	Purse Purse
 }
 
 // Question is what a tool wants to know of a person.
@@ -112,6 +116,17 @@ type Result struct {
 	Output json.RawMessage
 	// CorrelationID is the provider's name for the call.
 	CorrelationID string
+	// Paid says that it is known what the call has spent, and PaidSats how much that
+	// was, fees included, rounded up; 0 is nothing. It holds beside an error too: a
+	// call can fail after it has paid, and then the money is gone whatever the error
+	// says. Without it a call with a hold that succeeds has spent the hold, one whose
+	// error is Unknown may have spent it, and one with any other error has spent
+	// nothing.
+	Paid     bool
+	PaidSats int64
+	// Proof is a JSON object that proves the payment, such as its preimage. It is
+	// stored with the reservation, and shown nowhere.
+	Proof json.RawMessage
 }
 
 // Tool carries calls out.

@@ -3,15 +3,11 @@
 package httpfetch
 
 import (
-	"bytes"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"mime"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/openagentsinc/openagents-runtime/internal/egress"
@@ -67,16 +63,6 @@ type method struct {
 	writes bool
 }
 
-// sendable are the request headers that a model may set: none of them says who
-// is asking.
-var sendable = []string{"Accept", "Accept-Language", "If-Modified-Since", "If-None-Match"}
-
-// readable are the response headers that it is shown.
-var readable = []string{
-	"Cache-Control", "Content-Disposition", "Content-Language", "Date", "Etag", "Expires", "Last-Modified",
-	"Location", "Retry-After",
-}
-
 type input struct {
 	URL         string            `json:"url"`
 	Method      string            `json:"method"`
@@ -86,23 +72,11 @@ type input struct {
 	MaxBytes    int               `json:"maxBytes"`
 }
 
-type output struct {
-	Status      int               `json:"status"`
-	FinalURL    string            `json:"finalUrl"`
-	ContentType string            `json:"contentType"`
-	Headers     map[string]string `json:"headers"`
-	Title       string            `json:"title,omitempty"`
-	Text        *string           `json:"text,omitempty"`
-	Base64      *string           `json:"base64,omitempty"`
-	Truncated   bool              `json:"truncated"`
-	Bytes       int               `json:"bytes"`
-}
-
 // Run makes the request. A status of 400 and above is an output like any other.
 func (m method) Run(ctx context.Context, call tool.Call, _ func(json.RawMessage) error) (tool.Result, error) {
 	var in input
 	if err := json.Unmarshal(call.Input, &in); err != nil {
-		return tool.Result{}, invalid("the input is not as the schema says")
+		return tool.Result{}, outbound.Invalid("the input is not as the schema says")
 	}
 	req, bad := m.request(call, in)
 	if bad != nil {
@@ -115,104 +89,41 @@ func (m method) Run(ctx context.Context, call tool.Call, _ func(json.RawMessage)
 		e.ProviderFault = false
 		return tool.Result{}, e
 	}
-	out, bad := m.output(resp, in.MaxBytes)
+	page, bad := outbound.ReadPage(resp, outbound.Reading{
+		Text: outbound.Most(m.c.MaxText, in.MaxBytes), Binary: outbound.Most(m.c.MaxBinary, in.MaxBytes),
+	})
 	if bad != nil {
+		bad.Unknown = m.writes && resp.Header.Get("Content-Encoding") != ""
 		return tool.Result{}, bad
 	}
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(out); err != nil {
-		return tool.Result{}, err
-	}
-	return tool.Result{Output: bytes.TrimSpace(b.Bytes())}, nil
+	raw, err := outbound.JSON(page)
+	return tool.Result{Output: raw}, err
 }
 
 func (m method) request(call tool.Call, in input) (egress.Request, *tool.Error) {
-	req := egress.Request{Method: in.Method, URL: in.URL, Header: http.Header{}}
+	req := egress.Request{Method: in.Method, URL: in.URL}
 	methods := []string{"", http.MethodGet, http.MethodHead}
 	if m.writes {
 		methods = []string{http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete}
 	}
 	if !slices.Contains(methods, in.Method) {
-		return req, invalid("the method is not one of this tool's")
+		return req, outbound.Invalid("the method is not one of this tool's")
 	}
-	for name, value := range in.Headers {
-		canonical := http.CanonicalHeaderKey(name)
-		if !slices.Contains(sendable, canonical) {
-			return req, invalid("only these headers may be set: " + strings.Join(sendable, ", "))
-		}
-		if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' }) {
-			return req, invalid("a header's value holds something else than visible ASCII")
-		}
-		req.Header.Set(canonical, value)
-	}
-	if !m.writes {
-		return req, nil
+	var bad *tool.Error
+	if req.Header, bad = outbound.PageHeader(in.Headers); bad != nil || !m.writes {
+		return req, bad
 	}
 	req.Header.Set("Idempotency-Key", call.IdempotencyKey)
 	if in.Body != nil {
-		kind, params, err := mime.ParseMediaType(orText(in.ContentType))
-		if err != nil {
-			return req, invalid("the content type cannot be read")
+		kind, bad := outbound.BodyType(in.ContentType)
+		if bad != nil {
+			return req, bad
 		}
 		req.Body = []byte(*in.Body)
-		req.Header.Set("Content-Type", mime.FormatMediaType(kind, params))
+		req.Header.Set("Content-Type", kind)
 	}
 	return req, nil
 }
-
-func orText(contentType string) string {
-	if contentType == "" {
-		return "text/plain; charset=utf-8"
-	}
-	return contentType
-}
-
-func (m method) output(resp egress.Response, most int) (output, *tool.Error) {
-	out := output{
-		Status: resp.Status, FinalURL: resp.URL.String(), Headers: map[string]string{},
-		Bytes: len(resp.Body), Truncated: resp.Truncated,
-	}
-	for _, name := range readable {
-		if v := resp.Header.Get(name); v != "" {
-			out.Headers[strings.ToLower(name)] = outbound.Line(clean(v), 512)
-		}
-	}
-	var text bool
-	out.ContentType, text = kind(resp.Header.Get("Content-Type"), resp.Body)
-	if enc := resp.Header.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") && len(resp.Body) > 0 {
-		return out, &tool.Error{Class: outbound.Unsupported, Message: "the answer is compressed in a way that was not asked for", Unknown: m.writes}
-	}
-	limit := func(n int) int {
-		if most > 0 {
-			n = min(n, most)
-		}
-		return n
-	}
-	if !text && len(resp.Body) > 0 {
-		if n := limit(m.c.MaxBinary); len(resp.Body) > n || resp.Truncated {
-			return out, &tool.Error{
-				Class:   outbound.Unsupported,
-				Message: "the answer is no text (" + out.ContentType + ") and too large to be handed on",
-			}
-		}
-		encoded := base64.StdEncoding.EncodeToString(resp.Body)
-		out.Base64 = &encoded
-		return out, nil
-	}
-	full := decoded(resp.Body, resp.Header.Get("Content-Type"))
-	if isHTML(out.ContentType) {
-		out.Title, full = readableText(full, resp.URL)
-		out.Title = outbound.Line(out.Title, 512)
-	}
-	cut := outbound.Cut(full, limit(m.c.MaxText))
-	out.Truncated = out.Truncated || len(cut) < len(full)
-	out.Text = &cut
-	return out, nil
-}
-
-func invalid(why string) *tool.Error { return &tool.Error{Class: outbound.InvalidInput, Message: why} }
 
 func (m method) timeout() time.Duration {
 	if m.c.Guard.Timeout > 0 {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -20,6 +21,7 @@ import (
 	"github.com/openagentsinc/openagents-runtime/internal/egress"
 	"github.com/openagentsinc/openagents-runtime/internal/tool"
 	"github.com/openagentsinc/openagents-runtime/internal/tool/httpfetch"
+	"github.com/openagentsinc/openagents-runtime/internal/tool/outbound"
 )
 
 func serve(t testing.TB, h http.HandlerFunc) *httptest.Server {
@@ -304,7 +306,13 @@ func FuzzPage(f *testing.F) {
 	f.Add([]byte("&#27;[31m&#0;<title>&#x1b;"), "text/html")
 	f.Add([]byte("\xff\xfe<\x00"), "text/html; charset=utf-16")
 	f.Fuzz(func(t *testing.T, page []byte, contentType string) {
-		text := httpfetch.Readable(page, contentType)
+		at := &url.URL{Scheme: "https", Host: "example.com"}
+		header := http.Header{"Content-Type": {contentType}}
+		read, bad := outbound.ReadPage(egress.Response{Status: 200, URL: at, Header: header, Body: page}, outbound.Reading{Text: 1 << 20})
+		if bad != nil || read.Text == nil {
+			return
+		}
+		text := read.Title + *read.Text
 		require.True(t, len(text) == 0 || strings.ToValidUTF8(text, "") == text)
 		require.NotContains(t, text, "\x00")
 		require.NotContains(t, text, "\x1b")

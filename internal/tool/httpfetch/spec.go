@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 
 	"github.com/openagentsinc/openagents-runtime/internal/tool"
+	"github.com/openagentsinc/openagents-runtime/internal/tool/outbound"
 )
 
 // Spec says what a model and the runner need to know.
@@ -58,15 +59,5 @@ var fetchOutput = json.RawMessage(`{
   "$schema": "https://json-schema.org/draft/2020-12/schema",
   "type": "object", "additionalProperties": false,
   "required": ["status", "finalUrl", "contentType", "headers", "truncated", "bytes"],
-  "properties": {
-    "status": {"type": "integer", "minimum": 100, "maximum": 999},
-    "finalUrl": {"type": "string", "description": "Where the answer came from, after redirects."},
-    "contentType": {"type": "string", "description": "The media type without parameters."},
-    "headers": {"type": "object", "additionalProperties": {"type": "string"}},
-    "title": {"type": "string", "description": "Of an HTML page."},
-    "text": {"type": "string", "description": "The body as text; of HTML what a reader would see."},
-    "base64": {"type": "string", "description": "A small body that is no text."},
-    "truncated": {"type": "boolean", "description": "Whether there was more."},
-    "bytes": {"type": "integer", "minimum": 0, "description": "How many bytes of the body were read, decompressed."}
-  }
+  "properties": {` + outbound.PageProperties + `}
 }`)
