@@ -150,7 +150,7 @@ func TestARefusedHoldFailsAlone(t *testing.T) {
 // Money is settled after its run has ended, and the closed log stays closed.
 func TestMoneyIsSettledAfterTheRunHasEnded(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, budget(100))
+	r := newAccount(t, budget(100))
 	require.Empty(t, r.hold("a", 10))
 	require.Empty(t, r.hold("b", 10))
 	r.mark("b")
