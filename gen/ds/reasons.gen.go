@@ -39,6 +39,9 @@ func ReasonCodes() []ReasonCode {
 		"policy_denied.guest_mode",
 		"policy_denied.too_many_approvals",
 		"policy_denied.rate_limited",
+		"policy_denied.price_unknown",
+		"policy_denied.payee_not_allowed",
+		"policy_denied.per_period_limit_exceeded",
 		"loop_detected.no_progress",
 		"loop_detected.repeated_call",
 		"loop_detected.oscillation",
@@ -139,6 +142,12 @@ func (e ReasonCode) Number() int {
 		return 126
 	case "policy_denied.rate_limited":
 		return 127
+	case "policy_denied.price_unknown":
+		return 128
+	case "policy_denied.payee_not_allowed":
+		return 129
+	case "policy_denied.per_period_limit_exceeded":
+		return 130
 	case "loop_detected.no_progress":
 		return 200
 	case "loop_detected.repeated_call":
@@ -272,6 +281,12 @@ func (e ReasonCode) Description() string {
 		return "As many approvals as may wait for the owner's decision wait already."
 	case "policy_denied.rate_limited":
 		return "The provider's calls of this minute are used up."
+	case "policy_denied.price_unknown":
+		return "Nobody can say what it will cost."
+	case "policy_denied.payee_not_allowed":
+		return "The authorization does not name whom it would pay."
+	case "policy_denied.per_period_limit_exceeded":
+		return "It is more than the period has left."
 	case "loop_detected.no_progress":
 		return "The run goes round without progress."
 	case "loop_detected.repeated_call":

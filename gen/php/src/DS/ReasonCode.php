@@ -46,6 +46,9 @@ enum ReasonCode: string
     case PolicyDeniedGuestMode = 'policy_denied.guest_mode';
     case PolicyDeniedTooManyApprovals = 'policy_denied.too_many_approvals';
     case PolicyDeniedRateLimited = 'policy_denied.rate_limited';
+    case PolicyDeniedPriceUnknown = 'policy_denied.price_unknown';
+    case PolicyDeniedPayeeNotAllowed = 'policy_denied.payee_not_allowed';
+    case PolicyDeniedPerPeriodLimitExceeded = 'policy_denied.per_period_limit_exceeded';
     case LoopDetectedNoProgress = 'loop_detected.no_progress';
     case LoopDetectedRepeatedCall = 'loop_detected.repeated_call';
     case LoopDetectedOscillation = 'loop_detected.oscillation';
@@ -114,6 +117,9 @@ enum ReasonCode: string
             self::PolicyDeniedGuestMode => 125,
             self::PolicyDeniedTooManyApprovals => 126,
             self::PolicyDeniedRateLimited => 127,
+            self::PolicyDeniedPriceUnknown => 128,
+            self::PolicyDeniedPayeeNotAllowed => 129,
+            self::PolicyDeniedPerPeriodLimitExceeded => 130,
             self::LoopDetectedNoProgress => 200,
             self::LoopDetectedRepeatedCall => 201,
             self::LoopDetectedOscillation => 202,
