@@ -1131,8 +1131,8 @@ const (
 	SpendGrantV1ChangesClearMaxPerHourSats  SpendGrantV1ChangesClear = "max_per_hour_sats"
 	SpendGrantV1ChangesClearMaxPerMonthSats SpendGrantV1ChangesClear = "max_per_month_sats"
 	SpendGrantV1ChangesClearMaxPerWeekSats  SpendGrantV1ChangesClear = "max_per_week_sats"
+	SpendGrantV1ChangesClearMaxTotalSats    SpendGrantV1ChangesClear = "max_total_sats"
 	SpendGrantV1ChangesClearNotBefore       SpendGrantV1ChangesClear = "not_before"
-	SpendGrantV1ChangesClearThresholdSats   SpendGrantV1ChangesClear = "threshold_sats"
 )
 
 // Valid indicates whether the value is a known member of the SpendGrantV1ChangesClear enum.
@@ -1148,36 +1148,9 @@ func (e SpendGrantV1ChangesClear) Valid() bool {
 		return true
 	case SpendGrantV1ChangesClearMaxPerWeekSats:
 		return true
+	case SpendGrantV1ChangesClearMaxTotalSats:
+		return true
 	case SpendGrantV1ChangesClearNotBefore:
-		return true
-	case SpendGrantV1ChangesClearThresholdSats:
-		return true
-	default:
-		return false
-	}
-}
-
-// Defines values for SpendGrantV1ChangesMode.
-const (
-	SpendGrantV1ChangesModeDelegatedBudget              SpendGrantV1ChangesMode = "delegated_budget"
-	SpendGrantV1ChangesModeDelegatedBudgetWithThreshold SpendGrantV1ChangesMode = "delegated_budget_with_threshold"
-	SpendGrantV1ChangesModeDeny                         SpendGrantV1ChangesMode = "deny"
-	SpendGrantV1ChangesModeInteractive                  SpendGrantV1ChangesMode = "interactive"
-	SpendGrantV1ChangesModeSystem                       SpendGrantV1ChangesMode = "system"
-)
-
-// Valid indicates whether the value is a known member of the SpendGrantV1ChangesMode enum.
-func (e SpendGrantV1ChangesMode) Valid() bool {
-	switch e {
-	case SpendGrantV1ChangesModeDelegatedBudget:
-		return true
-	case SpendGrantV1ChangesModeDelegatedBudgetWithThreshold:
-		return true
-	case SpendGrantV1ChangesModeDeny:
-		return true
-	case SpendGrantV1ChangesModeInteractive:
-		return true
-	case SpendGrantV1ChangesModeSystem:
 		return true
 	default:
 		return false
@@ -2603,9 +2576,6 @@ type SpendGrantV1Changes struct {
 	// MaxTotalSats Sats that may be spent in all; absent only in mode system.
 	MaxTotalSats *int64 `json:"max_total_sats,omitempty"`
 
-	// Mode Who agrees to a call: a person each time, nobody within the budget, a person above a threshold; deny is never, system is the service's own work.
-	Mode *SpendGrantV1ChangesMode `json:"mode,omitempty"`
-
 	// NotBefore From when it counts.
 	NotBefore *time.Time `json:"not_before,omitempty"`
 
@@ -2621,9 +2591,6 @@ type SpendGrantV1Changes struct {
 
 // SpendGrantV1ChangesClear A term.
 type SpendGrantV1ChangesClear string
-
-// SpendGrantV1ChangesMode Who agrees to a call: a person each time, nobody within the budget, a person above a threshold; deny is never, system is the service's own work.
-type SpendGrantV1ChangesMode string
 
 // SpendGrantV1ChangesOnExhaustion What a run does when the budget refuses a call: it waits for a raise, ends, or goes on without the call.
 type SpendGrantV1ChangesOnExhaustion string

@@ -7,7 +7,6 @@ declare(strict_types=1);
 namespace OpenAgents\Runtime\DS;
 
 use OpenAgents\Runtime\Model\SpendGrantV1ChangesClearItem;
-use OpenAgents\Runtime\Model\SpendGrantV1ChangesMode;
 use OpenAgents\Runtime\Model\SpendGrantV1ChangesOnExhaustion;
 use OpenAgents\Runtime\Model\SpendGrantV1ChangesUnknownPrice;
 use OpenAgents\Runtime\Wire;
@@ -28,7 +27,6 @@ final readonly class SpendGrantV1Changes implements \JsonSerializable
      * @param SpendGrantV1Constraints|null $constraints What may be paid. A list that is absent or empty does not restrict.
      * @param SpendGrantV1ChangesOnExhaustion|null $onExhaustion What a run does when the budget refuses a call: it waits for a raise, ends, or goes on without the call.
      * @param SpendGrantV1ChangesUnknownPrice|null $unknownPrice What is said to a call whose price nobody knows.
-     * @param SpendGrantV1ChangesMode|string|null $mode Who agrees to a call: a person each time, nobody within the budget, a person above a threshold; deny is never, system is the service's own work.
      * @param string|null $notBefore From when it counts. (at most 40 characters, an RFC 3339 time)
      * @param string|null $expiresAt Until when it counts. (at most 40 characters, an RFC 3339 time)
      * @param list<SpendGrantV1ChangesClearItem>|null $clear Terms that are taken away. (at most 16 items)
@@ -44,7 +42,6 @@ final readonly class SpendGrantV1Changes implements \JsonSerializable
         public ?SpendGrantV1Constraints $constraints = null,
         public ?SpendGrantV1ChangesOnExhaustion $onExhaustion = null,
         public ?SpendGrantV1ChangesUnknownPrice $unknownPrice = null,
-        public SpendGrantV1ChangesMode|string|null $mode = null,
         public ?string $notBefore = null,
         public ?string $expiresAt = null,
         public ?array $clear = null,
@@ -71,7 +68,6 @@ final readonly class SpendGrantV1Changes implements \JsonSerializable
             constraints: isset($data['constraints']) ? SpendGrantV1Constraints::fromArray(Wire::map($data['constraints'], 'SpendGrantV1Changes.constraints')) : null,
             onExhaustion: isset($data['on_exhaustion']) ? Wire::enum($data['on_exhaustion'], 'SpendGrantV1Changes.on_exhaustion', SpendGrantV1ChangesOnExhaustion::class) : null,
             unknownPrice: isset($data['unknown_price']) ? Wire::enum($data['unknown_price'], 'SpendGrantV1Changes.unknown_price', SpendGrantV1ChangesUnknownPrice::class) : null,
-            mode: isset($data['mode']) ? Wire::openEnum($data['mode'], 'SpendGrantV1Changes.mode', SpendGrantV1ChangesMode::class) : null,
             notBefore: isset($data['not_before']) ? Wire::string($data['not_before'], 'SpendGrantV1Changes.not_before') : null,
             expiresAt: isset($data['expires_at']) ? Wire::string($data['expires_at'], 'SpendGrantV1Changes.expires_at') : null,
             clear: isset($data['clear']) ? Wire::list($data['clear'], 'SpendGrantV1Changes.clear', static fn (mixed $item, string $at): SpendGrantV1ChangesClearItem => Wire::enum($item, $at, SpendGrantV1ChangesClearItem::class)) : null,
@@ -96,7 +92,6 @@ final readonly class SpendGrantV1Changes implements \JsonSerializable
             'constraints' => $this->constraints === null ? null : Wire::object($this->constraints->toArray()),
             'on_exhaustion' => $this->onExhaustion?->value,
             'unknown_price' => $this->unknownPrice?->value,
-            'mode' => $this->mode === null ? null : Wire::scalar($this->mode),
             'not_before' => $this->notBefore,
             'expires_at' => $this->expiresAt,
             'clear' => $this->clear === null ? null : array_map(static fn (SpendGrantV1ChangesClearItem $item): mixed => $item->value, array_values($this->clear)),

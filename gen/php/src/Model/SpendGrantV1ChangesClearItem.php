@@ -13,11 +13,11 @@ namespace OpenAgents\Runtime\Model;
  */
 enum SpendGrantV1ChangesClearItem: string
 {
+    case MaxTotalSats = 'max_total_sats';
     case MaxPerCallSats = 'max_per_call_sats';
     case MaxPerHourSats = 'max_per_hour_sats';
     case MaxPerDaySats = 'max_per_day_sats';
     case MaxPerWeekSats = 'max_per_week_sats';
     case MaxPerMonthSats = 'max_per_month_sats';
-    case ThresholdSats = 'threshold_sats';
     case NotBefore = 'not_before';
 }
