@@ -3,10 +3,10 @@
 -- it, or returns no row when the run_id is taken.
 WITH started AS (
     INSERT INTO runs (run_key, run_id, thread_id, user_id, guest_scope, autopilot_id,
-                      authenticated_session, tool_policy, client_tools, limits, keep_open, request_hash,
+                      authenticated_session, tool_policy, client_tools, limits, keep_open, authorization_id, request_hash,
                       traceparent, tracestate, request_id)
     VALUES (@run_key, @run_id, @thread_id, sqlc.narg('user_id'), sqlc.narg('guest_scope'), sqlc.narg('autopilot_id'),
-            @authenticated_session, sqlc.narg('tool_policy'), sqlc.narg('client_tools'), sqlc.narg('limits'), @keep_open, @request_hash,
+            @authenticated_session, sqlc.narg('tool_policy'), sqlc.narg('client_tools'), sqlc.narg('limits'), @keep_open, sqlc.narg('authorization_id'), @request_hash,
             sqlc.narg('traceparent'), sqlc.narg('tracestate'), sqlc.narg('request_id'))
     ON CONFLICT (run_id) DO NOTHING
     RETURNING *

@@ -106,6 +106,7 @@ type Run struct {
 	FinishedAt           *time.Time
 	UpdatedAt            time.Time
 	ClientTools          []byte
+	AuthorizationID      *string
 }
 
 type RunHead struct {
@@ -181,6 +182,121 @@ type SkillSpec struct {
 	ContentHash string
 	InsertedAt  time.Time
 	UpdatedAt   time.Time
+}
+
+type SpendAuthorization struct {
+	AuthorizationID       string
+	ParentAuthorizationID *string
+	Path                  []string
+	OwnerUserID           *int64
+	OwnerGuestScope       *string
+	Owner                 string
+	ScopeKind             string
+	RunID                 *string
+	ThreadID              *string
+	AutopilotID           *string
+	Mode                  string
+	MaxTotalSats          *int64
+	MaxPerCallSats        *int64
+	MaxPerDaySats         *int64
+	ThresholdSats         *int64
+	SpentSats             int64
+	ReservedSats          int64
+	OverageSats           int64
+	Constraints           []byte
+	OnExhaustion          string
+	UnknownPrice          string
+	Metadata              []byte
+	TermsHash             string
+	Revision              int64
+	NotBefore             *time.Time
+	IssuedAt              time.Time
+	ExpiresAt             *time.Time
+	RevokedAt             *time.Time
+	RevokedBy             *string
+	RevokeReason          *string
+	InsertedAt            time.Time
+	UpdatedAt             time.Time
+}
+
+type SpendAuthorizationEvent struct {
+	AuthorizationID string
+	Revision        int64
+	EventID         uuid.UUID
+	Kind            string
+	Actor           string
+	Reason          *string
+	Before          []byte
+	After           []byte
+	InsertedAt      time.Time
+}
+
+type SpendLedgerDrift struct {
+	AuthorizationID    string
+	SpentSats          int64
+	ReservedSats       int64
+	OverageSats        int64
+	MaxTotalSats       *int64
+	LedgerSpentSats    int64
+	LedgerReservedSats int64
+	LedgerOverageSats  int64
+	LedgerMaxTotalSats int64
+	CallsSpentSats     int64
+	CallsReservedSats  int64
+	PeriodHeldSats     int64
+}
+
+type SpendLedgerEntry struct {
+	AuthorizationID string
+	EntryID         uuid.UUID
+	RunKey          *uuid.UUID
+	ToolCallID      *string
+	Kind            string
+	Debit           string
+	Credit          string
+	AmountSats      int64
+	Actor           string
+	Evidence        []byte
+	InsertedAt      time.Time
+}
+
+type SpendReservation struct {
+	RunKey                 uuid.UUID
+	ToolCallID             string
+	AuthorizationID        string
+	Path                   []string
+	RunID                  string
+	Kind                   string
+	ToolName               *string
+	Provider               *string
+	Payee                  *string
+	AmountSats             int64
+	CommittedSats          *int64
+	MaxOverageBps          int32
+	State                  string
+	RetryClass             string
+	RequestHash            *string
+	LeaseEpoch             int64
+	ProviderIdempotencyKey *string
+	ProviderCorrelationID  *string
+	PaymentHash            *string
+	Quote                  []byte
+	Proof                  []byte
+	MaybeBilled            bool
+	FailureReason          *string
+	EvaluationHash         string
+	ApprovalID             *string
+	ReservedAt             time.Time
+	StartedAt              *time.Time
+	MarkedAt               *time.Time
+	CommittedAt            *time.Time
+	ReleasedAt             *time.Time
+	ReconciledAt           *time.Time
+	ReconciledBy           *string
+	ProbeCount             int32
+	NextProbeAt            *time.Time
+	InsertedAt             time.Time
+	UpdatedAt              time.Time
 }
 
 type ToolSpec struct {

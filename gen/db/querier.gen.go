@@ -227,6 +227,85 @@ type Querier interface {
 	// SkillSpecLock, or two owners may begin two versions of an id at once.
 	// A skill becomes published by publishing alone.
 	SkillSpecPut(ctx context.Context, arg SkillSpecPutParams) (SkillSpec, error)
+	// Writes new terms to an authorization that this transaction has locked.
+	SpendAuthorizationAmend(ctx context.Context, arg SpendAuthorizationAmendParams) (SpendAuthorization, error)
+	// Authorizations whose counters are not the sums of the ledger and the reservations.
+	SpendAuthorizationDrift(ctx context.Context, maxAuthorizations int32) ([]SpendLedgerDrift, error)
+	SpendAuthorizationEventInsert(ctx context.Context, arg SpendAuthorizationEventInsertParams) error
+	// What was done to an authorization, the first first.
+	SpendAuthorizationEventList(ctx context.Context, authorizationID string) ([]SpendAuthorizationEvent, error)
+	SpendAuthorizationGet(ctx context.Context, authorizationID string) (SpendAuthorization, error)
+	// Locks an authorization: what is held or settled under it waits until this
+	// transaction ends.
+	SpendAuthorizationGetForChange(ctx context.Context, authorizationID string) (SpendAuthorization, error)
+	// Issues an authorization, or returns no row when there is one of that id.
+	SpendAuthorizationInsert(ctx context.Context, arg SpendAuthorizationInsertParams) (SpendAuthorization, error)
+	// Newest first, after the last one of the page before.
+	SpendAuthorizationList(ctx context.Context, arg SpendAuthorizationListParams) ([]SpendAuthorization, error)
+	// The authorization and all below it.
+	SpendAuthorizationListBelow(ctx context.Context, authorizationID string) ([]string, error)
+	// The authorizations of a path, root first, with the moment at which they were read.
+	SpendAuthorizationListPath(ctx context.Context, path []string) ([]SpendAuthorizationListPathRow, error)
+	// Locks the rows that SpendAuthorizationMoveMany is about to move in the order of
+	// their ids, so that two processes that move several at once cannot deadlock.
+	SpendAuthorizationLockMany(ctx context.Context, authorizationIds []string) error
+	// Moves the counters of every level of every movement of a commit. Where something
+	// is held (revision is not 0), the level must be as whoever decided knew it, must
+	// count now, and must have room for it all. Fails with OA001 when one does not.
+	SpendAuthorizationMoveMany(ctx context.Context, arg SpendAuthorizationMoveManyParams) error
+	// The authorization that pays for a run: the most specific of its owner, the
+	// newest of those; also one that has ended, for that must not let the run fall
+	// back on a broader one.
+	SpendAuthorizationResolve(ctx context.Context, arg SpendAuthorizationResolveParams) (SpendAuthorization, error)
+	// Revokes an authorization that this transaction has locked.
+	SpendAuthorizationRevoke(ctx context.Context, arg SpendAuthorizationRevokeParams) (SpendAuthorization, error)
+	// What an authorization had before a moment: available, reserved, spent.
+	SpendLedgerEntryBalance(ctx context.Context, arg SpendLedgerEntryBalanceParams) (SpendLedgerEntryBalanceRow, error)
+	// Books movements.
+	SpendLedgerEntryInsertMany(ctx context.Context, arg SpendLedgerEntryInsertManyParams) error
+	// Books a change of an authorization's cap.
+	SpendLedgerEntryInsertTerms(ctx context.Context, arg SpendLedgerEntryInsertTermsParams) error
+	// A page of the movements of an authorization and of what is below it, the oldest
+	// first.
+	SpendLedgerEntryListBetween(ctx context.Context, arg SpendLedgerEntryListBetweenParams) ([]SpendLedgerEntry, error)
+	SpendPeriodDelete(ctx context.Context, arg SpendPeriodDeleteParams) error
+	// The caps of some authorizations, as they stand now.
+	SpendPeriodListMany(ctx context.Context, authorizationIds []string) ([]SpendPeriodListManyRow, error)
+	// What SpendAuthorizationMoveMany does, to the periods of the same levels; its
+	// locks guard them. Fails with OA001 when something is held and one has no room.
+	SpendPeriodMoveMany(ctx context.Context, arg SpendPeriodMoveManyParams) error
+	// Sets the cap of a period of an authorization that this transaction has locked.
+	// A cap that is new begins with what is held and what was captured in the period.
+	SpendPeriodPut(ctx context.Context, arg SpendPeriodPutParams) error
+	// Takes a capture back from the periods of some levels that it was made in.
+	SpendPeriodReverse(ctx context.Context, arg SpendPeriodReverseParams) error
+	// How many SpendReservationListStuck would list without a limit.
+	SpendReservationCountStuck(ctx context.Context, age time.Duration) (int64, error)
+	SpendReservationGet(ctx context.Context, arg SpendReservationGetParams) (SpendReservation, error)
+	// Who holds an invoice, or has paid it.
+	SpendReservationGetByInvoice(ctx context.Context, paymentHash *string) (SpendReservation, error)
+	// Notes what is held for calls. A call has one hold, and an invoice is held for
+	// once: the second breaks a key, and with it its unit. Fails with OA003 when an
+	// epoch is not the one that may write to the run. The order keeps processes
+	// that hold for the same invoices from deadlocking.
+	SpendReservationInsertMany(ctx context.Context, arg SpendReservationInsertManyParams) error
+	// Newest first, after the last one of the page before.
+	SpendReservationList(ctx context.Context, arg SpendReservationListParams) ([]SpendReservation, error)
+	SpendReservationListOfRun(ctx context.Context, runKey uuid.UUID) ([]SpendReservation, error)
+	// What a run holds: reservations that are not settled.
+	SpendReservationListOpenOfRun(ctx context.Context, runKey uuid.UUID) ([]SpendReservation, error)
+	// Reservations that nobody is at work on: held for so long, and their run has
+	// ended, or their call has, or the provider may have been asked and no executor
+	// has held the run for so long. The oldest first, after some moment.
+	SpendReservationListStuck(ctx context.Context, arg SpendReservationListStuckParams) ([]SpendReservationListStuckRow, error)
+	// Moves reservations from the state that whoever decided knew. Fails with OA002
+	// when one is in another. What is empty or negative stays as it is.
+	SpendReservationMoveMany(ctx context.Context, arg SpendReservationMoveManyParams) error
+	// Says when to ask for the truth again.
+	SpendReservationProbeLater(ctx context.Context, arg SpendReservationProbeLaterParams) error
+	// Takes reservations whose truth is to be asked for now: other processes leave
+	// them alone until the pause is over. The longest due first.
+	SpendReservationTakeDue(ctx context.Context, arg SpendReservationTakeDueParams) ([]SpendReservation, error)
 	ToolSpecGet(ctx context.Context, arg ToolSpecGetParams) (ToolSpec, error)
 	// A version that a release may name, kept as it is until the transaction ends.
 	ToolSpecHold(ctx context.Context, arg ToolSpecHoldParams) (ToolSpec, error)

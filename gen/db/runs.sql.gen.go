@@ -103,7 +103,7 @@ func (q *Queries) RunFinish(ctx context.Context, arg RunFinishParams) error {
 }
 
 const runGet = `-- name: RunGet :one
-SELECT run_key, run_id, thread_id, user_id, guest_scope, owner, autopilot_id, authenticated_session, tool_policy, limits, keep_open, request_hash, status, runnable, reason_class, reason, traceparent, tracestate, request_id, inserted_at, started_at, finished_at, updated_at, client_tools FROM runs WHERE run_id = $1
+SELECT run_key, run_id, thread_id, user_id, guest_scope, owner, autopilot_id, authenticated_session, tool_policy, limits, keep_open, request_hash, status, runnable, reason_class, reason, traceparent, tracestate, request_id, inserted_at, started_at, finished_at, updated_at, client_tools, authorization_id FROM runs WHERE run_id = $1
 `
 
 func (q *Queries) RunGet(ctx context.Context, runID string) (Run, error) {
@@ -134,12 +134,13 @@ func (q *Queries) RunGet(ctx context.Context, runID string) (Run, error) {
 		&i.FinishedAt,
 		&i.UpdatedAt,
 		&i.ClientTools,
+		&i.AuthorizationID,
 	)
 	return i, err
 }
 
 const runGetByKey = `-- name: RunGetByKey :one
-SELECT run_key, run_id, thread_id, user_id, guest_scope, owner, autopilot_id, authenticated_session, tool_policy, limits, keep_open, request_hash, status, runnable, reason_class, reason, traceparent, tracestate, request_id, inserted_at, started_at, finished_at, updated_at, client_tools FROM runs WHERE run_key = $1
+SELECT run_key, run_id, thread_id, user_id, guest_scope, owner, autopilot_id, authenticated_session, tool_policy, limits, keep_open, request_hash, status, runnable, reason_class, reason, traceparent, tracestate, request_id, inserted_at, started_at, finished_at, updated_at, client_tools, authorization_id FROM runs WHERE run_key = $1
 `
 
 func (q *Queries) RunGetByKey(ctx context.Context, runKey uuid.UUID) (Run, error) {
@@ -170,12 +171,13 @@ func (q *Queries) RunGetByKey(ctx context.Context, runKey uuid.UUID) (Run, error
 		&i.FinishedAt,
 		&i.UpdatedAt,
 		&i.ClientTools,
+		&i.AuthorizationID,
 	)
 	return i, err
 }
 
 const runListByOwner = `-- name: RunListByOwner :many
-SELECT run_key, run_id, thread_id, user_id, guest_scope, owner, autopilot_id, authenticated_session, tool_policy, limits, keep_open, request_hash, status, runnable, reason_class, reason, traceparent, tracestate, request_id, inserted_at, started_at, finished_at, updated_at, client_tools FROM runs
+SELECT run_key, run_id, thread_id, user_id, guest_scope, owner, autopilot_id, authenticated_session, tool_policy, limits, keep_open, request_hash, status, runnable, reason_class, reason, traceparent, tracestate, request_id, inserted_at, started_at, finished_at, updated_at, client_tools, authorization_id FROM runs
 WHERE ($1::text IS NULL OR owner = $1::text)
   AND ($2::text IS NULL OR thread_id = $2::text)
   AND ($3::text IS NULL OR status = $3::text)
@@ -233,6 +235,7 @@ func (q *Queries) RunListByOwner(ctx context.Context, arg RunListByOwnerParams) 
 			&i.FinishedAt,
 			&i.UpdatedAt,
 			&i.ClientTools,
+			&i.AuthorizationID,
 		); err != nil {
 			return nil, err
 		}
@@ -245,7 +248,7 @@ func (q *Queries) RunListByOwner(ctx context.Context, arg RunListByOwnerParams) 
 }
 
 const runListOfThread = `-- name: RunListOfThread :many
-SELECT run_key, run_id, thread_id, user_id, guest_scope, owner, autopilot_id, authenticated_session, tool_policy, limits, keep_open, request_hash, status, runnable, reason_class, reason, traceparent, tracestate, request_id, inserted_at, started_at, finished_at, updated_at, client_tools FROM runs
+SELECT run_key, run_id, thread_id, user_id, guest_scope, owner, autopilot_id, authenticated_session, tool_policy, limits, keep_open, request_hash, status, runnable, reason_class, reason, traceparent, tracestate, request_id, inserted_at, started_at, finished_at, updated_at, client_tools, authorization_id FROM runs
 WHERE thread_id = $1 AND owner = $2
   AND ($3::uuid IS NULL OR run_key < $3::uuid)
 ORDER BY run_key DESC
@@ -299,6 +302,7 @@ func (q *Queries) RunListOfThread(ctx context.Context, arg RunListOfThreadParams
 			&i.FinishedAt,
 			&i.UpdatedAt,
 			&i.ClientTools,
+			&i.AuthorizationID,
 		); err != nil {
 			return nil, err
 		}
@@ -398,23 +402,23 @@ func (q *Queries) RunSetStatus(ctx context.Context, arg RunSetStatusParams) erro
 const runStart = `-- name: RunStart :one
 WITH started AS (
     INSERT INTO runs (run_key, run_id, thread_id, user_id, guest_scope, autopilot_id,
-                      authenticated_session, tool_policy, client_tools, limits, keep_open, request_hash,
+                      authenticated_session, tool_policy, client_tools, limits, keep_open, authorization_id, request_hash,
                       traceparent, tracestate, request_id)
     VALUES ($1, $2, $3, $4, $5, $6,
-            $7, $8, $9, $10, $11, $12,
-            $13, $14, $15)
+            $7, $8, $9, $10, $11, $12, $13,
+            $14, $15, $16)
     ON CONFLICT (run_id) DO NOTHING
-    RETURNING run_key, run_id, thread_id, user_id, guest_scope, owner, autopilot_id, authenticated_session, tool_policy, limits, keep_open, request_hash, status, runnable, reason_class, reason, traceparent, tracestate, request_id, inserted_at, started_at, finished_at, updated_at, client_tools
+    RETURNING run_key, run_id, thread_id, user_id, guest_scope, owner, autopilot_id, authenticated_session, tool_policy, limits, keep_open, request_hash, status, runnable, reason_class, reason, traceparent, tracestate, request_id, inserted_at, started_at, finished_at, updated_at, client_tools, authorization_id
 ), head AS (
     INSERT INTO run_heads (run_key, latest_seq, latest_hash)
-    SELECT run_key, 1, $16 FROM started
+    SELECT run_key, 1, $17 FROM started
 ), first_event AS (
     INSERT INTO run_log (run_key, seq, event_type, event_version, payload, content_hash, event_hash, traceparent, tracestate, request_id)
-    SELECT run_key, 1, $17, $18, $19, $20, $16,
-           $13, $14, $15
+    SELECT run_key, 1, $18, $19, $20, $21, $17,
+           $14, $15, $16
     FROM started
 )
-SELECT run_key, run_id, thread_id, user_id, guest_scope, owner, autopilot_id, authenticated_session, tool_policy, limits, keep_open, request_hash, status, runnable, reason_class, reason, traceparent, tracestate, request_id, inserted_at, started_at, finished_at, updated_at, client_tools FROM started
+SELECT run_key, run_id, thread_id, user_id, guest_scope, owner, autopilot_id, authenticated_session, tool_policy, limits, keep_open, request_hash, status, runnable, reason_class, reason, traceparent, tracestate, request_id, inserted_at, started_at, finished_at, updated_at, client_tools, authorization_id FROM started
 `
 
 type RunStartParams struct {
@@ -429,6 +433,7 @@ type RunStartParams struct {
 	ClientTools          []byte
 	Limits               []byte
 	KeepOpen             bool
+	AuthorizationID      *string
 	RequestHash          string
 	Traceparent          *string
 	Tracestate           *string
@@ -465,6 +470,7 @@ type RunStartRow struct {
 	FinishedAt           *time.Time
 	UpdatedAt            time.Time
 	ClientTools          []byte
+	AuthorizationID      *string
 }
 
 // Creates a run with its head and its first event in one statement and returns
@@ -482,6 +488,7 @@ func (q *Queries) RunStart(ctx context.Context, arg RunStartParams) (RunStartRow
 		arg.ClientTools,
 		arg.Limits,
 		arg.KeepOpen,
+		arg.AuthorizationID,
 		arg.RequestHash,
 		arg.Traceparent,
 		arg.Tracestate,
@@ -518,6 +525,7 @@ func (q *Queries) RunStart(ctx context.Context, arg RunStartParams) (RunStartRow
 		&i.FinishedAt,
 		&i.UpdatedAt,
 		&i.ClientTools,
+		&i.AuthorizationID,
 	)
 	return i, err
 }

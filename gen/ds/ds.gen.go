@@ -479,6 +479,30 @@ func (e PredictReceiptV1FormatVersion) Valid() bool {
 	}
 }
 
+// Defines values for PredictReceiptV1SettlementState.
+const (
+	PredictReceiptV1SettlementStateCommitted         PredictReceiptV1SettlementState = "committed"
+	PredictReceiptV1SettlementStateReconcileRequired PredictReceiptV1SettlementState = "reconcile_required"
+	PredictReceiptV1SettlementStateReleased          PredictReceiptV1SettlementState = "released"
+	PredictReceiptV1SettlementStateReserved          PredictReceiptV1SettlementState = "reserved"
+)
+
+// Valid indicates whether the value is a known member of the PredictReceiptV1SettlementState enum.
+func (e PredictReceiptV1SettlementState) Valid() bool {
+	switch e {
+	case PredictReceiptV1SettlementStateCommitted:
+		return true
+	case PredictReceiptV1SettlementStateReconcileRequired:
+		return true
+	case PredictReceiptV1SettlementStateReleased:
+		return true
+	case PredictReceiptV1SettlementStateReserved:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for PredictReceiptV1Status.
 const (
 	PredictReceiptV1StatusCanceled  PredictReceiptV1Status = "canceled"
@@ -539,8 +563,11 @@ const (
 	ReasonCodePolicyDeniedInvalidAuthorizationMode ReasonCode = "policy_denied.invalid_authorization_mode"
 	ReasonCodePolicyDeniedModelNotAllowed          ReasonCode = "policy_denied.model_not_allowed"
 	ReasonCodePolicyDeniedOutsideTimeWindow        ReasonCode = "policy_denied.outside_time_window"
+	ReasonCodePolicyDeniedPayeeNotAllowed          ReasonCode = "policy_denied.payee_not_allowed"
 	ReasonCodePolicyDeniedPerCallLimitExceeded     ReasonCode = "policy_denied.per_call_limit_exceeded"
 	ReasonCodePolicyDeniedPerDayLimitExceeded      ReasonCode = "policy_denied.per_day_limit_exceeded"
+	ReasonCodePolicyDeniedPerPeriodLimitExceeded   ReasonCode = "policy_denied.per_period_limit_exceeded"
+	ReasonCodePolicyDeniedPriceUnknown             ReasonCode = "policy_denied.price_unknown"
 	ReasonCodePolicyDeniedProviderNotAllowed       ReasonCode = "policy_denied.provider_not_allowed"
 	ReasonCodePolicyDeniedReconcileRequired        ReasonCode = "policy_denied.reconcile_required"
 	ReasonCodePolicyDeniedScopeMismatch            ReasonCode = "policy_denied.scope_mismatch"
@@ -639,9 +666,15 @@ func (e ReasonCode) Valid() bool {
 		return true
 	case ReasonCodePolicyDeniedOutsideTimeWindow:
 		return true
+	case ReasonCodePolicyDeniedPayeeNotAllowed:
+		return true
 	case ReasonCodePolicyDeniedPerCallLimitExceeded:
 		return true
 	case ReasonCodePolicyDeniedPerDayLimitExceeded:
+		return true
+	case ReasonCodePolicyDeniedPerPeriodLimitExceeded:
+		return true
+	case ReasonCodePolicyDeniedPriceUnknown:
 		return true
 	case ReasonCodePolicyDeniedProviderNotAllowed:
 		return true
@@ -1409,6 +1442,30 @@ func (e ToolReceiptV1SettlementBoundary) Valid() bool {
 	}
 }
 
+// Defines values for ToolReceiptV1SettlementState.
+const (
+	ToolReceiptV1SettlementStateCommitted         ToolReceiptV1SettlementState = "committed"
+	ToolReceiptV1SettlementStateReconcileRequired ToolReceiptV1SettlementState = "reconcile_required"
+	ToolReceiptV1SettlementStateReleased          ToolReceiptV1SettlementState = "released"
+	ToolReceiptV1SettlementStateReserved          ToolReceiptV1SettlementState = "reserved"
+)
+
+// Valid indicates whether the value is a known member of the ToolReceiptV1SettlementState enum.
+func (e ToolReceiptV1SettlementState) Valid() bool {
+	switch e {
+	case ToolReceiptV1SettlementStateCommitted:
+		return true
+	case ToolReceiptV1SettlementStateReconcileRequired:
+		return true
+	case ToolReceiptV1SettlementStateReleased:
+		return true
+	case ToolReceiptV1SettlementStateReserved:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ToolReceiptV1State.
 const (
 	ToolReceiptV1StateCanceled  ToolReceiptV1State = "canceled"
@@ -1811,6 +1868,9 @@ type PolicyEvaluationV1Action struct {
 	// AmountSats Sats that it may cost.
 	AmountSats *int64 `json:"amount_sats,omitempty"`
 
+	// AmountUnknown Whether amount_sats is what the caller expects at the most, and the price is not known.
+	AmountUnknown *bool `json:"amount_unknown,omitempty"`
+
 	// ArgsHash The digest of its arguments.
 	ArgsHash *string `json:"args_hash,omitempty"`
 
@@ -1822,6 +1882,9 @@ type PolicyEvaluationV1Action struct {
 
 	// Model The model.
 	Model *string `json:"model,omitempty"`
+
+	// Payee Whom it pays.
+	Payee *string `json:"payee,omitempty"`
 
 	// Provider Whom it asks.
 	Provider *string `json:"provider,omitempty"`
@@ -1862,6 +1925,9 @@ type PolicyEvaluationV1Authorization struct {
 	// AllowedModels Models.
 	AllowedModels []string `json:"allowed_models,omitempty"`
 
+	// AllowedPayees Payees.
+	AllowedPayees []string `json:"allowed_payees,omitempty"`
+
 	// AllowedProviders Providers.
 	AllowedProviders []string `json:"allowed_providers,omitempty"`
 
@@ -1882,6 +1948,9 @@ type PolicyEvaluationV1Authorization struct {
 
 	// StartsAt From when it counts.
 	StartsAt *time.Time `json:"starts_at,omitempty"`
+
+	// UnknownPrice What to do when the price is not known: deny or ask; absent: deny.
+	UnknownPrice *string `json:"unknown_price,omitempty"`
 }
 
 // PolicyEvaluationV1Budget Sats, as they stand.
@@ -1894,6 +1963,9 @@ type PolicyEvaluationV1Budget struct {
 
 	// MaxPerDaySats Of a day at the most.
 	MaxPerDaySats *int64 `json:"max_per_day_sats,omitempty"`
+
+	// Periods Caps of other periods than a day.
+	Periods []PolicyEvaluationV1Period `json:"periods,omitempty"`
 
 	// RemainingSats Left.
 	RemainingSats *int64 `json:"remaining_sats,omitempty"`
@@ -1956,6 +2028,18 @@ type PolicyEvaluationV1Layer struct {
 	Label string `json:"label"`
 }
 
+// PolicyEvaluationV1Period The cap of a period, and what of it is used.
+type PolicyEvaluationV1Period struct {
+	// MaxSats In it at the most.
+	MaxSats int64 `json:"max_sats"`
+
+	// Period hour, week or month.
+	Period string `json:"period"`
+
+	// UsedSats Spent in it, and reserved.
+	UsedSats int64 `json:"used_sats"`
+}
+
 // PolicyEvaluationV1Policy The rules that apply.
 type PolicyEvaluationV1Policy struct {
 	// AuthorizationID The authorization.
@@ -1991,14 +2075,23 @@ type PredictReceiptV1 struct {
 	// Attempts HTTP attempts of the call.
 	Attempts *int32 `json:"attempts,omitempty"`
 
+	// AuthorizationID The authorization that pays.
+	AuthorizationID *string `json:"authorization_id,omitempty"`
+
 	// CallID The call within its run: frame, step and attempt.
 	CallID string `json:"call_id"`
+
+	// CommittedSats Paid for it.
+	CommittedSats *int64 `json:"committed_sats,omitempty"`
 
 	// CompiledID The artifact that was live.
 	CompiledID string `json:"compiled_id"`
 
 	// ErrorClass Why it did not succeed.
 	ErrorClass *string `json:"error_class,omitempty"`
+
+	// EvaluationHash The digest of the evaluation that let it spend.
+	EvaluationHash *string `json:"evaluation_hash,omitempty"`
 
 	// FinishReason Why the model stopped.
 	FinishReason *string `json:"finish_reason,omitempty"`
@@ -2021,6 +2114,9 @@ type PredictReceiptV1 struct {
 	// ProviderRequestID The provider's id of the call.
 	ProviderRequestID *string `json:"provider_request_id,omitempty"`
 
+	// ReasonCode Why it was let through or refused.
+	ReasonCode *string `json:"reason_code,omitempty"`
+
 	// ReceiptID Made from run_id and call_id, so that the same call has the same receipt.
 	ReceiptID string `json:"receipt_id"`
 
@@ -2030,11 +2126,17 @@ type PredictReceiptV1 struct {
 	// RequestedModel The model that was asked for.
 	RequestedModel string `json:"requested_model"`
 
+	// ReservedSats Held for it.
+	ReservedSats *int64 `json:"reserved_sats,omitempty"`
+
 	// RunID The run.
 	RunID string `json:"run_id"`
 
 	// ServedModel The model that answered, as the provider names it.
 	ServedModel *string `json:"served_model,omitempty"`
+
+	// SettlementState What became of the hold.
+	SettlementState *PredictReceiptV1SettlementState `json:"settlement_state,omitempty"`
 
 	// SignatureID The signature.
 	SignatureID string `json:"signature_id"`
@@ -2060,6 +2162,9 @@ type PredictReceiptV1Format string
 
 // PredictReceiptV1FormatVersion The version of this form.
 type PredictReceiptV1FormatVersion int32
+
+// PredictReceiptV1SettlementState What became of the hold.
+type PredictReceiptV1SettlementState string
 
 // PredictReceiptV1Status How the call ended.
 type PredictReceiptV1Status string
@@ -2876,6 +2981,12 @@ type ToolReceiptV1 struct {
 	// Attempts How often it was begun.
 	Attempts int32 `json:"attempts"`
 
+	// AuthorizationID The authorization that pays.
+	AuthorizationID *string `json:"authorization_id,omitempty"`
+
+	// CommittedSats Paid for it.
+	CommittedSats *int64 `json:"committed_sats,omitempty"`
+
 	// CorrelationID The provider's name for the call.
 	CorrelationID *string `json:"correlation_id,omitempty"`
 
@@ -2927,11 +3038,20 @@ type ToolReceiptV1 struct {
 	// RequestID The request.
 	RequestID *string `json:"request_id,omitempty"`
 
+	// ReservedSats Held for it.
+	ReservedSats *int64 `json:"reserved_sats,omitempty"`
+
 	// RunID The run.
 	RunID string `json:"run_id"`
 
 	// SettlementBoundary What may happen when the outcome is not known.
 	SettlementBoundary ToolReceiptV1SettlementBoundary `json:"settlement_boundary"`
+
+	// SettlementCorrelationID The provider's name for the payment.
+	SettlementCorrelationID *string `json:"settlement_correlation_id,omitempty"`
+
+	// SettlementState What became of the hold.
+	SettlementState *ToolReceiptV1SettlementState `json:"settlement_state,omitempty"`
 
 	// State How it ended.
 	State ToolReceiptV1State `json:"state"`
@@ -2957,6 +3077,9 @@ type ToolReceiptV1FormatVersion int32
 
 // ToolReceiptV1SettlementBoundary What may happen when the outcome is not known.
 type ToolReceiptV1SettlementBoundary string
+
+// ToolReceiptV1SettlementState What became of the hold.
+type ToolReceiptV1SettlementState string
 
 // ToolReceiptV1State How it ended.
 type ToolReceiptV1State string

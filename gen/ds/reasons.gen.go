@@ -37,6 +37,9 @@ func ReasonCodes() []ReasonCode {
 		"policy_denied.compute_budget_exhausted",
 		"policy_denied.authorization_not_started",
 		"policy_denied.guest_mode",
+		"policy_denied.price_unknown",
+		"policy_denied.payee_not_allowed",
+		"policy_denied.per_period_limit_exceeded",
 		"loop_detected.no_progress",
 		"loop_detected.repeated_call",
 		"loop_detected.oscillation",
@@ -133,6 +136,12 @@ func (e ReasonCode) Number() int {
 		return 124
 	case "policy_denied.guest_mode":
 		return 125
+	case "policy_denied.price_unknown":
+		return 126
+	case "policy_denied.payee_not_allowed":
+		return 127
+	case "policy_denied.per_period_limit_exceeded":
+		return 128
 	case "loop_detected.no_progress":
 		return 200
 	case "loop_detected.repeated_call":
@@ -262,6 +271,12 @@ func (e ReasonCode) Description() string {
 		return "The authorization does not count yet."
 	case "policy_denied.guest_mode":
 		return "Guests may not do it."
+	case "policy_denied.price_unknown":
+		return "Nobody can say what it will cost."
+	case "policy_denied.payee_not_allowed":
+		return "The authorization does not name whom it would pay."
+	case "policy_denied.per_period_limit_exceeded":
+		return "It is more than the period has left."
 	case "loop_detected.no_progress":
 		return "The run goes round without progress."
 	case "loop_detected.repeated_call":

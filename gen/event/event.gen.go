@@ -132,6 +132,57 @@ func (e FrameAppendedV1Mode) Valid() bool {
 	}
 }
 
+// Defines values for PolicyBudgetExhaustedV1Cap.
+const (
+	PolicyBudgetExhaustedV1CapPerCall  PolicyBudgetExhaustedV1Cap = "per_call"
+	PolicyBudgetExhaustedV1CapPerDay   PolicyBudgetExhaustedV1Cap = "per_day"
+	PolicyBudgetExhaustedV1CapPerHour  PolicyBudgetExhaustedV1Cap = "per_hour"
+	PolicyBudgetExhaustedV1CapPerMonth PolicyBudgetExhaustedV1Cap = "per_month"
+	PolicyBudgetExhaustedV1CapPerWeek  PolicyBudgetExhaustedV1Cap = "per_week"
+	PolicyBudgetExhaustedV1CapTotal    PolicyBudgetExhaustedV1Cap = "total"
+)
+
+// Valid indicates whether the value is a known member of the PolicyBudgetExhaustedV1Cap enum.
+func (e PolicyBudgetExhaustedV1Cap) Valid() bool {
+	switch e {
+	case PolicyBudgetExhaustedV1CapPerCall:
+		return true
+	case PolicyBudgetExhaustedV1CapPerDay:
+		return true
+	case PolicyBudgetExhaustedV1CapPerHour:
+		return true
+	case PolicyBudgetExhaustedV1CapPerMonth:
+		return true
+	case PolicyBudgetExhaustedV1CapPerWeek:
+		return true
+	case PolicyBudgetExhaustedV1CapTotal:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for PolicyBudgetExhaustedV1OnExhaustion.
+const (
+	PolicyBudgetExhaustedV1OnExhaustionContinue PolicyBudgetExhaustedV1OnExhaustion = "continue"
+	PolicyBudgetExhaustedV1OnExhaustionFinish   PolicyBudgetExhaustedV1OnExhaustion = "finish"
+	PolicyBudgetExhaustedV1OnExhaustionWait     PolicyBudgetExhaustedV1OnExhaustion = "wait"
+)
+
+// Valid indicates whether the value is a known member of the PolicyBudgetExhaustedV1OnExhaustion enum.
+func (e PolicyBudgetExhaustedV1OnExhaustion) Valid() bool {
+	switch e {
+	case PolicyBudgetExhaustedV1OnExhaustionContinue:
+		return true
+	case PolicyBudgetExhaustedV1OnExhaustionFinish:
+		return true
+	case PolicyBudgetExhaustedV1OnExhaustionWait:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for PolicyDecisionV1Decision.
 const (
 	PolicyDecisionV1DecisionAllowed       PolicyDecisionV1Decision = "allowed"
@@ -195,6 +246,45 @@ func (e PredictFinishedV1Status) Valid() bool {
 	case PredictFinishedV1StatusSucceeded:
 		return true
 	case PredictFinishedV1StatusTimedOut:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for PredictReservedV1RetryClass.
+const (
+	PredictReservedV1RetryClassDedupeReconcileRequired PredictReservedV1RetryClass = "dedupe_reconcile_required"
+	PredictReservedV1RetryClassSafeRetry               PredictReservedV1RetryClass = "safe_retry"
+)
+
+// Valid indicates whether the value is a known member of the PredictReservedV1RetryClass enum.
+func (e PredictReservedV1RetryClass) Valid() bool {
+	switch e {
+	case PredictReservedV1RetryClassDedupeReconcileRequired:
+		return true
+	case PredictReservedV1RetryClassSafeRetry:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for PredictSettledV1State.
+const (
+	PredictSettledV1StateCommitted         PredictSettledV1State = "committed"
+	PredictSettledV1StateReconcileRequired PredictSettledV1State = "reconcile_required"
+	PredictSettledV1StateReleased          PredictSettledV1State = "released"
+)
+
+// Valid indicates whether the value is a known member of the PredictSettledV1State enum.
+func (e PredictSettledV1State) Valid() bool {
+	switch e {
+	case PredictSettledV1StateCommitted:
+		return true
+	case PredictSettledV1StateReconcileRequired:
+		return true
+	case PredictSettledV1StateReleased:
 		return true
 	default:
 		return false
@@ -549,6 +639,45 @@ func (e ToolRequestedV1SettlementBoundary) Valid() bool {
 	}
 }
 
+// Defines values for ToolReservedV1RetryClass.
+const (
+	ToolReservedV1RetryClassDedupeReconcileRequired ToolReservedV1RetryClass = "dedupe_reconcile_required"
+	ToolReservedV1RetryClassSafeRetry               ToolReservedV1RetryClass = "safe_retry"
+)
+
+// Valid indicates whether the value is a known member of the ToolReservedV1RetryClass enum.
+func (e ToolReservedV1RetryClass) Valid() bool {
+	switch e {
+	case ToolReservedV1RetryClassDedupeReconcileRequired:
+		return true
+	case ToolReservedV1RetryClassSafeRetry:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ToolSettledV1State.
+const (
+	ToolSettledV1StateCommitted         ToolSettledV1State = "committed"
+	ToolSettledV1StateReconcileRequired ToolSettledV1State = "reconcile_required"
+	ToolSettledV1StateReleased          ToolSettledV1State = "released"
+)
+
+// Valid indicates whether the value is a known member of the ToolSettledV1State enum.
+func (e ToolSettledV1State) Valid() bool {
+	switch e {
+	case ToolSettledV1StateCommitted:
+		return true
+	case ToolSettledV1StateReconcileRequired:
+		return true
+	case ToolSettledV1StateReleased:
+		return true
+	default:
+		return false
+	}
+}
+
 // ApprovalDecidedV1 A person decided, or nobody did in time.
 type ApprovalDecidedV1 struct {
 	// ApprovalID The approval.
@@ -687,6 +816,78 @@ type MessageStartedV1 struct {
 	PartID string `json:"part_id"`
 }
 
+// PolicyBudgetExhaustedV1 There is no room for what a call would cost. Told once for a run, an authorization and its revision.
+type PolicyBudgetExhaustedV1 struct {
+	// AuthorizationID The authorization that has no room.
+	AuthorizationID string `json:"authorization_id"`
+
+	// Budget The authorization's amounts as they were read.
+	Budget PolicyBudgetExhaustedV1Budget `json:"budget"`
+
+	// CallID The model call.
+	CallID *string `json:"call_id,omitempty"`
+
+	// Cap Which cap has no room.
+	Cap PolicyBudgetExhaustedV1Cap `json:"cap"`
+
+	// Chain The authorizations above it and itself, root first.
+	Chain []string `json:"chain"`
+
+	// EvaluationHash The digest of the evaluation document.
+	EvaluationHash string `json:"evaluation_hash"`
+
+	// OnExhaustion What the run does now.
+	OnExhaustion PolicyBudgetExhaustedV1OnExhaustion `json:"on_exhaustion"`
+
+	// ReasonCode Why.
+	ReasonCode string `json:"reason_code"`
+
+	// RequestedSats What was asked for.
+	RequestedSats int64 `json:"requested_sats"`
+
+	// Revision Its revision.
+	Revision int64 `json:"revision"`
+
+	// ShortfallSats How much is lacking.
+	ShortfallSats int64 `json:"shortfall_sats"`
+
+	// ToolCallID The tool call.
+	ToolCallID *string `json:"tool_call_id,omitempty"`
+}
+
+// PolicyBudgetExhaustedV1Budget The authorization's amounts as they were read.
+type PolicyBudgetExhaustedV1Budget struct {
+	// DaySpentSats Of that, spent and reserved.
+	DaySpentSats *int64 `json:"day_spent_sats,omitempty"`
+
+	// MaxPerCallSats For one call at the most.
+	MaxPerCallSats *int64 `json:"max_per_call_sats,omitempty"`
+
+	// MaxPerDaySats On a day at the most.
+	MaxPerDaySats *int64 `json:"max_per_day_sats,omitempty"`
+
+	// MaxTotalSats In all at the most.
+	MaxTotalSats *int64 `json:"max_total_sats,omitempty"`
+
+	// RemainingSats Left.
+	RemainingSats *int64 `json:"remaining_sats,omitempty"`
+
+	// ReservedSats Reserved.
+	ReservedSats int64 `json:"reserved_sats"`
+
+	// SpentSats Spent.
+	SpentSats int64 `json:"spent_sats"`
+
+	// ThresholdSats Above which a person is asked.
+	ThresholdSats *int64 `json:"threshold_sats,omitempty"`
+}
+
+// PolicyBudgetExhaustedV1Cap Which cap has no room.
+type PolicyBudgetExhaustedV1Cap string
+
+// PolicyBudgetExhaustedV1OnExhaustion What the run does now.
+type PolicyBudgetExhaustedV1OnExhaustion string
+
 // PolicyDecisionV1 Policy decided on something before it was done; the stored evaluation has all inputs.
 type PolicyDecisionV1 struct {
 	// Decision The decision.
@@ -752,6 +953,87 @@ type PredictFinishedV1 struct {
 
 // PredictFinishedV1Status How the call ended.
 type PredictFinishedV1Status string
+
+// PredictReservedV1 An amount is held for a model call, under its authorization and every one above it.
+type PredictReservedV1 struct {
+	// AmountSats Held at the most.
+	AmountSats int64 `json:"amount_sats"`
+
+	// ApprovalID The approval that let it pass.
+	ApprovalID *string `json:"approval_id,omitempty"`
+
+	// AuthorizationID The authorization that pays.
+	AuthorizationID string `json:"authorization_id"`
+
+	// CallID The call.
+	CallID string `json:"call_id"`
+
+	// EvaluationHash The evaluation that let it pass.
+	EvaluationHash string `json:"evaluation_hash"`
+
+	// Payee Who is paid.
+	Payee *string `json:"payee,omitempty"`
+
+	// PaymentHash The invoice's payment hash.
+	PaymentHash *string `json:"payment_hash,omitempty"`
+
+	// Provider Who is paid through.
+	Provider *string `json:"provider,omitempty"`
+
+	// RequestHash The digest of what is paid for.
+	RequestHash *string `json:"request_hash,omitempty"`
+
+	// RetryClass What may happen when the outcome is not known.
+	RetryClass PredictReservedV1RetryClass `json:"retry_class"`
+}
+
+// PredictReservedV1RetryClass What may happen when the outcome is not known.
+type PredictReservedV1RetryClass string
+
+// PredictSettledV1 What is held for a model call was committed or released, or its outcome is not known.
+type PredictSettledV1 struct {
+	// AmountSats What was held.
+	AmountSats int64 `json:"amount_sats"`
+
+	// AuthorizationID The authorization that pays.
+	AuthorizationID string `json:"authorization_id"`
+
+	// CallID The call.
+	CallID string `json:"call_id"`
+
+	// CommittedSats What was paid.
+	CommittedSats *int64 `json:"committed_sats,omitempty"`
+
+	// CorrelationID The provider's name for the payment.
+	CorrelationID *string `json:"correlation_id,omitempty"`
+
+	// MaybeBilled Whether it may not have been billed at all.
+	MaybeBilled *bool `json:"maybe_billed,omitempty"`
+
+	// OverageSats Of that
+	OverageSats *int64 `json:"overage_sats,omitempty"`
+
+	// ProofHash The digest of the stored proof.
+	ProofHash *string `json:"proof_hash,omitempty"`
+
+	// Reason Why, for programs.
+	Reason *string `json:"reason,omitempty"`
+
+	// ReasonCode Why, from the taxonomy.
+	ReasonCode *string `json:"reason_code,omitempty"`
+
+	// ReconciledBy Who found out what had happened.
+	ReconciledBy *string `json:"reconciled_by,omitempty"`
+
+	// ReversedSats What had been booked as paid and was not.
+	ReversedSats *int64 `json:"reversed_sats,omitempty"`
+
+	// State What became of the hold.
+	State PredictSettledV1State `json:"state"`
+}
+
+// PredictSettledV1State What became of the hold.
+type PredictSettledV1State string
 
 // ReasoningDeltaV1 More text of a reasoning part.
 type ReasoningDeltaV1 struct {
@@ -1157,6 +1439,87 @@ type ToolRequestedV1RequestedBy string
 
 // ToolRequestedV1SettlementBoundary What may happen when the outcome is not known.
 type ToolRequestedV1SettlementBoundary string
+
+// ToolReservedV1 An amount is held for a tool call, under its authorization and every one above it.
+type ToolReservedV1 struct {
+	// AmountSats Held at the most.
+	AmountSats int64 `json:"amount_sats"`
+
+	// ApprovalID The approval that let it pass.
+	ApprovalID *string `json:"approval_id,omitempty"`
+
+	// AuthorizationID The authorization that pays.
+	AuthorizationID string `json:"authorization_id"`
+
+	// EvaluationHash The evaluation that let it pass.
+	EvaluationHash string `json:"evaluation_hash"`
+
+	// Payee Who is paid.
+	Payee *string `json:"payee,omitempty"`
+
+	// PaymentHash The invoice's payment hash.
+	PaymentHash *string `json:"payment_hash,omitempty"`
+
+	// Provider Who is paid through.
+	Provider *string `json:"provider,omitempty"`
+
+	// RequestHash The digest of what is paid for.
+	RequestHash *string `json:"request_hash,omitempty"`
+
+	// RetryClass What may happen when the outcome is not known.
+	RetryClass ToolReservedV1RetryClass `json:"retry_class"`
+
+	// ToolCallID The call.
+	ToolCallID string `json:"tool_call_id"`
+}
+
+// ToolReservedV1RetryClass What may happen when the outcome is not known.
+type ToolReservedV1RetryClass string
+
+// ToolSettledV1 What is held for a tool call was committed or released, or its outcome is not known.
+type ToolSettledV1 struct {
+	// AmountSats What was held.
+	AmountSats int64 `json:"amount_sats"`
+
+	// AuthorizationID The authorization that pays.
+	AuthorizationID string `json:"authorization_id"`
+
+	// CommittedSats What was paid.
+	CommittedSats *int64 `json:"committed_sats,omitempty"`
+
+	// CorrelationID The provider's name for the payment.
+	CorrelationID *string `json:"correlation_id,omitempty"`
+
+	// MaybeBilled Whether it may not have been billed at all.
+	MaybeBilled *bool `json:"maybe_billed,omitempty"`
+
+	// OverageSats Of that
+	OverageSats *int64 `json:"overage_sats,omitempty"`
+
+	// ProofHash The digest of the stored proof.
+	ProofHash *string `json:"proof_hash,omitempty"`
+
+	// Reason Why, for programs.
+	Reason *string `json:"reason,omitempty"`
+
+	// ReasonCode Why, from the taxonomy.
+	ReasonCode *string `json:"reason_code,omitempty"`
+
+	// ReconciledBy Who found out what had happened.
+	ReconciledBy *string `json:"reconciled_by,omitempty"`
+
+	// ReversedSats What had been booked as paid and was not.
+	ReversedSats *int64 `json:"reversed_sats,omitempty"`
+
+	// State What became of the hold.
+	State ToolSettledV1State `json:"state"`
+
+	// ToolCallID The call.
+	ToolCallID string `json:"tool_call_id"`
+}
+
+// ToolSettledV1State What became of the hold.
+type ToolSettledV1State string
 
 // ToolStartedV1 An attempt at a tool call began.
 type ToolStartedV1 struct {

@@ -18,41 +18,46 @@ type Event interface {
 
 // The types of events.
 const (
-	TypeApprovalDecided     = "approval.decided"
-	TypeApprovalRequested   = "approval.requested"
-	TypeFrameAppended       = "frame.appended"
-	TypeFrameFinished       = "frame.finished"
-	TypeMessageDelta        = "message.delta"
-	TypeMessageDiscarded    = "message.discarded"
-	TypeMessageFinished     = "message.finished"
-	TypeMessageStarted      = "message.started"
-	TypePolicyDecision      = "policy.decision"
-	TypePredictFinished     = "predict.finished"
-	TypeReasoningDelta      = "reasoning.delta"
-	TypeReasoningFinished   = "reasoning.finished"
-	TypeReasoningStarted    = "reasoning.started"
-	TypeRunAccepted         = "run.accepted"
-	TypeRunCancelRequested  = "run.cancel_requested"
-	TypeRunExecutorLost     = "run.executor_lost"
-	TypeRunFinished         = "run.finished"
-	TypeRunHookApplied      = "run.hook_applied"
-	TypeRunHookError        = "run.hook_error"
-	TypeRunLoopDetected     = "run.loop_detected"
-	TypeRunRecovered        = "run.recovered"
-	TypeRunStarted          = "run.started"
-	TypeRunStepFinished     = "run.step_finished"
-	TypeRunStepStarted      = "run.step_started"
-	TypeRunWaiting          = "run.waiting"
-	TypeRunWoken            = "run.woken"
-	TypeStepDiscarded       = "step.discarded"
-	TypeStreamClosed        = "stream.closed"
-	TypeToolCancelRequested = "tool.cancel_requested"
-	TypeToolFinished        = "tool.finished"
-	TypeToolLate            = "tool.late"
-	TypeToolProgressed      = "tool.progressed"
-	TypeToolReplayed        = "tool.replayed"
-	TypeToolRequested       = "tool.requested"
-	TypeToolStarted         = "tool.started"
+	TypeApprovalDecided       = "approval.decided"
+	TypeApprovalRequested     = "approval.requested"
+	TypeFrameAppended         = "frame.appended"
+	TypeFrameFinished         = "frame.finished"
+	TypeMessageDelta          = "message.delta"
+	TypeMessageDiscarded      = "message.discarded"
+	TypeMessageFinished       = "message.finished"
+	TypeMessageStarted        = "message.started"
+	TypePolicyBudgetExhausted = "policy.budget_exhausted"
+	TypePolicyDecision        = "policy.decision"
+	TypePredictFinished       = "predict.finished"
+	TypePredictReserved       = "predict.reserved"
+	TypePredictSettled        = "predict.settled"
+	TypeReasoningDelta        = "reasoning.delta"
+	TypeReasoningFinished     = "reasoning.finished"
+	TypeReasoningStarted      = "reasoning.started"
+	TypeRunAccepted           = "run.accepted"
+	TypeRunCancelRequested    = "run.cancel_requested"
+	TypeRunExecutorLost       = "run.executor_lost"
+	TypeRunFinished           = "run.finished"
+	TypeRunHookApplied        = "run.hook_applied"
+	TypeRunHookError          = "run.hook_error"
+	TypeRunLoopDetected       = "run.loop_detected"
+	TypeRunRecovered          = "run.recovered"
+	TypeRunStarted            = "run.started"
+	TypeRunStepFinished       = "run.step_finished"
+	TypeRunStepStarted        = "run.step_started"
+	TypeRunWaiting            = "run.waiting"
+	TypeRunWoken              = "run.woken"
+	TypeStepDiscarded         = "step.discarded"
+	TypeStreamClosed          = "stream.closed"
+	TypeToolCancelRequested   = "tool.cancel_requested"
+	TypeToolFinished          = "tool.finished"
+	TypeToolLate              = "tool.late"
+	TypeToolProgressed        = "tool.progressed"
+	TypeToolReplayed          = "tool.replayed"
+	TypeToolRequested         = "tool.requested"
+	TypeToolReserved          = "tool.reserved"
+	TypeToolSettled           = "tool.settled"
+	TypeToolStarted           = "tool.started"
 )
 
 // ErrUnknown says that no schema has this type and version.
@@ -106,6 +111,12 @@ func (MessageStartedV1) EventType() string { return TypeMessageStarted }
 // EventVersion returns 1.
 func (MessageStartedV1) EventVersion() int { return 1 }
 
+// EventType returns TypePolicyBudgetExhausted.
+func (PolicyBudgetExhaustedV1) EventType() string { return TypePolicyBudgetExhausted }
+
+// EventVersion returns 1.
+func (PolicyBudgetExhaustedV1) EventVersion() int { return 1 }
+
 // EventType returns TypePolicyDecision.
 func (PolicyDecisionV1) EventType() string { return TypePolicyDecision }
 
@@ -117,6 +128,18 @@ func (PredictFinishedV1) EventType() string { return TypePredictFinished }
 
 // EventVersion returns 1.
 func (PredictFinishedV1) EventVersion() int { return 1 }
+
+// EventType returns TypePredictReserved.
+func (PredictReservedV1) EventType() string { return TypePredictReserved }
+
+// EventVersion returns 1.
+func (PredictReservedV1) EventVersion() int { return 1 }
+
+// EventType returns TypePredictSettled.
+func (PredictSettledV1) EventType() string { return TypePredictSettled }
+
+// EventVersion returns 1.
+func (PredictSettledV1) EventVersion() int { return 1 }
 
 // EventType returns TypeReasoningDelta.
 func (ReasoningDeltaV1) EventType() string { return TypeReasoningDelta }
@@ -262,6 +285,18 @@ func (ToolRequestedV1) EventType() string { return TypeToolRequested }
 // EventVersion returns 1.
 func (ToolRequestedV1) EventVersion() int { return 1 }
 
+// EventType returns TypeToolReserved.
+func (ToolReservedV1) EventType() string { return TypeToolReserved }
+
+// EventVersion returns 1.
+func (ToolReservedV1) EventVersion() int { return 1 }
+
+// EventType returns TypeToolSettled.
+func (ToolSettledV1) EventType() string { return TypeToolSettled }
+
+// EventVersion returns 1.
+func (ToolSettledV1) EventVersion() int { return 1 }
+
 // EventType returns TypeToolStarted.
 func (ToolStartedV1) EventType() string { return TypeToolStarted }
 
@@ -279,8 +314,11 @@ func Types() []string {
 		TypeMessageDiscarded,
 		TypeMessageFinished,
 		TypeMessageStarted,
+		TypePolicyBudgetExhausted,
 		TypePolicyDecision,
 		TypePredictFinished,
+		TypePredictReserved,
+		TypePredictSettled,
 		TypeReasoningDelta,
 		TypeReasoningFinished,
 		TypeReasoningStarted,
@@ -305,6 +343,8 @@ func Types() []string {
 		TypeToolProgressed,
 		TypeToolReplayed,
 		TypeToolRequested,
+		TypeToolReserved,
+		TypeToolSettled,
 		TypeToolStarted,
 	}
 }
@@ -328,9 +368,15 @@ func Latest(eventType string) int {
 		return 1
 	case TypeMessageStarted:
 		return 1
+	case TypePolicyBudgetExhausted:
+		return 1
 	case TypePolicyDecision:
 		return 1
 	case TypePredictFinished:
+		return 1
+	case TypePredictReserved:
+		return 1
+	case TypePredictSettled:
 		return 1
 	case TypeReasoningDelta:
 		return 1
@@ -380,6 +426,10 @@ func Latest(eventType string) int {
 		return 1
 	case TypeToolRequested:
 		return 1
+	case TypeToolReserved:
+		return 1
+	case TypeToolSettled:
+		return 1
 	case TypeToolStarted:
 		return 1
 	}
@@ -407,10 +457,16 @@ func Decode(eventType string, version int, payload []byte) (Event, error) {
 		return decode[MessageFinishedV1](payload)
 	case key{TypeMessageStarted, 1}:
 		return decode[MessageStartedV1](payload)
+	case key{TypePolicyBudgetExhausted, 1}:
+		return decode[PolicyBudgetExhaustedV1](payload)
 	case key{TypePolicyDecision, 1}:
 		return decode[PolicyDecisionV1](payload)
 	case key{TypePredictFinished, 1}:
 		return decode[PredictFinishedV1](payload)
+	case key{TypePredictReserved, 1}:
+		return decode[PredictReservedV1](payload)
+	case key{TypePredictSettled, 1}:
+		return decode[PredictSettledV1](payload)
 	case key{TypeReasoningDelta, 1}:
 		return decode[ReasoningDeltaV1](payload)
 	case key{TypeReasoningFinished, 1}:
@@ -459,6 +515,10 @@ func Decode(eventType string, version int, payload []byte) (Event, error) {
 		return decode[ToolReplayedV1](payload)
 	case key{TypeToolRequested, 1}:
 		return decode[ToolRequestedV1](payload)
+	case key{TypeToolReserved, 1}:
+		return decode[ToolReservedV1](payload)
+	case key{TypeToolSettled, 1}:
+		return decode[ToolSettledV1](payload)
 	case key{TypeToolStarted, 1}:
 		return decode[ToolStartedV1](payload)
 	}

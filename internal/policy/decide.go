@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/openagentsinc/openagents-runtime/gen/ds"
@@ -47,7 +48,7 @@ func decide(in ds.PolicyEvaluationV1Input, policyHash string) verdict {
 	}
 	// What moves no money needs nobody's authorization; an authorization that is
 	// given anyway must hold.
-	q.authorized = val(q.action.AmountSats) != 0 || q.action.Kind == ds.PolicyEvaluationV1ActionKindSettlement ||
+	q.authorized = val(q.action.AmountSats) != 0 || val(q.action.AmountUnknown) || q.action.Kind == ds.PolicyEvaluationV1ActionKindSettlement ||
 		in.Authorization != nil || q.policy.AuthorizationID != nil || q.policy.AuthorizationMode != nil
 	for _, rule := range []func(question) verdict{
 		found, explicit, authorized, toolLists, constraints, amounts, asked,
@@ -158,6 +159,12 @@ func constraints(q question) verdict {
 			return deny(c.code)
 		}
 	}
+	// Whom nobody can name is not among those who may be paid.
+	if len(a.AllowedPayees) > 0 && q.authorized && !slices.ContainsFunc(a.AllowedPayees, func(entry string) bool {
+		return text(q.action.Payee) != "" && strings.EqualFold(strings.TrimSpace(entry), text(q.action.Payee))
+	}) {
+		return deny(ds.ReasonCodePolicyDeniedPayeeNotAllowed)
+	}
 	return verdict{}
 }
 
@@ -172,10 +179,15 @@ func amounts(q question) verdict {
 	switch {
 	case amount < 0:
 		return deny(ds.ReasonCodePolicyDeniedExplicitDeny)
+	case val(q.action.AmountUnknown) && (amount == 0 || !strings.EqualFold(text(q.authorization.UnknownPrice), "ask")):
+		// A price that nobody knows can be approved up to a bound, and never be skipped.
+		return deny(ds.ReasonCodePolicyDeniedPriceUnknown)
 	case b.MaxPerCallSats != nil && amount > *b.MaxPerCallSats:
 		return deny(ds.ReasonCodePolicyDeniedPerCallLimitExceeded)
 	case b.MaxPerDaySats != nil && val(b.DaySpentSats)+amount > *b.MaxPerDaySats:
 		return deny(ds.ReasonCodePolicyDeniedPerDayLimitExceeded)
+	case slices.ContainsFunc(b.Periods, func(p ds.PolicyEvaluationV1Period) bool { return p.UsedSats+amount > p.MaxSats }):
+		return deny(ds.ReasonCodePolicyDeniedPerPeriodLimitExceeded)
 	case b.RemainingSats != nil && (*b.RemainingSats <= 0 || amount > *b.RemainingSats):
 		return deny(ds.ReasonCodePolicyDeniedBudgetExhausted)
 	case b.RemainingSats == nil && delegated && amount > 0:
@@ -207,6 +219,9 @@ func asked(q question) verdict {
 func (q question) needsApproval() bool {
 	if q.authorized {
 		amount := val(q.action.AmountSats)
+		if val(q.action.AmountUnknown) {
+			return true
+		}
 		switch q.mode() {
 		case modeInteractive:
 			return true

@@ -22,7 +22,10 @@ const (
 const (
 	// Version names the rules of this package. Any change of what Decide answers
 	// changes it.
-	Version = "pe/1.0.0"
+	Version = "pe/1.1.0"
+	// before is the version before it. It knew no payees, no prices that nobody
+	// knows, and no periods but the day; of what it knew it answered the same.
+	before = "pe/1.0.0"
 	// ReasonCodesVersion names the taxonomy that reason codes are from.
 	ReasonCodesVersion = ds.ReasonCodesVersion
 )
@@ -45,7 +48,9 @@ type Evaluation struct {
 // decides. It reads no clock and no state: the same input gives the same
 // document and hash. An error means that the input cannot be written down
 // (a number beyond ±(2^53−1), text that is not UTF-8); then nothing is allowed.
-func Decide(in ds.PolicyEvaluationV1Input) (Evaluation, error) {
+func Decide(in ds.PolicyEvaluationV1Input) (Evaluation, error) { return decideAs(Version, in) }
+
+func decideAs(version string, in ds.PolicyEvaluationV1Input) (Evaluation, error) {
 	in = utc(in)
 	hash, err := PolicyHash(in)
 	if err != nil {
@@ -55,7 +60,7 @@ func Decide(in ds.PolicyEvaluationV1Input) (Evaluation, error) {
 	doc, err := canon.Marshal(ds.PolicyEvaluationV1{
 		Format:             ds.PolicyEvaluationV1FormatOpenagentsDsPolicyEvaluation,
 		FormatVersion:      ds.PolicyEvaluationV1FormatVersionN1,
-		EvaluatorVersion:   Version,
+		EvaluatorVersion:   version,
 		ReasonCodesVersion: ReasonCodesVersion,
 		Input:              in,
 		Decision:           ds.PolicyEvaluationV1Decision(v.decision),
@@ -90,6 +95,10 @@ func PolicyHash(in ds.PolicyEvaluationV1Input) (string, error) {
 		rules.Limits = &ds.PolicyEvaluationV1Budget{
 			MaxPerCallSats: b.MaxPerCallSats, MaxPerDaySats: b.MaxPerDaySats, ThresholdSats: b.ThresholdSats,
 		}
+		for _, p := range b.Periods {
+			p.UsedSats = 0
+			rules.Limits.Periods = append(rules.Limits.Periods, p)
+		}
 	}
 	hash, err := canon.HashJSON(rules)
 	if err != nil {
@@ -115,10 +124,10 @@ func Replay(document json.RawMessage) (Evaluation, error) {
 	if err := dec.Decode(&doc); err != nil {
 		return Evaluation{}, fmt.Errorf("replay policy evaluation: %w", err)
 	}
-	if doc.EvaluatorVersion != Version {
+	if doc.EvaluatorVersion != Version && (doc.EvaluatorVersion != before || newer(doc.Input)) {
 		return Evaluation{}, fmt.Errorf("replay policy evaluation: %w: it was made by %.32q, this is %s", ErrReplay, doc.EvaluatorVersion, Version)
 	}
-	again, err := Decide(doc.Input)
+	again, err := decideAs(doc.EvaluatorVersion, doc.Input)
 	if err != nil {
 		return Evaluation{}, fmt.Errorf("replay policy evaluation: %w", err)
 	}
@@ -126,6 +135,13 @@ func Replay(document json.RawMessage) (Evaluation, error) {
 		return again, fmt.Errorf("replay policy evaluation: %w: stored %s, made again %s", ErrReplay, canon.Hash(stored), again.Hash)
 	}
 	return again, nil
+}
+
+// newer says whether an input has what the version before did not know.
+func newer(in ds.PolicyEvaluationV1Input) bool {
+	a, b := val(in.Authorization), val(in.Budget)
+	return in.Action.Payee != nil || in.Action.AmountUnknown != nil ||
+		a.AllowedPayees != nil || a.UnknownPrice != nil || b.Periods != nil
 }
 
 // utc writes every moment in one zone, so that the zone of a process does not

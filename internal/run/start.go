@@ -43,6 +43,9 @@ type Envelope struct {
 	ClientTools          json.RawMessage `json:"clientTools,omitempty"`
 	KeepOpen             bool            `json:"keepOpen"`
 	Limits               *Limits         `json:"limits,omitempty"`
+	// AuthorizationID names the authorization that pays; nil leaves it to whose
+	// the run is.
+	AuthorizationID *string `json:"authorizationId,omitempty"`
 }
 
 // Owner is who the run will belong to.
@@ -103,7 +106,7 @@ func startParams(ctx context.Context, e Envelope, requestHash string) (db.RunSta
 	return db.RunStartParams{
 		RunKey: canon.NewKey(), RunID: e.RunID, ThreadID: e.ThreadID, UserID: e.UserID, GuestScope: e.GuestScope,
 		AutopilotID: e.AutopilotID, AuthenticatedSession: e.AuthenticatedSession, ToolPolicy: e.ToolPolicy, ClientTools: e.ClientTools,
-		Limits: limits, KeepOpen: e.KeepOpen, RequestHash: requestHash,
+		Limits: limits, KeepOpen: e.KeepOpen, AuthorizationID: e.AuthorizationID, RequestHash: requestHash,
 		Traceparent: nonEmpty(trace.Parent), Tracestate: nonEmpty(trace.State), RequestID: nonEmpty(trace.RequestID),
 		EventHash: hash, EventType: accepted.EventType(), EventVersion: int32(accepted.EventVersion()),
 		Payload: payload, ContentHash: content,

@@ -23,6 +23,8 @@ final readonly class PolicyEvaluationV1Action implements \JsonSerializable
      * @param string|null $domain The host that is reached. (at most 253 characters)
      * @param int|null $amountSats Sats that it may cost. (at most 9007199254740991)
      * @param string|null $argsHash The digest of its arguments. (matches `^sha256:[0-9a-f]{64}$`)
+     * @param bool|null $amountUnknown Whether amount_sats is what the caller expects at the most, and the price is not known.
+     * @param string|null $payee Whom it pays. (at most 253 characters)
      */
     public function __construct(
         public PolicyEvaluationV1ActionKind|string $kind,
@@ -34,6 +36,8 @@ final readonly class PolicyEvaluationV1Action implements \JsonSerializable
         public ?string $domain = null,
         public ?int $amountSats = null,
         public ?string $argsHash = null,
+        public ?bool $amountUnknown = null,
+        public ?string $payee = null,
     ) {
     }
 
@@ -56,6 +60,8 @@ final readonly class PolicyEvaluationV1Action implements \JsonSerializable
             domain: isset($data['domain']) ? Wire::string($data['domain'], 'PolicyEvaluationV1Action.domain') : null,
             amountSats: isset($data['amount_sats']) ? Wire::int($data['amount_sats'], 'PolicyEvaluationV1Action.amount_sats') : null,
             argsHash: isset($data['args_hash']) ? Wire::string($data['args_hash'], 'PolicyEvaluationV1Action.args_hash') : null,
+            amountUnknown: isset($data['amount_unknown']) ? Wire::bool($data['amount_unknown'], 'PolicyEvaluationV1Action.amount_unknown') : null,
+            payee: isset($data['payee']) ? Wire::string($data['payee'], 'PolicyEvaluationV1Action.payee') : null,
         );
     }
 
@@ -76,6 +82,8 @@ final readonly class PolicyEvaluationV1Action implements \JsonSerializable
             'domain' => $this->domain,
             'amount_sats' => $this->amountSats,
             'args_hash' => $this->argsHash,
+            'amount_unknown' => $this->amountUnknown,
+            'payee' => $this->payee,
         ]);
     }
 

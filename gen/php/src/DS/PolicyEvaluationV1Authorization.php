@@ -23,6 +23,8 @@ final readonly class PolicyEvaluationV1Authorization implements \JsonSerializabl
      * @param list<string>|null $allowedDomains Hosts. (at most 512 items)
      * @param list<string>|null $allowedProviders Providers. (at most 512 items)
      * @param list<string>|null $allowedModels Models. (at most 512 items)
+     * @param list<string>|null $allowedPayees Payees. (at most 512 items)
+     * @param string|null $unknownPrice What to do when the price is not known: deny or ask; absent: deny. (at most 32 characters)
      */
     public function __construct(
         public ?string $issuedAt = null,
@@ -34,6 +36,8 @@ final readonly class PolicyEvaluationV1Authorization implements \JsonSerializabl
         public ?array $allowedDomains = null,
         public ?array $allowedProviders = null,
         public ?array $allowedModels = null,
+        public ?array $allowedPayees = null,
+        public ?string $unknownPrice = null,
     ) {
     }
 
@@ -56,6 +60,8 @@ final readonly class PolicyEvaluationV1Authorization implements \JsonSerializabl
             allowedDomains: isset($data['allowed_domains']) ? Wire::list($data['allowed_domains'], 'PolicyEvaluationV1Authorization.allowed_domains', static fn (mixed $item, string $at): string => Wire::string($item, $at)) : null,
             allowedProviders: isset($data['allowed_providers']) ? Wire::list($data['allowed_providers'], 'PolicyEvaluationV1Authorization.allowed_providers', static fn (mixed $item, string $at): string => Wire::string($item, $at)) : null,
             allowedModels: isset($data['allowed_models']) ? Wire::list($data['allowed_models'], 'PolicyEvaluationV1Authorization.allowed_models', static fn (mixed $item, string $at): string => Wire::string($item, $at)) : null,
+            allowedPayees: isset($data['allowed_payees']) ? Wire::list($data['allowed_payees'], 'PolicyEvaluationV1Authorization.allowed_payees', static fn (mixed $item, string $at): string => Wire::string($item, $at)) : null,
+            unknownPrice: isset($data['unknown_price']) ? Wire::string($data['unknown_price'], 'PolicyEvaluationV1Authorization.unknown_price') : null,
         );
     }
 
@@ -76,6 +82,8 @@ final readonly class PolicyEvaluationV1Authorization implements \JsonSerializabl
             'allowed_domains' => $this->allowedDomains === null ? null : array_values($this->allowedDomains),
             'allowed_providers' => $this->allowedProviders === null ? null : array_values($this->allowedProviders),
             'allowed_models' => $this->allowedModels === null ? null : array_values($this->allowedModels),
+            'allowed_payees' => $this->allowedPayees === null ? null : array_values($this->allowedPayees),
+            'unknown_price' => $this->unknownPrice,
         ]);
     }
 

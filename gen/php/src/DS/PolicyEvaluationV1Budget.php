@@ -21,6 +21,7 @@ final readonly class PolicyEvaluationV1Budget implements \JsonSerializable
      * @param int|null $daySpentSats Spent and reserved on this day. (-9007199254740991 to 9007199254740991)
      * @param int|null $maxPerDaySats Of a day at the most. (-9007199254740991 to 9007199254740991)
      * @param int|null $thresholdSats Above which a person is asked. (-9007199254740991 to 9007199254740991)
+     * @param list<PolicyEvaluationV1Period>|null $periods Caps of other periods than a day. (at most 8 items)
      */
     public function __construct(
         public ?int $spentSats = null,
@@ -30,6 +31,7 @@ final readonly class PolicyEvaluationV1Budget implements \JsonSerializable
         public ?int $daySpentSats = null,
         public ?int $maxPerDaySats = null,
         public ?int $thresholdSats = null,
+        public ?array $periods = null,
     ) {
     }
 
@@ -50,6 +52,7 @@ final readonly class PolicyEvaluationV1Budget implements \JsonSerializable
             daySpentSats: isset($data['day_spent_sats']) ? Wire::int($data['day_spent_sats'], 'PolicyEvaluationV1Budget.day_spent_sats') : null,
             maxPerDaySats: isset($data['max_per_day_sats']) ? Wire::int($data['max_per_day_sats'], 'PolicyEvaluationV1Budget.max_per_day_sats') : null,
             thresholdSats: isset($data['threshold_sats']) ? Wire::int($data['threshold_sats'], 'PolicyEvaluationV1Budget.threshold_sats') : null,
+            periods: isset($data['periods']) ? Wire::list($data['periods'], 'PolicyEvaluationV1Budget.periods', static fn (mixed $item, string $at): PolicyEvaluationV1Period => PolicyEvaluationV1Period::fromArray(Wire::map($item, $at))) : null,
         );
     }
 
@@ -68,6 +71,7 @@ final readonly class PolicyEvaluationV1Budget implements \JsonSerializable
             'day_spent_sats' => $this->daySpentSats,
             'max_per_day_sats' => $this->maxPerDaySats,
             'threshold_sats' => $this->thresholdSats,
+            'periods' => $this->periods === null ? null : array_map(static fn (PolicyEvaluationV1Period $item): mixed => Wire::object($item->toArray()), array_values($this->periods)),
         ]);
     }
 

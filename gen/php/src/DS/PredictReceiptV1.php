@@ -36,6 +36,12 @@ final readonly class PredictReceiptV1 implements \JsonSerializable
      * @param int|null $attempts HTTP attempts of the call. (at least 0)
      * @param string|null $traceparent The trace of the frame that caused the call. (at most 55 characters)
      * @param string|null $requestId The request that brought the frame. (at most 128 characters)
+     * @param string|null $authorizationId The authorization that pays. (at most 128 characters)
+     * @param int|null $reservedSats Held for it. (1 to 2100000000000000)
+     * @param int|null $committedSats Paid for it. (at most 2100000000000000)
+     * @param PredictReceiptV1SettlementState|string|null $settlementState What became of the hold.
+     * @param string|null $evaluationHash The digest of the evaluation that let it spend. (matches `^sha256:[0-9a-f]{64}$`)
+     * @param string|null $reasonCode Why it was let through or refused. (at most 64 characters)
      */
     public function __construct(
         public string $receiptId,
@@ -60,6 +66,12 @@ final readonly class PredictReceiptV1 implements \JsonSerializable
         public ?int $attempts = null,
         public ?string $traceparent = null,
         public ?string $requestId = null,
+        public ?string $authorizationId = null,
+        public ?int $reservedSats = null,
+        public ?int $committedSats = null,
+        public PredictReceiptV1SettlementState|string|null $settlementState = null,
+        public ?string $evaluationHash = null,
+        public ?string $reasonCode = null,
     ) {
     }
 
@@ -95,6 +107,12 @@ final readonly class PredictReceiptV1 implements \JsonSerializable
             attempts: isset($data['attempts']) ? Wire::int($data['attempts'], 'PredictReceiptV1.attempts') : null,
             traceparent: isset($data['traceparent']) ? Wire::string($data['traceparent'], 'PredictReceiptV1.traceparent') : null,
             requestId: isset($data['request_id']) ? Wire::string($data['request_id'], 'PredictReceiptV1.request_id') : null,
+            authorizationId: isset($data['authorization_id']) ? Wire::string($data['authorization_id'], 'PredictReceiptV1.authorization_id') : null,
+            reservedSats: isset($data['reserved_sats']) ? Wire::int($data['reserved_sats'], 'PredictReceiptV1.reserved_sats') : null,
+            committedSats: isset($data['committed_sats']) ? Wire::int($data['committed_sats'], 'PredictReceiptV1.committed_sats') : null,
+            settlementState: isset($data['settlement_state']) ? Wire::openEnum($data['settlement_state'], 'PredictReceiptV1.settlement_state', PredictReceiptV1SettlementState::class) : null,
+            evaluationHash: isset($data['evaluation_hash']) ? Wire::string($data['evaluation_hash'], 'PredictReceiptV1.evaluation_hash') : null,
+            reasonCode: isset($data['reason_code']) ? Wire::string($data['reason_code'], 'PredictReceiptV1.reason_code') : null,
         );
     }
 
@@ -128,6 +146,12 @@ final readonly class PredictReceiptV1 implements \JsonSerializable
             'attempts' => $this->attempts,
             'traceparent' => $this->traceparent,
             'request_id' => $this->requestId,
+            'authorization_id' => $this->authorizationId,
+            'reserved_sats' => $this->reservedSats,
+            'committed_sats' => $this->committedSats,
+            'settlement_state' => $this->settlementState === null ? null : Wire::scalar($this->settlementState),
+            'evaluation_hash' => $this->evaluationHash,
+            'reason_code' => $this->reasonCode,
         ]);
     }
 

@@ -44,6 +44,9 @@ enum ReasonCode: string
     case PolicyDeniedComputeBudgetExhausted = 'policy_denied.compute_budget_exhausted';
     case PolicyDeniedAuthorizationNotStarted = 'policy_denied.authorization_not_started';
     case PolicyDeniedGuestMode = 'policy_denied.guest_mode';
+    case PolicyDeniedPriceUnknown = 'policy_denied.price_unknown';
+    case PolicyDeniedPayeeNotAllowed = 'policy_denied.payee_not_allowed';
+    case PolicyDeniedPerPeriodLimitExceeded = 'policy_denied.per_period_limit_exceeded';
     case LoopDetectedNoProgress = 'loop_detected.no_progress';
     case LoopDetectedRepeatedCall = 'loop_detected.repeated_call';
     case LoopDetectedOscillation = 'loop_detected.oscillation';
@@ -110,6 +113,9 @@ enum ReasonCode: string
             self::PolicyDeniedComputeBudgetExhausted => 123,
             self::PolicyDeniedAuthorizationNotStarted => 124,
             self::PolicyDeniedGuestMode => 125,
+            self::PolicyDeniedPriceUnknown => 126,
+            self::PolicyDeniedPayeeNotAllowed => 127,
+            self::PolicyDeniedPerPeriodLimitExceeded => 128,
             self::LoopDetectedNoProgress => 200,
             self::LoopDetectedRepeatedCall => 201,
             self::LoopDetectedOscillation => 202,

@@ -8,6 +8,7 @@ namespace OpenAgents\Runtime\DS;
 
 use OpenAgents\Runtime\Model\ToolReceiptV1Decision;
 use OpenAgents\Runtime\Model\ToolReceiptV1SettlementBoundary;
+use OpenAgents\Runtime\Model\ToolReceiptV1SettlementState;
 use OpenAgents\Runtime\Model\ToolReceiptV1State;
 use OpenAgents\Runtime\Wire;
 
@@ -42,6 +43,11 @@ final readonly class ToolReceiptV1 implements \JsonSerializable
      * @param string|null $approvalId The approval. (at most 64 characters)
      * @param string|null $traceparent The trace. (at most 55 characters)
      * @param string|null $requestId The request. (at most 128 characters)
+     * @param string|null $authorizationId The authorization that pays. (at most 128 characters)
+     * @param int|null $reservedSats Held for it. (1 to 2100000000000000)
+     * @param int|null $committedSats Paid for it. (at most 2100000000000000)
+     * @param ToolReceiptV1SettlementState|string|null $settlementState What became of the hold.
+     * @param string|null $settlementCorrelationId The provider's name for the payment. (at most 200 characters)
      */
     public function __construct(
         public string $receiptId,
@@ -69,6 +75,11 @@ final readonly class ToolReceiptV1 implements \JsonSerializable
         public ?string $approvalId = null,
         public ?string $traceparent = null,
         public ?string $requestId = null,
+        public ?string $authorizationId = null,
+        public ?int $reservedSats = null,
+        public ?int $committedSats = null,
+        public ToolReceiptV1SettlementState|string|null $settlementState = null,
+        public ?string $settlementCorrelationId = null,
     ) {
     }
 
@@ -107,6 +118,11 @@ final readonly class ToolReceiptV1 implements \JsonSerializable
             approvalId: isset($data['approval_id']) ? Wire::string($data['approval_id'], 'ToolReceiptV1.approval_id') : null,
             traceparent: isset($data['traceparent']) ? Wire::string($data['traceparent'], 'ToolReceiptV1.traceparent') : null,
             requestId: isset($data['request_id']) ? Wire::string($data['request_id'], 'ToolReceiptV1.request_id') : null,
+            authorizationId: isset($data['authorization_id']) ? Wire::string($data['authorization_id'], 'ToolReceiptV1.authorization_id') : null,
+            reservedSats: isset($data['reserved_sats']) ? Wire::int($data['reserved_sats'], 'ToolReceiptV1.reserved_sats') : null,
+            committedSats: isset($data['committed_sats']) ? Wire::int($data['committed_sats'], 'ToolReceiptV1.committed_sats') : null,
+            settlementState: isset($data['settlement_state']) ? Wire::openEnum($data['settlement_state'], 'ToolReceiptV1.settlement_state', ToolReceiptV1SettlementState::class) : null,
+            settlementCorrelationId: isset($data['settlement_correlation_id']) ? Wire::string($data['settlement_correlation_id'], 'ToolReceiptV1.settlement_correlation_id') : null,
         );
     }
 
@@ -143,6 +159,11 @@ final readonly class ToolReceiptV1 implements \JsonSerializable
             'approval_id' => $this->approvalId,
             'traceparent' => $this->traceparent,
             'request_id' => $this->requestId,
+            'authorization_id' => $this->authorizationId,
+            'reserved_sats' => $this->reservedSats,
+            'committed_sats' => $this->committedSats,
+            'settlement_state' => $this->settlementState === null ? null : Wire::scalar($this->settlementState),
+            'settlement_correlation_id' => $this->settlementCorrelationId,
         ]);
     }
 

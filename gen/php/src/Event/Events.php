@@ -21,8 +21,11 @@ final class Events
         'message.discarded v1' => MessageDiscardedV1::class,
         'message.finished v1' => MessageFinishedV1::class,
         'message.started v1' => MessageStartedV1::class,
+        'policy.budget_exhausted v1' => PolicyBudgetExhaustedV1::class,
         'policy.decision v1' => PolicyDecisionV1::class,
         'predict.finished v1' => PredictFinishedV1::class,
+        'predict.reserved v1' => PredictReservedV1::class,
+        'predict.settled v1' => PredictSettledV1::class,
         'reasoning.delta v1' => ReasoningDeltaV1::class,
         'reasoning.finished v1' => ReasoningFinishedV1::class,
         'reasoning.started v1' => ReasoningStartedV1::class,
@@ -47,6 +50,8 @@ final class Events
         'tool.progressed v1' => ToolProgressedV1::class,
         'tool.replayed v1' => ToolReplayedV1::class,
         'tool.requested v1' => ToolRequestedV1::class,
+        'tool.reserved v1' => ToolReservedV1::class,
+        'tool.settled v1' => ToolSettledV1::class,
         'tool.started v1' => ToolStartedV1::class,
     ];
 
