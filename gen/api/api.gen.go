@@ -902,8 +902,8 @@ type ReconcileSpendReservationRequest struct {
 	// AmountSats What it came to; all that is held when absent. Of commit alone.
 	AmountSats *int64 `json:"amountSats,omitempty"`
 
-	// Evidence What shows it, such as the provider's answer or the preimage. Secrets are redacted.
-	Evidence map[string]interface{} `json:"evidence,omitempty"`
+	// Evidence What shows it, such as the provider's answer.
+	Evidence map[string]interface{} `json:"evidence"`
 
 	// Outcome Whether it was paid.
 	Outcome ReconcileSpendReservationRequestOutcome `json:"outcome"`
@@ -2934,7 +2934,7 @@ type ClientInterface interface {
 
 	// ReconcileSpendReservationWithBody Say what became of a call whose outcome is unknown
 	//
-	// Commits or releases what is held for a call that is `reconcile_required`, or `reserved` and started. `commit` books amountSats, or all that is held; `release` gives it back. A committed reservation that was booked because nobody knew better is released by a reversal. The evidence is kept in the ledger, and the run's log has a `tool.settled` that names who said so. The same outcome again answers 200 and books nothing; another is 409 `reservation_settled` with the state in the details.
+	// Commits or releases what is held for a call that is `reconcile_required`, or `reserved` and left behind by its executor; of one whose run is held by an executor the answer is 409 `reservation_at_work`. `commit` books amountSats, or all that is held; `release` gives it back. A committed reservation that was booked because nobody knew better is released by a reversal. The evidence is kept in the ledger, and the run's log has a `tool.settled` that names who said so. The same outcome again answers 200 and books nothing; another is 409 `reservation_settled` with the state in the details.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -2943,7 +2943,7 @@ type ClientInterface interface {
 
 	// ReconcileSpendReservation Say what became of a call whose outcome is unknown
 	//
-	// Commits or releases what is held for a call that is `reconcile_required`, or `reserved` and started. `commit` books amountSats, or all that is held; `release` gives it back. A committed reservation that was booked because nobody knew better is released by a reversal. The evidence is kept in the ledger, and the run's log has a `tool.settled` that names who said so. The same outcome again answers 200 and books nothing; another is 409 `reservation_settled` with the state in the details.
+	// Commits or releases what is held for a call that is `reconcile_required`, or `reserved` and left behind by its executor; of one whose run is held by an executor the answer is 409 `reservation_at_work`. `commit` books amountSats, or all that is held; `release` gives it back. A committed reservation that was booked because nobody knew better is released by a reversal. The evidence is kept in the ledger, and the run's log has a `tool.settled` that names who said so. The same outcome again answers 200 and books nothing; another is 409 `reservation_settled` with the state in the details.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -3717,7 +3717,7 @@ func (c *Client) ListSpendReservations(ctx context.Context, params *ListSpendRes
 
 // ReconcileSpendReservationWithBody Say what became of a call whose outcome is unknown
 //
-// Commits or releases what is held for a call that is `reconcile_required`, or `reserved` and started. `commit` books amountSats, or all that is held; `release` gives it back. A committed reservation that was booked because nobody knew better is released by a reversal. The evidence is kept in the ledger, and the run's log has a `tool.settled` that names who said so. The same outcome again answers 200 and books nothing; another is 409 `reservation_settled` with the state in the details.
+// Commits or releases what is held for a call that is `reconcile_required`, or `reserved` and left behind by its executor; of one whose run is held by an executor the answer is 409 `reservation_at_work`. `commit` books amountSats, or all that is held; `release` gives it back. A committed reservation that was booked because nobody knew better is released by a reversal. The evidence is kept in the ledger, and the run's log has a `tool.settled` that names who said so. The same outcome again answers 200 and books nothing; another is 409 `reservation_settled` with the state in the details.
 //
 // Takes any type of body and a specified content type.
 //
@@ -3736,7 +3736,7 @@ func (c *Client) ReconcileSpendReservationWithBody(ctx context.Context, runIDPar
 
 // ReconcileSpendReservation Say what became of a call whose outcome is unknown
 //
-// Commits or releases what is held for a call that is `reconcile_required`, or `reserved` and started. `commit` books amountSats, or all that is held; `release` gives it back. A committed reservation that was booked because nobody knew better is released by a reversal. The evidence is kept in the ledger, and the run's log has a `tool.settled` that names who said so. The same outcome again answers 200 and books nothing; another is 409 `reservation_settled` with the state in the details.
+// Commits or releases what is held for a call that is `reconcile_required`, or `reserved` and left behind by its executor; of one whose run is held by an executor the answer is 409 `reservation_at_work`. `commit` books amountSats, or all that is held; `release` gives it back. A committed reservation that was booked because nobody knew better is released by a reversal. The evidence is kept in the ledger, and the run's log has a `tool.settled` that names who said so. The same outcome again answers 200 and books nothing; another is 409 `reservation_settled` with the state in the details.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -8460,7 +8460,7 @@ type ClientWithResponsesInterface interface {
 
 	// ReconcileSpendReservationWithBodyWithResponse Say what became of a call whose outcome is unknown
 	//
-	// Commits or releases what is held for a call that is `reconcile_required`, or `reserved` and started. `commit` books amountSats, or all that is held; `release` gives it back. A committed reservation that was booked because nobody knew better is released by a reversal. The evidence is kept in the ledger, and the run's log has a `tool.settled` that names who said so. The same outcome again answers 200 and books nothing; another is 409 `reservation_settled` with the state in the details.
+	// Commits or releases what is held for a call that is `reconcile_required`, or `reserved` and left behind by its executor; of one whose run is held by an executor the answer is 409 `reservation_at_work`. `commit` books amountSats, or all that is held; `release` gives it back. A committed reservation that was booked because nobody knew better is released by a reversal. The evidence is kept in the ledger, and the run's log has a `tool.settled` that names who said so. The same outcome again answers 200 and books nothing; another is 409 `reservation_settled` with the state in the details.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -8469,7 +8469,7 @@ type ClientWithResponsesInterface interface {
 
 	// ReconcileSpendReservationWithResponse Say what became of a call whose outcome is unknown
 	//
-	// Commits or releases what is held for a call that is `reconcile_required`, or `reserved` and started. `commit` books amountSats, or all that is held; `release` gives it back. A committed reservation that was booked because nobody knew better is released by a reversal. The evidence is kept in the ledger, and the run's log has a `tool.settled` that names who said so. The same outcome again answers 200 and books nothing; another is 409 `reservation_settled` with the state in the details.
+	// Commits or releases what is held for a call that is `reconcile_required`, or `reserved` and left behind by its executor; of one whose run is held by an executor the answer is 409 `reservation_at_work`. `commit` books amountSats, or all that is held; `release` gives it back. A committed reservation that was booked because nobody knew better is released by a reversal. The evidence is kept in the ledger, and the run's log has a `tool.settled` that names who said so. The same outcome again answers 200 and books nothing; another is 409 `reservation_settled` with the state in the details.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -15301,7 +15301,7 @@ func (c *ClientWithResponses) ListSpendReservationsWithResponse(ctx context.Cont
 
 // ReconcileSpendReservationWithBodyWithResponse Say what became of a call whose outcome is unknown
 //
-// Commits or releases what is held for a call that is `reconcile_required`, or `reserved` and started. `commit` books amountSats, or all that is held; `release` gives it back. A committed reservation that was booked because nobody knew better is released by a reversal. The evidence is kept in the ledger, and the run's log has a `tool.settled` that names who said so. The same outcome again answers 200 and books nothing; another is 409 `reservation_settled` with the state in the details.
+// Commits or releases what is held for a call that is `reconcile_required`, or `reserved` and left behind by its executor; of one whose run is held by an executor the answer is 409 `reservation_at_work`. `commit` books amountSats, or all that is held; `release` gives it back. A committed reservation that was booked because nobody knew better is released by a reversal. The evidence is kept in the ledger, and the run's log has a `tool.settled` that names who said so. The same outcome again answers 200 and books nothing; another is 409 `reservation_settled` with the state in the details.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -15316,7 +15316,7 @@ func (c *ClientWithResponses) ReconcileSpendReservationWithBodyWithResponse(ctx 
 
 // ReconcileSpendReservationWithResponse Say what became of a call whose outcome is unknown
 //
-// Commits or releases what is held for a call that is `reconcile_required`, or `reserved` and started. `commit` books amountSats, or all that is held; `release` gives it back. A committed reservation that was booked because nobody knew better is released by a reversal. The evidence is kept in the ledger, and the run's log has a `tool.settled` that names who said so. The same outcome again answers 200 and books nothing; another is 409 `reservation_settled` with the state in the details.
+// Commits or releases what is held for a call that is `reconcile_required`, or `reserved` and left behind by its executor; of one whose run is held by an executor the answer is 409 `reservation_at_work`. `commit` books amountSats, or all that is held; `release` gives it back. A committed reservation that was booked because nobody knew better is released by a reversal. The evidence is kept in the ledger, and the run's log has a `tool.settled` that names who said so. The same outcome again answers 200 and books nothing; another is 409 `reservation_settled` with the state in the details.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //

@@ -37,6 +37,7 @@ const (
 	AuthorizationInUse    ErrorCode = "authorization_in_use"
 	AuthorizationClosed   ErrorCode = "authorization_closed"
 	ReservationSettled    ErrorCode = "reservation_settled"
+	ReservationAtWork     ErrorCode = "reservation_at_work"
 	ApprovalChanged       ErrorCode = "approval_changed"
 	ApprovalClosed        ErrorCode = "approval_closed"
 	ToolCallConflict      ErrorCode = "tool_call_conflict"
@@ -83,6 +84,7 @@ func ErrorCodes() []ErrorCode {
 		AuthorizationInUse,
 		AuthorizationClosed,
 		ReservationSettled,
+		ReservationAtWork,
 		ApprovalChanged,
 		ApprovalClosed,
 		ToolCallConflict,
@@ -160,6 +162,8 @@ func (c ErrorCode) Status() int {
 		return 409
 	case ReservationSettled:
 		return 409
+	case ReservationAtWork:
+		return 409
 	case ApprovalChanged:
 		return 409
 	case ApprovalClosed:
@@ -230,7 +234,7 @@ func Operations() []Operation {
 			ID: "startRun", Method: "POST", Path: "/internal/v1/runs", Tag: "runs",
 			Scope: ScopeService, Idempotent: true, BodyRequired: true, MaxBodyBytes: 65536,
 			Streams: false, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, AuthorizationConflict, AuthorizationChanged, AuthorizationInUse, AuthorizationClosed, ReservationSettled, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, AuthorizationConflict, AuthorizationChanged, AuthorizationInUse, AuthorizationClosed, ReservationSettled, ReservationAtWork, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
 		},
 		{
 			ID: "listRuns", Method: "GET", Path: "/internal/v1/runs", Tag: "runs",
@@ -248,7 +252,7 @@ func Operations() []Operation {
 			ID: "appendFrame", Method: "POST", Path: "/internal/v1/runs/{runId}/frames", Tag: "runs",
 			Scope: ScopeService, Idempotent: true, BodyRequired: true, MaxBodyBytes: 262144,
 			Streams: false, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, AuthorizationConflict, AuthorizationChanged, AuthorizationInUse, AuthorizationClosed, ReservationSettled, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, AuthorizationConflict, AuthorizationChanged, AuthorizationInUse, AuthorizationClosed, ReservationSettled, ReservationAtWork, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
 		},
 		{
 			ID: "cancelRun", Method: "POST", Path: "/internal/v1/runs/{runId}/cancel", Tag: "runs",
@@ -290,7 +294,7 @@ func Operations() []Operation {
 			ID: "executeTool", Method: "POST", Path: "/internal/v1/tools/execute", Tag: "tools",
 			Scope: ScopeService, Idempotent: true, BodyRequired: true, MaxBodyBytes: 262144,
 			Streams: false, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, AuthorizationConflict, AuthorizationChanged, AuthorizationInUse, AuthorizationClosed, ReservationSettled, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, AuthorizationConflict, AuthorizationChanged, AuthorizationInUse, AuthorizationClosed, ReservationSettled, ReservationAtWork, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
 		},
 		{
 			ID: "getToolTask", Method: "GET", Path: "/internal/v1/tool-tasks/{toolCallId}", Tag: "tools",
@@ -302,7 +306,7 @@ func Operations() []Operation {
 			ID: "cancelToolTask", Method: "POST", Path: "/internal/v1/tool-tasks/{toolCallId}/cancel", Tag: "tools",
 			Scope: ScopeService, Idempotent: true, BodyRequired: false, MaxBodyBytes: 16384,
 			Streams: false, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, AuthorizationConflict, AuthorizationChanged, AuthorizationInUse, AuthorizationClosed, ReservationSettled, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, AuthorizationConflict, AuthorizationChanged, AuthorizationInUse, AuthorizationClosed, ReservationSettled, ReservationAtWork, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
 		},
 		{
 			ID: "listToolTasks", Method: "GET", Path: "/internal/v1/runs/{runId}/tool-tasks", Tag: "tools",
@@ -326,7 +330,7 @@ func Operations() []Operation {
 			ID: "decideApproval", Method: "POST", Path: "/internal/v1/approvals/{approvalId}/decision", Tag: "approvals",
 			Scope: ScopeService, Idempotent: true, BodyRequired: true, MaxBodyBytes: 16384,
 			Streams: false, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, AuthorizationConflict, AuthorizationChanged, AuthorizationInUse, AuthorizationClosed, ReservationSettled, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, AuthorizationConflict, AuthorizationChanged, AuthorizationInUse, AuthorizationClosed, ReservationSettled, ReservationAtWork, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
 		},
 		{
 			ID: "listToolSpecs", Method: "GET", Path: "/internal/v1/skills/tool-specs", Tag: "registry",
@@ -338,7 +342,7 @@ func Operations() []Operation {
 			ID: "putToolSpec", Method: "POST", Path: "/internal/v1/skills/tool-specs", Tag: "registry",
 			Scope: ScopeService, Idempotent: true, BodyRequired: true, MaxBodyBytes: 262144,
 			Streams: false, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, AuthorizationConflict, AuthorizationChanged, AuthorizationInUse, AuthorizationClosed, ReservationSettled, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, AuthorizationConflict, AuthorizationChanged, AuthorizationInUse, AuthorizationClosed, ReservationSettled, ReservationAtWork, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
 		},
 		{
 			ID: "listSkillSpecs", Method: "GET", Path: "/internal/v1/skills/skill-specs", Tag: "registry",
@@ -350,13 +354,13 @@ func Operations() []Operation {
 			ID: "putSkillSpec", Method: "POST", Path: "/internal/v1/skills/skill-specs", Tag: "registry",
 			Scope: ScopeService, Idempotent: true, BodyRequired: true, MaxBodyBytes: 1048576,
 			Streams: false, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, AuthorizationConflict, AuthorizationChanged, AuthorizationInUse, AuthorizationClosed, ReservationSettled, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, AuthorizationConflict, AuthorizationChanged, AuthorizationInUse, AuthorizationClosed, ReservationSettled, ReservationAtWork, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
 		},
 		{
 			ID: "publishSkill", Method: "POST", Path: "/internal/v1/skills/skill-specs/{skillId}/{version}/publish", Tag: "registry",
 			Scope: ScopeService, Idempotent: true, BodyRequired: false, MaxBodyBytes: 0,
 			Streams: false, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, AuthorizationConflict, AuthorizationChanged, AuthorizationInUse, AuthorizationClosed, ReservationSettled, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, AuthorizationConflict, AuthorizationChanged, AuthorizationInUse, AuthorizationClosed, ReservationSettled, ReservationAtWork, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
 		},
 		{
 			ID: "getSkillRelease", Method: "GET", Path: "/internal/v1/skills/releases/{skillId}/{version}", Tag: "registry",
@@ -374,7 +378,7 @@ func Operations() []Operation {
 			ID: "createSpendAuthorization", Method: "POST", Path: "/internal/v1/spend/authorizations", Tag: "spend",
 			Scope: ScopeService, Idempotent: true, BodyRequired: true, MaxBodyBytes: 65536,
 			Streams: false, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, AuthorizationConflict, AuthorizationChanged, AuthorizationInUse, AuthorizationClosed, ReservationSettled, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, AuthorizationConflict, AuthorizationChanged, AuthorizationInUse, AuthorizationClosed, ReservationSettled, ReservationAtWork, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
 		},
 		{
 			ID: "getSpendAuthorization", Method: "GET", Path: "/internal/v1/spend/authorizations/{authorizationId}", Tag: "spend",
@@ -386,7 +390,7 @@ func Operations() []Operation {
 			ID: "amendSpendAuthorization", Method: "POST", Path: "/internal/v1/spend/authorizations/{authorizationId}/amend", Tag: "spend",
 			Scope: ScopeOperator, Idempotent: true, BodyRequired: true, MaxBodyBytes: 65536,
 			Streams: false, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, AuthorizationConflict, AuthorizationChanged, AuthorizationInUse, AuthorizationClosed, ReservationSettled, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, AuthorizationConflict, AuthorizationChanged, AuthorizationInUse, AuthorizationClosed, ReservationSettled, ReservationAtWork, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
 		},
 		{
 			ID: "revokeSpendAuthorization", Method: "POST", Path: "/internal/v1/spend/authorizations/{authorizationId}/revoke", Tag: "spend",
@@ -422,7 +426,7 @@ func Operations() []Operation {
 			ID: "reconcileSpendReservation", Method: "POST", Path: "/internal/v1/spend/reservations/{runId}/{toolCallId}/reconcile", Tag: "spend",
 			Scope: ScopeOperator, Idempotent: true, BodyRequired: true, MaxBodyBytes: 16384,
 			Streams: false, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, AuthorizationConflict, AuthorizationChanged, AuthorizationInUse, AuthorizationClosed, ReservationSettled, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, AuthorizationConflict, AuthorizationChanged, AuthorizationInUse, AuthorizationClosed, ReservationSettled, ReservationAtWork, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
 		},
 		{
 			ID: "recoverStuckSpend", Method: "POST", Path: "/internal/v1/spend/recover-stuck", Tag: "spend",

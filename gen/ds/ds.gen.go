@@ -2441,7 +2441,7 @@ type SpendAuthorizationV1 struct {
 	// Periods The caps by period.
 	Periods []SpendAuthorizationV1Period `json:"periods"`
 
-	// RemainingSats What its total leaves; absent when it has none.
+	// RemainingSats What its total leaves, negative when more was paid than it had; absent when it has none.
 	RemainingSats *int64 `json:"remaining_sats,omitempty"`
 
 	// ReservedSats Held for calls that are not settled.
@@ -2507,7 +2507,7 @@ type SpendAuthorizationV1Effective struct {
 	// MaxPerCallSats Sats that one call may cost at the most.
 	MaxPerCallSats *int64 `json:"max_per_call_sats,omitempty"`
 
-	// RemainingSats What can still be held, all totals and periods together; absent when nothing bounds it.
+	// RemainingSats What can still be held, negative when more was paid; all totals and periods together; absent when nothing bounds it.
 	RemainingSats *int64 `json:"remaining_sats,omitempty"`
 
 	// State Where it stands. live is the one that reserves.
@@ -2531,7 +2531,7 @@ type SpendAuthorizationV1Level struct {
 	// Mode Who agrees to a call: a person each time, nobody within the budget, a person above a threshold; deny is never, system is the service's own work.
 	Mode SpendAuthorizationV1LevelMode `json:"mode"`
 
-	// RemainingSats What its total leaves; absent when it has none.
+	// RemainingSats What its total leaves, negative when more was paid than it had; absent when it has none.
 	RemainingSats *int64 `json:"remaining_sats,omitempty"`
 
 	// ScopeKind What it is for.
@@ -2570,7 +2570,7 @@ type SpendAuthorizationV1Period struct {
 	// PeriodStart When the running period began.
 	PeriodStart time.Time `json:"period_start"`
 
-	// RemainingSats What can still be held.
+	// RemainingSats What can still be held; negative when more was paid than the period had.
 	RemainingSats int64 `json:"remaining_sats"`
 }
 

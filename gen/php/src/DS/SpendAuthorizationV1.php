@@ -45,7 +45,7 @@ final readonly class SpendAuthorizationV1 implements \JsonSerializable
      * @param int|null $maxPerWeekSats Sats of a week of UTC, from Monday, at the most. (at most 2100000000000000)
      * @param int|null $maxPerMonthSats Sats of a month of UTC at the most. (at most 2100000000000000)
      * @param int|null $thresholdSats Above it a person is asked; of mode delegated_budget_with_threshold alone. (at most 2100000000000000)
-     * @param int|null $remainingSats What its total leaves; absent when it has none. (at most 2100000000000000)
+     * @param int|null $remainingSats What its total leaves, negative when more was paid than it had; absent when it has none. (-2100000000000000 to 2100000000000000)
      * @param string|null $notBefore From when it counts. (at most 40 characters, an RFC 3339 time)
      * @param string|null $expiresAt Until when it counts. (at most 40 characters, an RFC 3339 time)
      * @param string|null $revokedAt When it was revoked. (at most 40 characters, an RFC 3339 time)

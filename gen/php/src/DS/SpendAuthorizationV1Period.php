@@ -21,7 +21,7 @@ final readonly class SpendAuthorizationV1Period implements \JsonSerializable
      * @param int $capturedSats Spent in this period. (at most 2100000000000000)
      * @param int $heldSats Held now. (at most 2100000000000000)
      * @param int $overageSats Spent in this period beyond what had been held. (at most 2100000000000000)
-     * @param int $remainingSats What can still be held. (at most 2100000000000000)
+     * @param int $remainingSats What can still be held; negative when more was paid than the period had. (-2100000000000000 to 2100000000000000)
      */
     public function __construct(
         public SpendAuthorizationV1PeriodPeriod $period,

@@ -51,6 +51,7 @@ final class ErrorReader
         [409, 'authorization_in_use'],
         [409, 'authorization_closed'],
         [409, 'reservation_settled'],
+        [409, 'reservation_at_work'],
         [409, 'approval_changed'],
         [409, 'approval_closed'],
         [409, 'tool_call_conflict'],

@@ -72,6 +72,7 @@ class RuntimeApiException extends \RuntimeException implements RuntimeClientExce
             ErrorCode::AuthorizationInUse => AuthorizationInUseException::class,
             ErrorCode::AuthorizationClosed => AuthorizationClosedException::class,
             ErrorCode::ReservationSettled => ReservationSettledException::class,
+            ErrorCode::ReservationAtWork => ReservationAtWorkException::class,
             ErrorCode::ApprovalChanged => ApprovalChangedException::class,
             ErrorCode::ApprovalClosed => ApprovalClosedException::class,
             ErrorCode::ToolCallConflict => ToolCallConflictException::class,

@@ -45,6 +45,7 @@ enum ErrorCode: string
     case AuthorizationInUse = 'authorization_in_use';
     case AuthorizationClosed = 'authorization_closed';
     case ReservationSettled = 'reservation_settled';
+    case ReservationAtWork = 'reservation_at_work';
     case ApprovalChanged = 'approval_changed';
     case ApprovalClosed = 'approval_closed';
     case ToolCallConflict = 'tool_call_conflict';

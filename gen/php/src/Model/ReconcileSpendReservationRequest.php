@@ -16,14 +16,14 @@ final readonly class ReconcileSpendReservationRequest implements \JsonSerializab
     /**
      * @param ReconcileSpendReservationRequestOutcome $outcome Whether it was paid.
      * @param string $reason A sentence for people. (1 to 1000 characters)
-     * @param int|null $amountSats What it came to; all that is held when absent. Of commit alone. (at most 2100000000000000)
-     * @param array<string, mixed>|null $evidence What shows it, such as the provider's answer or the preimage. Secrets are redacted. (at most 32 members)
+     * @param array<string, mixed> $evidence What shows it, such as the provider's answer. (1 to 32 members)
+     * @param int|null $amountSats What it came to; all that is held when absent. Of commit alone. (1 to 2100000000000000)
      */
     public function __construct(
         public ReconcileSpendReservationRequestOutcome $outcome,
         public string $reason,
+        public array $evidence,
         public ?int $amountSats = null,
-        public ?array $evidence = null,
     ) {
     }
 
@@ -39,8 +39,8 @@ final readonly class ReconcileSpendReservationRequest implements \JsonSerializab
         return new self(
             outcome: Wire::enum($data['outcome'] ?? null, 'ReconcileSpendReservationRequest.outcome', ReconcileSpendReservationRequestOutcome::class),
             reason: Wire::string($data['reason'] ?? null, 'ReconcileSpendReservationRequest.reason'),
+            evidence: Wire::map($data['evidence'] ?? null, 'ReconcileSpendReservationRequest.evidence'),
             amountSats: isset($data['amountSats']) ? Wire::int($data['amountSats'], 'ReconcileSpendReservationRequest.amountSats') : null,
-            evidence: isset($data['evidence']) ? Wire::map($data['evidence'], 'ReconcileSpendReservationRequest.evidence') : null,
         );
     }
 
@@ -54,8 +54,8 @@ final readonly class ReconcileSpendReservationRequest implements \JsonSerializab
         return Wire::present([
             'outcome' => $this->outcome->value,
             'reason' => $this->reason,
+            'evidence' => Wire::object($this->evidence),
             'amountSats' => $this->amountSats,
-            'evidence' => $this->evidence === null ? null : Wire::object($this->evidence),
         ]);
     }
 
