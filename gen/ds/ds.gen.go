@@ -2561,9 +2561,6 @@ type SpendAuthorizationV1Period struct {
 	// MaxSats The cap.
 	MaxSats int64 `json:"max_sats"`
 
-	// OverageSats Spent in this period beyond what had been held.
-	OverageSats int64 `json:"overage_sats"`
-
 	// Period The period, in UTC.
 	Period SpendAuthorizationV1PeriodPeriod `json:"period"`
 

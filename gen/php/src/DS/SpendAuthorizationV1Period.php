@@ -20,7 +20,6 @@ final readonly class SpendAuthorizationV1Period implements \JsonSerializable
      * @param string $periodStart When the running period began. (at most 40 characters, an RFC 3339 time)
      * @param int $capturedSats Spent in this period. (at most 2100000000000000)
      * @param int $heldSats Held now. (at most 2100000000000000)
-     * @param int $overageSats Spent in this period beyond what had been held. (at most 2100000000000000)
      * @param int $remainingSats What can still be held; negative when more was paid than the period had. (-2100000000000000 to 2100000000000000)
      */
     public function __construct(
@@ -29,7 +28,6 @@ final readonly class SpendAuthorizationV1Period implements \JsonSerializable
         public string $periodStart,
         public int $capturedSats,
         public int $heldSats,
-        public int $overageSats,
         public int $remainingSats,
     ) {
     }
@@ -49,7 +47,6 @@ final readonly class SpendAuthorizationV1Period implements \JsonSerializable
             periodStart: Wire::string($data['period_start'] ?? null, 'SpendAuthorizationV1Period.period_start'),
             capturedSats: Wire::int($data['captured_sats'] ?? null, 'SpendAuthorizationV1Period.captured_sats'),
             heldSats: Wire::int($data['held_sats'] ?? null, 'SpendAuthorizationV1Period.held_sats'),
-            overageSats: Wire::int($data['overage_sats'] ?? null, 'SpendAuthorizationV1Period.overage_sats'),
             remainingSats: Wire::int($data['remaining_sats'] ?? null, 'SpendAuthorizationV1Period.remaining_sats'),
         );
     }
@@ -67,7 +64,6 @@ final readonly class SpendAuthorizationV1Period implements \JsonSerializable
             'period_start' => $this->periodStart,
             'captured_sats' => $this->capturedSats,
             'held_sats' => $this->heldSats,
-            'overage_sats' => $this->overageSats,
             'remaining_sats' => $this->remainingSats,
         ]);
     }
