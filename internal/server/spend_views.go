@@ -1,0 +1,154 @@
+package server
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/openagentsinc/openagents-runtime/gen/api"
+	"github.com/openagentsinc/openagents-runtime/gen/db"
+	"github.com/openagentsinc/openagents-runtime/internal/canon"
+	"github.com/openagentsinc/openagents-runtime/internal/spend"
+)
+
+// spendAnswer tells the lowest authorization of a chain and what all of it allows.
+func spendAnswer(c spend.Chain) (api.SpendAuthorizationAnswer, error) {
+	out := api.SpendAuthorizationAnswer{Effective: effectiveOf(c)}
+	for _, l := range c.Levels {
+		a := l.Authorization
+		out.Chain = append(out.Chain, api.SpendAuthorizationV1Level{
+			AuthorizationID: a.AuthorizationID, ScopeKind: api.SpendAuthorizationV1LevelScopeKind(a.ScopeKind),
+			Mode: api.SpendAuthorizationV1LevelMode(a.Mode), State: api.SpendAuthorizationV1LevelState(spend.State(a, c.ReadAt)),
+			RemainingSats: spend.Remaining(a), MaxPerCallSats: a.MaxPerCallSats, ExpiresAt: utc(a.ExpiresAt),
+		})
+	}
+	leaf := c.Levels[len(c.Levels)-1]
+	var err error
+	out.Authorization, err = authorizationOf(leaf.Authorization, leaf.Periods, c.ReadAt)
+	return out, err
+}
+
+// effectiveOf is what all levels of a chain leave.
+func effectiveOf(c spend.Chain) api.SpendAuthorizationV1Effective {
+	out := api.SpendAuthorizationV1Effective{State: api.SpendAuthorizationV1EffectiveStateLive}
+	lower := func(to **int64, n *int64) bool {
+		if n == nil || *to != nil && **to <= *n {
+			return false
+		}
+		*to = n
+		return true
+	}
+	for _, l := range c.Levels {
+		a := l.Authorization
+		least := lower(&out.RemainingSats, spend.Remaining(a))
+		for _, p := range l.Periods {
+			left := p.MaxSats - p.CapturedSats - p.HeldSats
+			least = lower(&out.RemainingSats, &left) || least
+		}
+		if a.Mode == spend.Deny {
+			nothing := int64(0)
+			least = lower(&out.RemainingSats, &nothing) || least
+		}
+		lower(&out.MaxPerCallSats, a.MaxPerCallSats)
+		if a.ExpiresAt != nil && (out.ExpiresAt == nil || a.ExpiresAt.Before(*out.ExpiresAt)) {
+			out.ExpiresAt = utc(a.ExpiresAt)
+		}
+		if out.State != api.SpendAuthorizationV1EffectiveStateLive {
+			continue // the first level that is not live says what is the matter
+		}
+		state := spend.State(a, c.ReadAt)
+		out.State = api.SpendAuthorizationV1EffectiveState(state)
+		if least || out.State != api.SpendAuthorizationV1EffectiveStateLive {
+			id := a.AuthorizationID
+			out.LimitedBy = &id
+		}
+	}
+	return out
+}
+
+// authorizationOf tells an authorization as it is stored, at a moment.
+func authorizationOf(a db.SpendAuthorization, periods []db.SpendPeriodListManyRow, at time.Time) (api.SpendAuthorizationV1, error) {
+	out := api.SpendAuthorizationV1{
+		AuthorizationID: a.AuthorizationID, ParentAuthorizationID: a.ParentAuthorizationID, Path: a.Path, Owner: a.Owner,
+		ScopeKind: api.SpendAuthorizationV1ScopeKind(a.ScopeKind), RunID: a.RunID, ThreadID: a.ThreadID, AutopilotID: a.AutopilotID,
+		Mode: api.SpendAuthorizationV1Mode(a.Mode), State: api.SpendAuthorizationV1State(spend.State(a, at)),
+		MaxTotalSats: a.MaxTotalSats, MaxPerCallSats: a.MaxPerCallSats, MaxPerDaySats: a.MaxPerDaySats, ThresholdSats: a.ThresholdSats,
+		OnExhaustion: api.SpendAuthorizationV1OnExhaustion(a.OnExhaustion), UnknownPrice: api.SpendAuthorizationV1UnknownPrice(a.UnknownPrice),
+		SpentSats: a.SpentSats, ReservedSats: a.ReservedSats, OverageSats: a.OverageSats, RemainingSats: spend.Remaining(a),
+		Periods: []api.SpendAuthorizationV1Period{}, Revision: a.Revision, NotBefore: utc(a.NotBefore), IssuedAt: a.IssuedAt.UTC(),
+		ExpiresAt: utc(a.ExpiresAt), RevokedAt: utc(a.RevokedAt), RevokedBy: a.RevokedBy, RevokeReason: a.RevokeReason,
+	}
+	for _, p := range periods {
+		out.Periods = append(out.Periods, api.SpendAuthorizationV1Period{
+			Period: api.SpendAuthorizationV1PeriodPeriod(p.Period), MaxSats: p.MaxSats, PeriodStart: p.PeriodStart.UTC(),
+			CapturedSats: p.CapturedSats, HeldSats: p.HeldSats, RemainingSats: p.MaxSats - p.CapturedSats - p.HeldSats,
+		})
+		most := p.MaxSats
+		switch p.Period {
+		case "hour":
+			out.MaxPerHourSats = &most
+		case "week":
+			out.MaxPerWeekSats = &most
+		case "month":
+			out.MaxPerMonthSats = &most
+		}
+	}
+	slices.SortFunc(out.Periods, func(a, b api.SpendAuthorizationV1Period) int { return lengthOf(a) - lengthOf(b) })
+	if err := json.Unmarshal(a.Constraints, &out.Constraints); err != nil {
+		return out, fmt.Errorf("constraints of %s: %w", a.AuthorizationID, err)
+	}
+	if err := json.Unmarshal(a.Metadata, &out.Metadata); err != nil {
+		return out, fmt.Errorf("metadata of %s: %w", a.AuthorizationID, err)
+	}
+	return out, nil
+}
+
+// lengthOf puts periods in order, the shortest first.
+func lengthOf(p api.SpendAuthorizationV1Period) int {
+	return slices.Index([]string{"hour", "day", "week", "month"}, string(p.Period))
+}
+
+// reservationOf tells a reservation. Quote and proof stay in the database: they
+// may hold credentials.
+func reservationOf(r db.SpendReservation) (api.SpendReservationV1, error) {
+	out := api.SpendReservationV1{
+		AuthorizationID: r.AuthorizationID, RunID: r.RunID, ToolCallID: r.ToolCallID, Kind: api.SpendReservationV1Kind(r.Kind), Tool: r.ToolName,
+		Provider: r.Provider, Payee: r.Payee, AmountSats: r.AmountSats, CommittedSats: r.CommittedSats, State: api.SpendReservationV1State(r.State),
+		RetryClass: api.SpendReservationV1RetryClass(r.RetryClass), RequestHash: r.RequestHash, LeaseEpoch: &r.LeaseEpoch,
+		ProviderIdempotencyKey: r.ProviderIdempotencyKey, ProviderCorrelationID: r.ProviderCorrelationID, PaymentHash: r.PaymentHash,
+		MaybeBilled: onlyTrue(r.MaybeBilled), FailureReason: r.FailureReason, EvaluationHash: some(r.EvaluationHash), ApprovalID: r.ApprovalID,
+		ReservedAt: r.ReservedAt.UTC(), StartedAt: utc(r.StartedAt), MarkedAt: utc(r.MarkedAt), CommittedAt: utc(r.CommittedAt),
+		ReleasedAt: utc(r.ReleasedAt), ReconciledAt: utc(r.ReconciledAt), ReconciledBy: r.ReconciledBy, NextProbeAt: utc(r.NextProbeAt),
+	}
+	if r.ProbeCount > 0 {
+		out.ProbeCount = &r.ProbeCount
+	}
+	out.ProofHash = digestOf(r.Proof)
+	var err error
+	out.Host, err = hostOf(r.Quote)
+	return out, err
+}
+
+// digestOf is the digest of a document as it is stored; nil of none.
+func digestOf(document []byte) *string {
+	if len(document) == 0 {
+		return nil
+	}
+	hash := canon.Hash(document)
+	return &hash
+}
+
+// hostOf is the host that a quote names.
+func hostOf(quote []byte) (*string, error) {
+	if len(quote) == 0 {
+		return nil, nil
+	}
+	var q struct {
+		Host string `json:"host"`
+	}
+	if err := json.Unmarshal(quote, &q); err != nil {
+		return nil, fmt.Errorf("read a quote: %w", err)
+	}
+	return some(q.Host), nil
+}
