@@ -186,6 +186,7 @@ CREATE TABLE spend_authorization_events (
     after            json NOT NULL,
     inserted_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (authorization_id, revision),
+    CONSTRAINT spend_authorization_events_once UNIQUE (event_id),
     CONSTRAINT spend_authorization_events_kind_known CHECK (kind IN ('issued', 'raised', 'lowered', 'amended', 'revoked'))
 );
 

@@ -1,6 +1,7 @@
 -- name: SpendPeriodPut :exec
 -- Sets the cap of a period of an authorization that this transaction has locked.
--- A cap that is new begins with what is held and what was captured in the period.
+-- A cap that is new begins with what is held and what was captured in the period;
+-- one that is lower than that lets nothing more be held in it.
 INSERT INTO spend_periods AS p (authorization_id, period, max_sats, period_start, captured_sats, held_sats, overage_sats)
 SELECT @authorization_id, @period, @max_sats, n.period_start, c.captured, h.held,
        greatest(0, c.captured + h.held - @max_sats)
@@ -12,7 +13,9 @@ CROSS JOIN LATERAL (
       AND e.kind IN ('capture', 'overage') AND e.inserted_at >= n.period_start) c
 CROSS JOIN LATERAL (
     SELECT a.reserved_sats AS held FROM spend_authorizations a WHERE a.authorization_id = @authorization_id) h
-ON CONFLICT (authorization_id, period) DO UPDATE SET max_sats = excluded.max_sats;
+ON CONFLICT (authorization_id, period) DO UPDATE
+SET max_sats = excluded.max_sats,
+    overage_sats = greatest(p.overage_sats, p.captured_sats + p.held_sats - excluded.max_sats);
 
 -- name: SpendPeriodDelete :exec
 DELETE FROM spend_periods WHERE authorization_id = @authorization_id AND period = @period;
@@ -35,7 +38,7 @@ WITH n AS MATERIALIZED (
     UPDATE spend_periods p
     SET period_start = greatest(p.period_start, date_trunc(p.period, n.at, 'UTC')),
         captured_sats = CASE WHEN p.period_start < date_trunc(p.period, n.at, 'UTC') THEN 0 ELSE p.captured_sats END + u.captured_sats,
-        overage_sats = CASE WHEN p.period_start < date_trunc(p.period, n.at, 'UTC') THEN 0 ELSE p.overage_sats END + u.overage_sats,
+        overage_sats = CASE WHEN p.period_start < date_trunc(p.period, n.at, 'UTC') THEN greatest(0, p.held_sats - p.max_sats) ELSE p.overage_sats END + u.overage_sats,
         held_sats = p.held_sats + u.held_sats
     FROM (SELECT unnest(@authorization_ids::text[]) AS authorization_id,
                  unnest(@captured_sats::bigint[]) AS captured_sats,

@@ -107,9 +107,10 @@ LIMIT @max_reservations;
 -- Reservations that nobody is at work on: held for so long, and their run has
 -- ended, or their call has, or the provider may have been asked and no executor
 -- has held the run for so long. The oldest first, after some moment.
-SELECT sqlc.embed(r), (u.status IN ('completed', 'failed', 'canceled'))::boolean AS run_ended
+SELECT sqlc.embed(r), h.lease_epoch AS head_epoch
 FROM spend_reservations r
 JOIN runs u USING (run_key)
+JOIN run_heads h USING (run_key)
 LEFT JOIN run_leases l USING (run_key)
 LEFT JOIN tool_tasks t ON t.run_key = r.run_key AND t.tool_call_id = r.tool_call_id
 WHERE r.state = 'reserved' AND r.reserved_at <= clock_timestamp() - @age::interval

@@ -231,6 +231,8 @@ type Querier interface {
 	SpendAuthorizationAmend(ctx context.Context, arg SpendAuthorizationAmendParams) (SpendAuthorization, error)
 	// Authorizations whose counters are not the sums of the ledger and the reservations.
 	SpendAuthorizationDrift(ctx context.Context, maxAuthorizations int32) ([]SpendLedgerDrift, error)
+	// The change that was made under a key.
+	SpendAuthorizationEventGet(ctx context.Context, eventID uuid.UUID) (SpendAuthorizationEvent, error)
 	SpendAuthorizationEventInsert(ctx context.Context, arg SpendAuthorizationEventInsertParams) error
 	// What was done to an authorization, the first first.
 	SpendAuthorizationEventList(ctx context.Context, authorizationID string) ([]SpendAuthorizationEvent, error)
@@ -275,7 +277,8 @@ type Querier interface {
 	// locks guard them. Fails with OA001 when something is held and one has no room.
 	SpendPeriodMoveMany(ctx context.Context, arg SpendPeriodMoveManyParams) error
 	// Sets the cap of a period of an authorization that this transaction has locked.
-	// A cap that is new begins with what is held and what was captured in the period.
+	// A cap that is new begins with what is held and what was captured in the period;
+	// one that is lower than that lets nothing more be held in it.
 	SpendPeriodPut(ctx context.Context, arg SpendPeriodPutParams) error
 	// Takes a capture back from the periods of some levels that it was made in.
 	SpendPeriodReverse(ctx context.Context, arg SpendPeriodReverseParams) error

@@ -11,6 +11,28 @@ import (
 	"github.com/google/uuid"
 )
 
+const spendAuthorizationEventGet = `-- name: SpendAuthorizationEventGet :one
+SELECT authorization_id, revision, event_id, kind, actor, reason, before, after, inserted_at FROM spend_authorization_events WHERE event_id = $1
+`
+
+// The change that was made under a key.
+func (q *Queries) SpendAuthorizationEventGet(ctx context.Context, eventID uuid.UUID) (SpendAuthorizationEvent, error) {
+	row := q.db.QueryRow(ctx, spendAuthorizationEventGet, eventID)
+	var i SpendAuthorizationEvent
+	err := row.Scan(
+		&i.AuthorizationID,
+		&i.Revision,
+		&i.EventID,
+		&i.Kind,
+		&i.Actor,
+		&i.Reason,
+		&i.Before,
+		&i.After,
+		&i.InsertedAt,
+	)
+	return i, err
+}
+
 const spendAuthorizationEventInsert = `-- name: SpendAuthorizationEventInsert :exec
 INSERT INTO spend_authorization_events (authorization_id, revision, event_id, kind, actor, reason, before, after)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)

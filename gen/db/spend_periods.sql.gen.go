@@ -77,7 +77,7 @@ WITH n AS MATERIALIZED (
     UPDATE spend_periods p
     SET period_start = greatest(p.period_start, date_trunc(p.period, n.at, 'UTC')),
         captured_sats = CASE WHEN p.period_start < date_trunc(p.period, n.at, 'UTC') THEN 0 ELSE p.captured_sats END + u.captured_sats,
-        overage_sats = CASE WHEN p.period_start < date_trunc(p.period, n.at, 'UTC') THEN 0 ELSE p.overage_sats END + u.overage_sats,
+        overage_sats = CASE WHEN p.period_start < date_trunc(p.period, n.at, 'UTC') THEN greatest(0, p.held_sats - p.max_sats) ELSE p.overage_sats END + u.overage_sats,
         held_sats = p.held_sats + u.held_sats
     FROM (SELECT unnest($1::text[]) AS authorization_id,
                  unnest($2::bigint[]) AS captured_sats,
@@ -124,7 +124,9 @@ CROSS JOIN LATERAL (
       AND e.kind IN ('capture', 'overage') AND e.inserted_at >= n.period_start) c
 CROSS JOIN LATERAL (
     SELECT a.reserved_sats AS held FROM spend_authorizations a WHERE a.authorization_id = $1) h
-ON CONFLICT (authorization_id, period) DO UPDATE SET max_sats = excluded.max_sats
+ON CONFLICT (authorization_id, period) DO UPDATE
+SET max_sats = excluded.max_sats,
+    overage_sats = greatest(p.overage_sats, p.captured_sats + p.held_sats - excluded.max_sats)
 `
 
 type SpendPeriodPutParams struct {
@@ -134,7 +136,8 @@ type SpendPeriodPutParams struct {
 }
 
 // Sets the cap of a period of an authorization that this transaction has locked.
-// A cap that is new begins with what is held and what was captured in the period.
+// A cap that is new begins with what is held and what was captured in the period;
+// one that is lower than that lets nothing more be held in it.
 func (q *Queries) SpendPeriodPut(ctx context.Context, arg SpendPeriodPutParams) error {
 	_, err := q.db.Exec(ctx, spendPeriodPut, arg.AuthorizationID, arg.Period, arg.MaxSats)
 	return err

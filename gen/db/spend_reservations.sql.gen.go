@@ -439,9 +439,10 @@ func (q *Queries) SpendReservationListOpenOfRun(ctx context.Context, runKey uuid
 }
 
 const spendReservationListStuck = `-- name: SpendReservationListStuck :many
-SELECT r.run_key, r.tool_call_id, r.authorization_id, r.path, r.run_id, r.kind, r.tool_name, r.provider, r.payee, r.amount_sats, r.committed_sats, r.max_overage_bps, r.state, r.retry_class, r.request_hash, r.lease_epoch, r.provider_idempotency_key, r.provider_correlation_id, r.payment_hash, r.quote, r.proof, r.maybe_billed, r.failure_reason, r.evaluation_hash, r.approval_id, r.reserved_at, r.started_at, r.marked_at, r.committed_at, r.released_at, r.reconciled_at, r.reconciled_by, r.probe_count, r.next_probe_at, r.inserted_at, r.updated_at, (u.status IN ('completed', 'failed', 'canceled'))::boolean AS run_ended
+SELECT r.run_key, r.tool_call_id, r.authorization_id, r.path, r.run_id, r.kind, r.tool_name, r.provider, r.payee, r.amount_sats, r.committed_sats, r.max_overage_bps, r.state, r.retry_class, r.request_hash, r.lease_epoch, r.provider_idempotency_key, r.provider_correlation_id, r.payment_hash, r.quote, r.proof, r.maybe_billed, r.failure_reason, r.evaluation_hash, r.approval_id, r.reserved_at, r.started_at, r.marked_at, r.committed_at, r.released_at, r.reconciled_at, r.reconciled_by, r.probe_count, r.next_probe_at, r.inserted_at, r.updated_at, h.lease_epoch AS head_epoch
 FROM spend_reservations r
 JOIN runs u USING (run_key)
+JOIN run_heads h USING (run_key)
 LEFT JOIN run_leases l USING (run_key)
 LEFT JOIN tool_tasks t ON t.run_key = r.run_key AND t.tool_call_id = r.tool_call_id
 WHERE r.state = 'reserved' AND r.reserved_at <= clock_timestamp() - $1::interval
@@ -460,7 +461,7 @@ type SpendReservationListStuckParams struct {
 
 type SpendReservationListStuckRow struct {
 	SpendReservation SpendReservation
-	RunEnded         bool
+	HeadEpoch        int64
 }
 
 // Reservations that nobody is at work on: held for so long, and their run has
@@ -512,7 +513,7 @@ func (q *Queries) SpendReservationListStuck(ctx context.Context, arg SpendReserv
 			&i.SpendReservation.NextProbeAt,
 			&i.SpendReservation.InsertedAt,
 			&i.SpendReservation.UpdatedAt,
-			&i.RunEnded,
+			&i.HeadEpoch,
 		); err != nil {
 			return nil, err
 		}

@@ -32,7 +32,7 @@ var arrows = map[string]string{
 	"runlog":     "canon redact telemetry",
 	"run":        "runlog canon redact fault telemetry",
 	"lease":      "runlog pg fault telemetry",
-	"spend":      "policy fault",
+	"spend":      "runlog policy canon redact telemetry",
 	"artifact":   "canon fault",
 	"approval":   "runlog run canon redact policy fault telemetry",
 	"agent":      "runlog fault",
@@ -50,7 +50,7 @@ var arrows = map[string]string{
 	"hook": "egress redact canon telemetry",
 
 	// 4 Loops and doors.
-	"executor": "run lease predict model tool approval policy hook memory loop runlog redact canon pg telemetry",
+	"executor": "run lease spend predict model tool approval policy hook memory loop runlog redact canon pg telemetry",
 	"janitor":  "telemetry",
 	"stream":   "runlog canon pg telemetry",
 	"replay":   "runlog policy artifact predict spend canon",
@@ -93,6 +93,12 @@ var tableOwners = map[string]string{
 	"tool_specs":            "registry",
 	"skill_specs":           "registry",
 	"skill_releases":        "registry",
+
+	"spend_authorizations":       "spend",
+	"spend_authorization_events": "spend",
+	"spend_periods":              "spend",
+	"spend_reservations":         "spend",
+	"spend_ledger_entries":       "spend",
 }
 
 // Package is what the rules look at.

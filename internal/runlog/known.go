@@ -121,7 +121,7 @@ const divisionByZero = "22012"
 // isOneEvent says whether the batch is nothing but one event of one log.
 func (b *batch) isOneEvent(was Head) bool {
 	was.Seq, was.Hash = was.Seq+1, b.heads[b.grown[0]].Hash
-	return len(b.rows.Seqs)+len(b.deltas.Seqs) == 1 && len(b.stmts) == 0 && *b.heads[b.grown[0]] == was
+	return len(b.rows.Seqs)+len(b.deltas.Seqs) == 1 && len(b.stmts) == 0 && len(b.joints) == 0 && *b.heads[b.grown[0]] == was
 }
 
 // storeOne writes a batch of one event by a statement that does nothing else: what

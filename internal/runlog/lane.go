@@ -79,7 +79,8 @@ func (l *lane) gather(first *item) []*item {
 }
 
 // write commits the items together. When the database refuses one of the
-// statements, each item is tried alone, so that only the one at fault fails.
+// statements, each half is tried alone, so that only the items at fault fail and
+// the others still share commits.
 func (l *lane) write(items []*item) {
 	if len(items) == 0 {
 		return
@@ -89,9 +90,9 @@ func (l *lane) write(items []*item) {
 	begun := time.Now()
 	b, err := l.commit(ctx, items)
 	if refused(err) && len(items) > 1 {
-		for _, it := range items {
-			l.write([]*item{it})
-		}
+		half := len(items) / 2
+		l.write(items[:half])
+		l.write(items[half:])
 		return
 	}
 	l.controlRows, l.deltaRows = len(b.rows.Seqs), len(b.deltas.Seqs)
@@ -199,7 +200,7 @@ func (b *batch) decideAndStore(ctx context.Context, conn *pgx.Conn, items []*ite
 		ack, err := b.add(it.unit)
 		b.out[it] = outcome{ack, err, unwritten}
 	}
-	if len(b.grown) == 0 && len(b.stmts) == 0 {
+	if b.empty() {
 		return rollback(conn, nil)
 	}
 	if err := b.store(ctx, conn); err != nil {
@@ -235,7 +236,11 @@ type batch struct {
 	rows   db.RunLogInsertManyParams // control events
 	deltas db.RunLogInsertManyParams
 	stmts  []func(q *db.Queries) error
+	joints []Joint
 }
+
+// empty says whether there is nothing to write.
+func (b *batch) empty() bool { return len(b.grown) == 0 && len(b.stmts) == 0 && len(b.joints) == 0 }
 
 // lock begins the transaction and locks the heads of all runs, in key order; it
 // waits for those that others have locked, or leaves them out.
@@ -302,6 +307,7 @@ func (b *batch) add(u Unit) (Ack, error) {
 		return Ack{}, err
 	}
 	if len(change.Events) == 0 && len(change.Rows) == 0 {
+		b.joints = append(b.joints, change.Joints...)
 		return Ack{FirstSeq: h.Seq + 1, LastSeq: h.Seq, Head: *h}, nil
 	}
 	if Terminal(h.Status) {
@@ -321,6 +327,7 @@ func (b *batch) add(u Unit) (Ack, error) {
 	for _, row := range change.Rows {
 		b.stmts = append(b.stmts, func(q *db.Queries) error { return row(q, first) })
 	}
+	b.joints = append(b.joints, change.Joints...)
 	if next.Seq > h.Seq || change.Work {
 		b.grow(u.RunKey)
 	}
@@ -429,6 +436,9 @@ func (b *batch) queueRows(ctx context.Context, q *db.Queries) error {
 		if err := stmt(q); err != nil {
 			return err
 		}
+	}
+	if len(b.joints) > 0 {
+		return b.joints[0].Join(q, b.joints)
 	}
 	return nil
 }

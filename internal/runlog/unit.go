@@ -78,6 +78,20 @@ type Change struct {
 	Work bool
 	// Rows are written in the same transaction, after the events.
 	Rows []Row
+	// Joints are written in the same transaction, last. A change that is nothing
+	// but joints is taken from a run that has ended as well: money is settled
+	// after the log is closed.
+	Joints []Joint
+}
+
+// Joint is a part of a change that is written together with those of the other
+// units of the commit, after everything else: for rows that many runs share, and
+// that are better changed once per commit than once per unit. A statement that
+// the database refuses fails only the units at fault, as any other of theirs.
+type Joint interface {
+	// Join queues the statements of all joints of a commit, of which it is the
+	// first. q is as a Row's.
+	Join(q *db.Queries, all []Joint) error
 }
 
 // Row queues a statement of a unit. q's methods return nothing yet: their
