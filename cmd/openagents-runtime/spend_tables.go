@@ -79,7 +79,7 @@ func told(s *string) string {
 }
 
 func authorizationsTable(out io.Writer, body []byte) error {
-	var list api.SpendAuthorizationList
+	var list api.SpendAuthorizationPage
 	if err := json.Unmarshal(body, &list); err != nil {
 		return err
 	}
@@ -144,7 +144,7 @@ func authorizationText(out io.Writer, body []byte) error {
 }
 
 func reservationsTable(out io.Writer, body []byte) error {
-	var list api.SpendReservationList
+	var list api.SpendReservationPage
 	if err := json.Unmarshal(body, &list); err != nil {
 		return err
 	}

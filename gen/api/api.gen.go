@@ -1224,8 +1224,8 @@ type SpendAuthorizationAnswer struct {
 	Effective SpendAuthorizationV1Effective `json:"effective"`
 }
 
-// SpendAuthorizationList A page of authorizations, newest first.
-type SpendAuthorizationList struct {
+// SpendAuthorizationPage A page of authorizations, newest first.
+type SpendAuthorizationPage struct {
 	// Authorizations The authorizations.
 	Authorizations []SpendAuthorizationV1 `json:"authorizations"`
 
@@ -1263,8 +1263,8 @@ type SpendReservationAnswer struct {
 	Reservation SpendReservationV1 `json:"reservation"`
 }
 
-// SpendReservationList A page of reservations, newest first.
-type SpendReservationList struct {
+// SpendReservationPage A page of reservations, newest first.
+type SpendReservationPage struct {
 	// NextPageToken Names the next page; absent on the last.
 	NextPageToken *string `json:"nextPageToken,omitempty"`
 
@@ -11900,7 +11900,7 @@ type ListSpendAuthorizationsReply struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *SpendAuthorizationList
+	JSON200 *SpendAuthorizationPage
 	// JSON400 the response for an HTTP 400 `application/json` response
 	JSON400 *BadRequestResponse
 	// JSON401 the response for an HTTP 401 `application/json` response
@@ -11930,7 +11930,7 @@ type ListSpendAuthorizationsReply struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r ListSpendAuthorizationsReply) GetJSON200() *SpendAuthorizationList {
+func (r ListSpendAuthorizationsReply) GetJSON200() *SpendAuthorizationPage {
 	return r.JSON200
 }
 
@@ -12634,7 +12634,7 @@ type ListSpendReservationsOfReply struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *SpendReservationList
+	JSON200 *SpendReservationPage
 	// JSON400 the response for an HTTP 400 `application/json` response
 	JSON400 *BadRequestResponse
 	// JSON401 the response for an HTTP 401 `application/json` response
@@ -12668,7 +12668,7 @@ type ListSpendReservationsOfReply struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r ListSpendReservationsOfReply) GetJSON200() *SpendReservationList {
+func (r ListSpendReservationsOfReply) GetJSON200() *SpendReservationPage {
 	return r.JSON200
 }
 
@@ -13474,7 +13474,7 @@ type ListSpendReservationsReply struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *SpendReservationList
+	JSON200 *SpendReservationPage
 	// JSON400 the response for an HTTP 400 `application/json` response
 	JSON400 *BadRequestResponse
 	// JSON401 the response for an HTTP 401 `application/json` response
@@ -13504,7 +13504,7 @@ type ListSpendReservationsReply struct {
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r ListSpendReservationsReply) GetJSON200() *SpendReservationList {
+func (r ListSpendReservationsReply) GetJSON200() *SpendReservationPage {
 	return r.JSON200
 }
 
@@ -20331,7 +20331,7 @@ func ParseListSpendAuthorizationsReply(rsp *http.Response) (*ListSpendAuthorizat
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest SpendAuthorizationList
+		var dest SpendAuthorizationPage
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -21404,7 +21404,7 @@ func ParseListSpendReservationsOfReply(rsp *http.Response) (*ListSpendReservatio
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest SpendReservationList
+		var dest SpendReservationPage
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -22643,7 +22643,7 @@ func ParseListSpendReservationsReply(rsp *http.Response) (*ListSpendReservations
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest SpendReservationList
+		var dest SpendReservationPage
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -34010,7 +34010,7 @@ type ListSpendAuthorizations200ResponseHeaders struct {
 }
 
 type ListSpendAuthorizations200JSONResponse struct {
-	Body    SpendAuthorizationList
+	Body    SpendAuthorizationPage
 	Headers ListSpendAuthorizations200ResponseHeaders
 }
 
@@ -34917,7 +34917,7 @@ type ListSpendReservationsOf200ResponseHeaders struct {
 }
 
 type ListSpendReservationsOf200JSONResponse struct {
-	Body    SpendReservationList
+	Body    SpendReservationPage
 	Headers ListSpendReservationsOf200ResponseHeaders
 }
 
@@ -35973,7 +35973,7 @@ type ListSpendReservations200ResponseHeaders struct {
 }
 
 type ListSpendReservations200JSONResponse struct {
-	Body    SpendReservationList
+	Body    SpendReservationPage
 	Headers ListSpendReservations200ResponseHeaders
 }
 

@@ -47,7 +47,7 @@ func (s *Server) CreateSpendAuthorization(ctx context.Context, req api.CreateSpe
 }
 
 // grantOf is what a body asks for, of the principal.
-func grantOf(ctx context.Context, body api.SpendGrantV1) (spend.Grant, error) {
+func grantOf(ctx context.Context, body ds.SpendGrantV1) (spend.Grant, error) {
 	c := callerOf(ctx)
 	g := spend.Grant{
 		AuthorizationID: body.AuthorizationID, ParentAuthorizationID: deref(body.ParentAuthorizationID), ScopeKind: string(body.ScopeKind),
@@ -92,7 +92,7 @@ func perPeriod(caps map[string]int64, hour, week, month *int64) map[string]int64
 	return caps
 }
 
-func constraintsOf(c *api.SpendGrantV1Constraints) spend.Constraints {
+func constraintsOf(c *ds.SpendGrantV1Constraints) spend.Constraints {
 	if c == nil {
 		return spend.Constraints{}
 	}
@@ -105,7 +105,7 @@ func constraintsOf(c *api.SpendGrantV1Constraints) spend.Constraints {
 // mayIssue refuses what only operators may issue: budgets of organisations and of
 // the service, and a part of somebody else's. A token for one run or thread issues
 // for that one alone.
-func (s *Server) mayIssue(ctx context.Context, body api.SpendGrantV1) error {
+func (s *Server) mayIssue(ctx context.Context, body ds.SpendGrantV1) error {
 	c := callerOf(ctx)
 	switch {
 	case c.Claims.RunID != "" && c.Claims.RunID != deref(body.RunID):
@@ -199,7 +199,7 @@ func (s *Server) ListSpendAuthorizations(ctx context.Context, req api.ListSpendA
 	if err := narrow(&req.Params.ThreadID, callerOf(ctx).Claims.ThreadID, "thread_id", "threadId"); err != nil {
 		return nil, err
 	}
-	page := api.SpendAuthorizationList{Authorizations: []api.SpendAuthorizationV1{}}
+	page := api.SpendAuthorizationPage{Authorizations: []ds.SpendAuthorizationV1{}}
 	f := spend.Filter{
 		Owner: deref(req.Params.Owner), RunID: deref(req.Params.RunID), ThreadID: deref(req.Params.ThreadID),
 		ParentID: deref(req.Params.ParentAuthorizationID), State: string(deref(req.Params.State)),
@@ -276,7 +276,7 @@ func (s *Server) revisionNow(ctx context.Context, id string, changed error) erro
 }
 
 // changesFit refuses changes that say nothing, or a term twice.
-func changesFit(c api.SpendGrantV1Changes) error {
+func changesFit(c ds.SpendGrantV1Changes) error {
 	raw, err := json.Marshal(c)
 	if err != nil {
 		return err
@@ -297,22 +297,22 @@ func changesFit(c api.SpendGrantV1Changes) error {
 }
 
 // amended are terms with the changes made.
-func amended(t spend.Terms, c api.SpendGrantV1Changes) spend.Terms {
+func amended(t spend.Terms, c ds.SpendGrantV1Changes) spend.Terms {
 	for _, term := range c.Clear {
 		switch term {
-		case api.SpendGrantV1ChangesClear("max_total_sats"):
+		case ds.SpendGrantV1ChangesClearMaxTotalSats:
 			t.MaxTotalSats = nil
-		case api.SpendGrantV1ChangesClear("max_per_call_sats"):
+		case ds.SpendGrantV1ChangesClearMaxPerCallSats:
 			t.MaxPerCallSats = nil
-		case api.SpendGrantV1ChangesClear("max_per_day_sats"):
+		case ds.SpendGrantV1ChangesClearMaxPerDaySats:
 			t.MaxPerDaySats = nil
-		case api.SpendGrantV1ChangesClear("max_per_hour_sats"):
+		case ds.SpendGrantV1ChangesClearMaxPerHourSats:
 			delete(t.MaxPer, "hour")
-		case api.SpendGrantV1ChangesClear("max_per_week_sats"):
+		case ds.SpendGrantV1ChangesClearMaxPerWeekSats:
 			delete(t.MaxPer, "week")
-		case api.SpendGrantV1ChangesClear("max_per_month_sats"):
+		case ds.SpendGrantV1ChangesClearMaxPerMonthSats:
 			delete(t.MaxPer, "month")
-		case api.SpendGrantV1ChangesClear("not_before"):
+		case ds.SpendGrantV1ChangesClearNotBefore:
 			t.NotBefore = nil
 		}
 	}

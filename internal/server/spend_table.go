@@ -8,7 +8,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/openagentsinc/openagents-runtime/gen/api"
+	"github.com/openagentsinc/openagents-runtime/gen/ds"
 )
 
 // tableColumns are the columns of a statement as a table. Texts of others stand
@@ -24,7 +24,7 @@ const tableTime = "2006-01-02 15:04:05.000"
 // statementTable writes a page of a statement as RFC 4180 has it. The first page
 // begins with the column names and the opening balance; the last ends with the
 // closing balance and the sums.
-func statementTable(s api.SpendStatementV1, first, last bool) ([]byte, error) {
+func statementTable(s ds.SpendStatementV1, first, last bool) ([]byte, error) {
 	var out bytes.Buffer
 	w := csv.NewWriter(&out)
 	w.UseCRLF = true
@@ -39,7 +39,7 @@ func statementTable(s api.SpendStatementV1, first, last bool) ([]byte, error) {
 		rows = append(rows, balanceRow("closing balance", s.AuthorizationID, s.To, s.Closing))
 		for _, sum := range sumsOf(s.Sums) {
 			row := make([]string, len(tableColumns))
-			row[1], row[2], row[11] = "sum of "+sum.kind, plain(s.AuthorizationID), sats(sum.sats)
+			row[1], row[2], row[11] = "sum of "+sum.kind, unformed(s.AuthorizationID), sats(sum.sats)
 			rows = append(rows, row)
 		}
 	}
@@ -49,17 +49,17 @@ func statementTable(s api.SpendStatementV1, first, last bool) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-func movementRow(m api.SpendStatementV1Movement) []string {
+func movementRow(m ds.SpendStatementV1Movement) []string {
 	return []string{
-		m.At.UTC().Format(tableTime), string(m.Kind), plain(m.AuthorizationID), told(m.RunID), told(m.ToolCallID), told(m.Tool),
+		m.At.UTC().Format(tableTime), string(m.Kind), unformed(m.AuthorizationID), told(m.RunID), told(m.ToolCallID), told(m.Tool),
 		told(m.Provider), told(m.Payee), told(m.Host), string(m.Debit), string(m.Credit), sats(m.AmountSats), sats(m.BalanceSats),
 		sats(m.HeldSats), sats(m.AvailableSats), sats(m.SpentSats), told(m.PaymentHash), told(m.ProofHash), told(m.Actor), m.EntryID.String(),
 	}
 }
 
-func balanceRow(kind, authorizationID string, at time.Time, b api.SpendStatementV1Balance) []string {
+func balanceRow(kind, authorizationID string, at time.Time, b ds.SpendStatementV1Balance) []string {
 	row := make([]string, len(tableColumns))
-	row[0], row[1], row[2] = at.UTC().Format(tableTime), kind, plain(authorizationID)
+	row[0], row[1], row[2] = at.UTC().Format(tableTime), kind, unformed(authorizationID)
 	row[12], row[13], row[14], row[15] = sats(b.BalanceSats), sats(b.HeldSats), sats(b.AvailableSats), sats(b.SpentSats)
 	return row
 }
@@ -69,7 +69,7 @@ type sum struct {
 	sats int64
 }
 
-func sumsOf(s api.SpendStatementV1Sums) []sum {
+func sumsOf(s ds.SpendStatementV1Sums) []sum {
 	return []sum{
 		{"issue", s.IssuedSats}, {"raise", s.RaisedSats}, {"lower", s.LoweredSats}, {"hold", s.HeldSats},
 		{"capture", s.CapturedSats}, {"release", s.ReleasedSats}, {"overage", s.OverageSats}, {"reversal", s.ReversedSats},
@@ -78,11 +78,11 @@ func sumsOf(s api.SpendStatementV1Sums) []sum {
 
 func sats(n int64) string { return strconv.FormatInt(n, 10) }
 
-func told(s *string) string { return plain(deref(s)) }
+func told(s *string) string { return unformed(deref(s)) }
 
-// plain is a text that no spreadsheet takes for a formula: models, tools and
+// unformed is a text that no spreadsheet takes for a formula: models, tools and
 // payees choose what stands in it.
-func plain(s string) string {
+func unformed(s string) string {
 	first, _ := utf8.DecodeRuneInString(strings.TrimLeft(s, " \u00a0\u3000\ufeff\u200b"))
 	if strings.ContainsRune("=+-@|%\t\r\n\u2212\uff1d\uff0b\uff0d\uff20", first) {
 		return "'" + s

@@ -8,6 +8,7 @@ import (
 
 	"github.com/openagentsinc/openagents-runtime/gen/api"
 	"github.com/openagentsinc/openagents-runtime/gen/db"
+	"github.com/openagentsinc/openagents-runtime/gen/ds"
 	"github.com/openagentsinc/openagents-runtime/internal/canon"
 	"github.com/openagentsinc/openagents-runtime/internal/spend"
 )
@@ -17,9 +18,9 @@ func spendAnswer(c spend.Chain) (api.SpendAuthorizationAnswer, error) {
 	out := api.SpendAuthorizationAnswer{Effective: effectiveOf(c)}
 	for _, l := range c.Levels {
 		a := l.Authorization
-		out.Chain = append(out.Chain, api.SpendAuthorizationV1Level{
-			AuthorizationID: a.AuthorizationID, ScopeKind: api.SpendAuthorizationV1LevelScopeKind(a.ScopeKind),
-			Mode: api.SpendAuthorizationV1LevelMode(a.Mode), State: api.SpendAuthorizationV1LevelState(spend.State(a, c.ReadAt)),
+		out.Chain = append(out.Chain, ds.SpendAuthorizationV1Level{
+			AuthorizationID: a.AuthorizationID, ScopeKind: ds.SpendAuthorizationV1LevelScopeKind(a.ScopeKind),
+			Mode: ds.SpendAuthorizationV1LevelMode(a.Mode), State: ds.SpendAuthorizationV1LevelState(spend.State(a, c.ReadAt)),
 			RemainingSats: spend.Remaining(a), MaxPerCallSats: a.MaxPerCallSats, ExpiresAt: utc(a.ExpiresAt),
 		})
 	}
@@ -30,8 +31,8 @@ func spendAnswer(c spend.Chain) (api.SpendAuthorizationAnswer, error) {
 }
 
 // effectiveOf is what all levels of a chain leave.
-func effectiveOf(c spend.Chain) api.SpendAuthorizationV1Effective {
-	out := api.SpendAuthorizationV1Effective{State: api.SpendAuthorizationV1EffectiveStateLive}
+func effectiveOf(c spend.Chain) ds.SpendAuthorizationV1Effective {
+	out := ds.SpendAuthorizationV1Effective{State: ds.SpendAuthorizationV1EffectiveStateLive}
 	lower := func(to **int64, n *int64) bool {
 		if n == nil || *to != nil && **to <= *n {
 			return false
@@ -54,12 +55,12 @@ func effectiveOf(c spend.Chain) api.SpendAuthorizationV1Effective {
 		if a.ExpiresAt != nil && (out.ExpiresAt == nil || a.ExpiresAt.Before(*out.ExpiresAt)) {
 			out.ExpiresAt = utc(a.ExpiresAt)
 		}
-		if out.State != api.SpendAuthorizationV1EffectiveStateLive {
+		if out.State != ds.SpendAuthorizationV1EffectiveStateLive {
 			continue // the first level that is not live says what is the matter
 		}
 		state := spend.State(a, c.ReadAt)
-		out.State = api.SpendAuthorizationV1EffectiveState(state)
-		if least || out.State != api.SpendAuthorizationV1EffectiveStateLive {
+		out.State = ds.SpendAuthorizationV1EffectiveState(state)
+		if least || out.State != ds.SpendAuthorizationV1EffectiveStateLive {
 			id := a.AuthorizationID
 			out.LimitedBy = &id
 		}
@@ -68,20 +69,20 @@ func effectiveOf(c spend.Chain) api.SpendAuthorizationV1Effective {
 }
 
 // authorizationOf tells an authorization as it is stored, at a moment.
-func authorizationOf(a db.SpendAuthorization, periods []db.SpendPeriodListManyRow, at time.Time) (api.SpendAuthorizationV1, error) {
-	out := api.SpendAuthorizationV1{
+func authorizationOf(a db.SpendAuthorization, periods []db.SpendPeriodListManyRow, at time.Time) (ds.SpendAuthorizationV1, error) {
+	out := ds.SpendAuthorizationV1{
 		AuthorizationID: a.AuthorizationID, ParentAuthorizationID: a.ParentAuthorizationID, Path: a.Path, Owner: a.Owner,
-		ScopeKind: api.SpendAuthorizationV1ScopeKind(a.ScopeKind), RunID: a.RunID, ThreadID: a.ThreadID, AutopilotID: a.AutopilotID,
-		Mode: api.SpendAuthorizationV1Mode(a.Mode), State: api.SpendAuthorizationV1State(spend.State(a, at)),
+		ScopeKind: ds.SpendAuthorizationV1ScopeKind(a.ScopeKind), RunID: a.RunID, ThreadID: a.ThreadID, AutopilotID: a.AutopilotID,
+		Mode: ds.SpendAuthorizationV1Mode(a.Mode), State: ds.SpendAuthorizationV1State(spend.State(a, at)),
 		MaxTotalSats: a.MaxTotalSats, MaxPerCallSats: a.MaxPerCallSats, MaxPerDaySats: a.MaxPerDaySats, ThresholdSats: a.ThresholdSats,
-		OnExhaustion: api.SpendAuthorizationV1OnExhaustion(a.OnExhaustion), UnknownPrice: api.SpendAuthorizationV1UnknownPrice(a.UnknownPrice),
+		OnExhaustion: ds.SpendAuthorizationV1OnExhaustion(a.OnExhaustion), UnknownPrice: ds.SpendAuthorizationV1UnknownPrice(a.UnknownPrice),
 		SpentSats: a.SpentSats, ReservedSats: a.ReservedSats, OverageSats: a.OverageSats, RemainingSats: spend.Remaining(a),
-		Periods: []api.SpendAuthorizationV1Period{}, Revision: a.Revision, NotBefore: utc(a.NotBefore), IssuedAt: a.IssuedAt.UTC(),
+		Periods: []ds.SpendAuthorizationV1Period{}, Revision: a.Revision, NotBefore: utc(a.NotBefore), IssuedAt: a.IssuedAt.UTC(),
 		ExpiresAt: utc(a.ExpiresAt), RevokedAt: utc(a.RevokedAt), RevokedBy: a.RevokedBy, RevokeReason: a.RevokeReason,
 	}
 	for _, p := range periods {
-		out.Periods = append(out.Periods, api.SpendAuthorizationV1Period{
-			Period: api.SpendAuthorizationV1PeriodPeriod(p.Period), MaxSats: p.MaxSats, PeriodStart: p.PeriodStart.UTC(),
+		out.Periods = append(out.Periods, ds.SpendAuthorizationV1Period{
+			Period: ds.SpendAuthorizationV1PeriodPeriod(p.Period), MaxSats: p.MaxSats, PeriodStart: p.PeriodStart.UTC(),
 			CapturedSats: p.CapturedSats, HeldSats: p.HeldSats, RemainingSats: p.MaxSats - p.CapturedSats - p.HeldSats,
 		})
 		most := p.MaxSats
@@ -94,7 +95,7 @@ func authorizationOf(a db.SpendAuthorization, periods []db.SpendPeriodListManyRo
 			out.MaxPerMonthSats = &most
 		}
 	}
-	slices.SortFunc(out.Periods, func(a, b api.SpendAuthorizationV1Period) int { return lengthOf(a) - lengthOf(b) })
+	slices.SortFunc(out.Periods, func(a, b ds.SpendAuthorizationV1Period) int { return lengthOf(a) - lengthOf(b) })
 	if err := json.Unmarshal(a.Constraints, &out.Constraints); err != nil {
 		return out, fmt.Errorf("constraints of %s: %w", a.AuthorizationID, err)
 	}
@@ -105,29 +106,26 @@ func authorizationOf(a db.SpendAuthorization, periods []db.SpendPeriodListManyRo
 }
 
 // lengthOf puts periods in order, the shortest first.
-func lengthOf(p api.SpendAuthorizationV1Period) int {
+func lengthOf(p ds.SpendAuthorizationV1Period) int {
 	return slices.Index([]string{"hour", "day", "week", "month"}, string(p.Period))
 }
 
 // reservationOf tells a reservation. Quote and proof stay in the database: they
 // may hold credentials.
-func reservationOf(r db.SpendReservation) (api.SpendReservationV1, error) {
-	out := api.SpendReservationV1{
-		AuthorizationID: r.AuthorizationID, RunID: r.RunID, ToolCallID: r.ToolCallID, Kind: api.SpendReservationV1Kind(r.Kind), Tool: r.ToolName,
-		Provider: r.Provider, Payee: r.Payee, AmountSats: r.AmountSats, CommittedSats: r.CommittedSats, State: api.SpendReservationV1State(r.State),
-		RetryClass: api.SpendReservationV1RetryClass(r.RetryClass), RequestHash: r.RequestHash, LeaseEpoch: &r.LeaseEpoch,
+func reservationOf(r db.SpendReservation) ds.SpendReservationV1 {
+	out := ds.SpendReservationV1{
+		AuthorizationID: r.AuthorizationID, RunID: r.RunID, ToolCallID: r.ToolCallID, Kind: ds.SpendReservationV1Kind(r.Kind), Tool: r.ToolName,
+		Provider: r.Provider, Host: r.Host, Payee: r.Payee, AmountSats: r.AmountSats, CommittedSats: r.CommittedSats, State: ds.SpendReservationV1State(r.State),
+		RetryClass: ds.SpendReservationV1RetryClass(r.RetryClass), RequestHash: r.RequestHash, LeaseEpoch: &r.LeaseEpoch,
 		ProviderIdempotencyKey: r.ProviderIdempotencyKey, ProviderCorrelationID: r.ProviderCorrelationID, PaymentHash: r.PaymentHash,
-		MaybeBilled: onlyTrue(r.MaybeBilled), FailureReason: r.FailureReason, EvaluationHash: some(r.EvaluationHash), ApprovalID: r.ApprovalID,
+		ProofHash: digestOf(r.Proof), MaybeBilled: onlyTrue(r.MaybeBilled), FailureReason: r.FailureReason, EvaluationHash: some(r.EvaluationHash), ApprovalID: r.ApprovalID,
 		ReservedAt: r.ReservedAt.UTC(), StartedAt: utc(r.StartedAt), MarkedAt: utc(r.MarkedAt), CommittedAt: utc(r.CommittedAt),
 		ReleasedAt: utc(r.ReleasedAt), ReconciledAt: utc(r.ReconciledAt), ReconciledBy: r.ReconciledBy, NextProbeAt: utc(r.NextProbeAt),
 	}
 	if r.ProbeCount > 0 {
 		out.ProbeCount = &r.ProbeCount
 	}
-	out.ProofHash = digestOf(r.Proof)
-	var err error
-	out.Host, err = hostOf(r.Quote)
-	return out, err
+	return out
 }
 
 // digestOf is the digest of a document as it is stored; nil of none.
@@ -139,16 +137,40 @@ func digestOf(document []byte) *string {
 	return &hash
 }
 
-// hostOf is the host that a quote names.
-func hostOf(quote []byte) (*string, error) {
-	if len(quote) == 0 {
-		return nil, nil
+// statementOf tells a page of a statement.
+func statementOf(page spend.Account, all spend.Period, calls map[spend.Call]db.SpendReservation) ds.SpendStatementV1 {
+	out := ds.SpendStatementV1{
+		AuthorizationID: page.Authorization.AuthorizationID, From: page.From.UTC(), To: page.Until.UTC(),
+		Opening: balanceOf(all.Opening), Closing: balanceOf(all.Closing), Movements: []ds.SpendStatementV1Movement{},
+		Sums: ds.SpendStatementV1Sums{
+			IssuedSats: all.Sats["issue"], RaisedSats: all.Sats["raise"], LoweredSats: all.Sats["lower"], HeldSats: all.Sats["hold"],
+			CapturedSats: all.Sats["capture"], ReleasedSats: all.Sats["release"], OverageSats: all.Sats["overage"],
+			ReversedSats: all.Sats["reversal"], Movements: all.Movements,
+		},
 	}
-	var q struct {
-		Host string `json:"host"`
+	for _, l := range page.Lines {
+		e, b := l.Entry, balanceOf(l.After)
+		m := ds.SpendStatementV1Movement{
+			EntryID: e.EntryID, At: e.InsertedAt.UTC(), Kind: ds.SpendStatementV1MovementKind(e.Kind), AuthorizationID: e.AuthorizationID,
+			Debit: ds.SpendStatementV1MovementDebit(e.Debit), Credit: ds.SpendStatementV1MovementCredit(e.Credit), AmountSats: e.AmountSats,
+			BalanceSats: b.BalanceSats, HeldSats: b.HeldSats, AvailableSats: b.AvailableSats, SpentSats: b.SpentSats, Actor: some(e.Actor),
+		}
+		if e.RunKey != nil && e.ToolCallID != nil {
+			r := calls[spend.Call{RunKey: *e.RunKey, ToolCallID: *e.ToolCallID}]
+			m.RunID, m.ToolCallID, m.Tool, m.Provider = some(r.RunID), e.ToolCallID, r.ToolName, r.Provider
+			m.Payee, m.Host, m.PaymentHash = r.Payee, r.Host, r.PaymentHash
+			switch e.Kind {
+			case "capture", "overage", "reversal": // what the proof is of
+				m.ProofHash = digestOf(r.Proof)
+			}
+		}
+		out.Movements = append(out.Movements, m)
 	}
-	if err := json.Unmarshal(quote, &q); err != nil {
-		return nil, fmt.Errorf("read a quote: %w", err)
+	return out
+}
+
+func balanceOf(b spend.Balance) ds.SpendStatementV1Balance {
+	return ds.SpendStatementV1Balance{
+		BalanceSats: b.AvailableSats + b.ReservedSats, HeldSats: b.ReservedSats, AvailableSats: b.AvailableSats, SpentSats: b.SpentSats,
 	}
-	return some(q.Host), nil
 }

@@ -34,10 +34,10 @@ use OpenAgents\Runtime\Model\RunStatus;
 use OpenAgents\Runtime\Model\SkillRelease;
 use OpenAgents\Runtime\Model\SkillSpecList;
 use OpenAgents\Runtime\Model\SpendAuthorizationAnswer;
-use OpenAgents\Runtime\Model\SpendAuthorizationList;
+use OpenAgents\Runtime\Model\SpendAuthorizationPage;
 use OpenAgents\Runtime\Model\SpendAuthorizationState;
 use OpenAgents\Runtime\Model\SpendReservationAnswer;
-use OpenAgents\Runtime\Model\SpendReservationList;
+use OpenAgents\Runtime\Model\SpendReservationPage;
 use OpenAgents\Runtime\Model\SpendReservationState;
 use OpenAgents\Runtime\Model\SpendStatementPage;
 use OpenAgents\Runtime\Model\StartRunRequest;
@@ -648,7 +648,7 @@ interface Runtime
      * @throws Exception\UnavailableException|Exception\OverloadedException 503 The service cannot reach what it needs, is draining, or is behind its work; try again.
      * @throws Exception\TransportException no answer came
      */
-    public function listSpendAuthorizations(SpendAuthorizationState|string|null $state = null, ?string $owner = null, ?string $parentAuthorizationId = null, ?string $runId = null, ?string $threadId = null, ?int $limit = null, ?string $pageToken = null, ?CallOptions $options = null): SpendAuthorizationList;
+    public function listSpendAuthorizations(SpendAuthorizationState|string|null $state = null, ?string $owner = null, ?string $parentAuthorizationId = null, ?string $runId = null, ?string $threadId = null, ?int $limit = null, ?string $pageToken = null, ?CallOptions $options = null): SpendAuthorizationPage;
 
     /**
      * Issue an authorization to spend, or get the one that was issued.
@@ -769,7 +769,7 @@ interface Runtime
      * @throws Exception\UnavailableException|Exception\OverloadedException 503 The service cannot reach what it needs, is draining, or is behind its work; try again.
      * @throws Exception\TransportException no answer came
      */
-    public function listSpendReservationsOf(string $authorizationId, ?SpendReservationState $state = null, ?int $limit = null, ?string $pageToken = null, ?CallOptions $options = null): SpendReservationList;
+    public function listSpendReservationsOf(string $authorizationId, ?SpendReservationState $state = null, ?int $limit = null, ?string $pageToken = null, ?CallOptions $options = null): SpendReservationPage;
 
     /**
      * Get the statement of an authorization.
@@ -842,7 +842,7 @@ interface Runtime
      * @throws Exception\UnavailableException|Exception\OverloadedException 503 The service cannot reach what it needs, is draining, or is behind its work; try again.
      * @throws Exception\TransportException no answer came
      */
-    public function listSpendReservations(?SpendReservationState $state = null, ?string $runId = null, ?int $limit = null, ?string $pageToken = null, ?CallOptions $options = null): SpendReservationList;
+    public function listSpendReservations(?SpendReservationState $state = null, ?string $runId = null, ?int $limit = null, ?string $pageToken = null, ?CallOptions $options = null): SpendReservationPage;
 
     /**
      * Say what became of a call whose outcome is unknown.

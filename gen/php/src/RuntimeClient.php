@@ -35,10 +35,10 @@ use OpenAgents\Runtime\Model\RunStatus;
 use OpenAgents\Runtime\Model\SkillRelease;
 use OpenAgents\Runtime\Model\SkillSpecList;
 use OpenAgents\Runtime\Model\SpendAuthorizationAnswer;
-use OpenAgents\Runtime\Model\SpendAuthorizationList;
+use OpenAgents\Runtime\Model\SpendAuthorizationPage;
 use OpenAgents\Runtime\Model\SpendAuthorizationState;
 use OpenAgents\Runtime\Model\SpendReservationAnswer;
-use OpenAgents\Runtime\Model\SpendReservationList;
+use OpenAgents\Runtime\Model\SpendReservationPage;
 use OpenAgents\Runtime\Model\SpendReservationState;
 use OpenAgents\Runtime\Model\SpendStatementPage;
 use OpenAgents\Runtime\Model\StartRunRequest;
@@ -423,7 +423,7 @@ final class RuntimeClient implements Runtime
         return $this->transport->json($call, $options, SkillRelease::fromArray(...));
     }
 
-    public function listSpendAuthorizations(SpendAuthorizationState|string|null $state = null, ?string $owner = null, ?string $parentAuthorizationId = null, ?string $runId = null, ?string $threadId = null, ?int $limit = null, ?string $pageToken = null, ?CallOptions $options = null): SpendAuthorizationList
+    public function listSpendAuthorizations(SpendAuthorizationState|string|null $state = null, ?string $owner = null, ?string $parentAuthorizationId = null, ?string $runId = null, ?string $threadId = null, ?int $limit = null, ?string $pageToken = null, ?CallOptions $options = null): SpendAuthorizationPage
     {
         $call = new Call(
             operation: 'listSpendAuthorizations',
@@ -434,7 +434,7 @@ final class RuntimeClient implements Runtime
             query: ['state' => Wire::scalar($state), 'owner' => $owner, 'parentAuthorizationId' => $parentAuthorizationId, 'runId' => $runId, 'threadId' => $threadId, 'limit' => $limit, 'pageToken' => $pageToken],
         );
 
-        return $this->transport->json($call, $options, SpendAuthorizationList::fromArray(...));
+        return $this->transport->json($call, $options, SpendAuthorizationPage::fromArray(...));
     }
 
     public function createSpendAuthorization(CreateSpendAuthorizationRequest $body, ?CallOptions $options = null): SpendAuthorizationAnswer
@@ -492,7 +492,7 @@ final class RuntimeClient implements Runtime
         return $this->transport->json($call, $options, SpendAuthorizationAnswer::fromArray(...));
     }
 
-    public function listSpendReservationsOf(string $authorizationId, ?SpendReservationState $state = null, ?int $limit = null, ?string $pageToken = null, ?CallOptions $options = null): SpendReservationList
+    public function listSpendReservationsOf(string $authorizationId, ?SpendReservationState $state = null, ?int $limit = null, ?string $pageToken = null, ?CallOptions $options = null): SpendReservationPage
     {
         $call = new Call(
             operation: 'listSpendReservationsOf',
@@ -503,7 +503,7 @@ final class RuntimeClient implements Runtime
             query: ['state' => Wire::scalar($state), 'limit' => $limit, 'pageToken' => $pageToken],
         );
 
-        return $this->transport->json($call, $options, SpendReservationList::fromArray(...));
+        return $this->transport->json($call, $options, SpendReservationPage::fromArray(...));
     }
 
     public function getSpendStatement(string $authorizationId, ?string $from = null, ?string $to = null, ?int $limit = null, ?string $pageToken = null, ?CallOptions $options = null): SpendStatementPage
@@ -534,7 +534,7 @@ final class RuntimeClient implements Runtime
         return $this->transport->headers($call, $options, [':body' => 'string', 'x-oa-next-page-token' => 'string'], ExportSpendStatementAnswer::fromArray(...));
     }
 
-    public function listSpendReservations(?SpendReservationState $state = null, ?string $runId = null, ?int $limit = null, ?string $pageToken = null, ?CallOptions $options = null): SpendReservationList
+    public function listSpendReservations(?SpendReservationState $state = null, ?string $runId = null, ?int $limit = null, ?string $pageToken = null, ?CallOptions $options = null): SpendReservationPage
     {
         $call = new Call(
             operation: 'listSpendReservations',
@@ -545,7 +545,7 @@ final class RuntimeClient implements Runtime
             query: ['state' => Wire::scalar($state), 'runId' => $runId, 'limit' => $limit, 'pageToken' => $pageToken],
         );
 
-        return $this->transport->json($call, $options, SpendReservationList::fromArray(...));
+        return $this->transport->json($call, $options, SpendReservationPage::fromArray(...));
     }
 
     public function reconcileSpendReservation(string $runId, string $toolCallId, ReconcileSpendReservationRequest $body, ?CallOptions $options = null): SpendReservationAnswer

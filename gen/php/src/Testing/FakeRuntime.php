@@ -34,10 +34,10 @@ use OpenAgents\Runtime\Model\RunStatus;
 use OpenAgents\Runtime\Model\SkillRelease;
 use OpenAgents\Runtime\Model\SkillSpecList;
 use OpenAgents\Runtime\Model\SpendAuthorizationAnswer;
-use OpenAgents\Runtime\Model\SpendAuthorizationList;
+use OpenAgents\Runtime\Model\SpendAuthorizationPage;
 use OpenAgents\Runtime\Model\SpendAuthorizationState;
 use OpenAgents\Runtime\Model\SpendReservationAnswer;
-use OpenAgents\Runtime\Model\SpendReservationList;
+use OpenAgents\Runtime\Model\SpendReservationPage;
 use OpenAgents\Runtime\Model\SpendReservationState;
 use OpenAgents\Runtime\Model\SpendStatementPage;
 use OpenAgents\Runtime\Model\StartRunRequest;
@@ -279,7 +279,7 @@ final class FakeRuntime implements Runtime
         return $this->answer('getSkillRelease', ['skillId' => $skillId, 'version' => $version], $options);
     }
 
-    public function listSpendAuthorizations(SpendAuthorizationState|string|null $state = null, ?string $owner = null, ?string $parentAuthorizationId = null, ?string $runId = null, ?string $threadId = null, ?int $limit = null, ?string $pageToken = null, ?CallOptions $options = null): SpendAuthorizationList
+    public function listSpendAuthorizations(SpendAuthorizationState|string|null $state = null, ?string $owner = null, ?string $parentAuthorizationId = null, ?string $runId = null, ?string $threadId = null, ?int $limit = null, ?string $pageToken = null, ?CallOptions $options = null): SpendAuthorizationPage
     {
         return $this->answer('listSpendAuthorizations', ['state' => $state, 'owner' => $owner, 'parentAuthorizationId' => $parentAuthorizationId, 'runId' => $runId, 'threadId' => $threadId, 'limit' => $limit, 'pageToken' => $pageToken], $options);
     }
@@ -304,7 +304,7 @@ final class FakeRuntime implements Runtime
         return $this->answer('revokeSpendAuthorization', ['authorizationId' => $authorizationId, 'body' => $body], $options);
     }
 
-    public function listSpendReservationsOf(string $authorizationId, ?SpendReservationState $state = null, ?int $limit = null, ?string $pageToken = null, ?CallOptions $options = null): SpendReservationList
+    public function listSpendReservationsOf(string $authorizationId, ?SpendReservationState $state = null, ?int $limit = null, ?string $pageToken = null, ?CallOptions $options = null): SpendReservationPage
     {
         return $this->answer('listSpendReservationsOf', ['authorizationId' => $authorizationId, 'state' => $state, 'limit' => $limit, 'pageToken' => $pageToken], $options);
     }
@@ -319,7 +319,7 @@ final class FakeRuntime implements Runtime
         return $this->answer('exportSpendStatement', ['authorizationId' => $authorizationId, 'from' => $from, 'to' => $to, 'limit' => $limit, 'pageToken' => $pageToken], $options);
     }
 
-    public function listSpendReservations(?SpendReservationState $state = null, ?string $runId = null, ?int $limit = null, ?string $pageToken = null, ?CallOptions $options = null): SpendReservationList
+    public function listSpendReservations(?SpendReservationState $state = null, ?string $runId = null, ?int $limit = null, ?string $pageToken = null, ?CallOptions $options = null): SpendReservationPage
     {
         return $this->answer('listSpendReservations', ['state' => $state, 'runId' => $runId, 'limit' => $limit, 'pageToken' => $pageToken], $options);
     }

@@ -6,20 +6,20 @@ declare(strict_types=1);
 
 namespace OpenAgents\Runtime\Model;
 
-use OpenAgents\Runtime\DS\SpendAuthorizationV1;
+use OpenAgents\Runtime\DS\SpendReservationV1;
 use OpenAgents\Runtime\Wire;
 
 /**
- * A page of authorizations, newest first.
+ * A page of reservations, newest first.
  */
-final readonly class SpendAuthorizationList implements \JsonSerializable
+final readonly class SpendReservationPage implements \JsonSerializable
 {
     /**
-     * @param list<SpendAuthorizationV1> $authorizations The authorizations. (at most 200 items)
+     * @param list<SpendReservationV1> $reservations The reservations. (at most 200 items)
      * @param string|null $nextPageToken Names the next page; absent on the last. (at most 400 characters)
      */
     public function __construct(
-        public array $authorizations,
+        public array $reservations,
         public ?string $nextPageToken = null,
     ) {
     }
@@ -34,8 +34,8 @@ final readonly class SpendAuthorizationList implements \JsonSerializable
     public static function fromArray(array $data): self
     {
         return new self(
-            authorizations: Wire::list($data['authorizations'] ?? null, 'SpendAuthorizationList.authorizations', static fn (mixed $item, string $at): SpendAuthorizationV1 => SpendAuthorizationV1::fromArray(Wire::map($item, $at))),
-            nextPageToken: isset($data['nextPageToken']) ? Wire::string($data['nextPageToken'], 'SpendAuthorizationList.nextPageToken') : null,
+            reservations: Wire::list($data['reservations'] ?? null, 'SpendReservationPage.reservations', static fn (mixed $item, string $at): SpendReservationV1 => SpendReservationV1::fromArray(Wire::map($item, $at))),
+            nextPageToken: isset($data['nextPageToken']) ? Wire::string($data['nextPageToken'], 'SpendReservationPage.nextPageToken') : null,
         );
     }
 
@@ -47,7 +47,7 @@ final readonly class SpendAuthorizationList implements \JsonSerializable
     public function toArray(): array
     {
         return Wire::present([
-            'authorizations' => array_map(static fn (SpendAuthorizationV1 $item): mixed => Wire::object($item->toArray()), array_values($this->authorizations)),
+            'reservations' => array_map(static fn (SpendReservationV1 $item): mixed => Wire::object($item->toArray()), array_values($this->reservations)),
             'nextPageToken' => $this->nextPageToken,
         ]);
     }

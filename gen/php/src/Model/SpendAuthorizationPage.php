@@ -6,20 +6,20 @@ declare(strict_types=1);
 
 namespace OpenAgents\Runtime\Model;
 
-use OpenAgents\Runtime\DS\SpendReservationV1;
+use OpenAgents\Runtime\DS\SpendAuthorizationV1;
 use OpenAgents\Runtime\Wire;
 
 /**
- * A page of reservations, newest first.
+ * A page of authorizations, newest first.
  */
-final readonly class SpendReservationList implements \JsonSerializable
+final readonly class SpendAuthorizationPage implements \JsonSerializable
 {
     /**
-     * @param list<SpendReservationV1> $reservations The reservations. (at most 200 items)
+     * @param list<SpendAuthorizationV1> $authorizations The authorizations. (at most 200 items)
      * @param string|null $nextPageToken Names the next page; absent on the last. (at most 400 characters)
      */
     public function __construct(
-        public array $reservations,
+        public array $authorizations,
         public ?string $nextPageToken = null,
     ) {
     }
@@ -34,8 +34,8 @@ final readonly class SpendReservationList implements \JsonSerializable
     public static function fromArray(array $data): self
     {
         return new self(
-            reservations: Wire::list($data['reservations'] ?? null, 'SpendReservationList.reservations', static fn (mixed $item, string $at): SpendReservationV1 => SpendReservationV1::fromArray(Wire::map($item, $at))),
-            nextPageToken: isset($data['nextPageToken']) ? Wire::string($data['nextPageToken'], 'SpendReservationList.nextPageToken') : null,
+            authorizations: Wire::list($data['authorizations'] ?? null, 'SpendAuthorizationPage.authorizations', static fn (mixed $item, string $at): SpendAuthorizationV1 => SpendAuthorizationV1::fromArray(Wire::map($item, $at))),
+            nextPageToken: isset($data['nextPageToken']) ? Wire::string($data['nextPageToken'], 'SpendAuthorizationPage.nextPageToken') : null,
         );
     }
 
@@ -47,7 +47,7 @@ final readonly class SpendReservationList implements \JsonSerializable
     public function toArray(): array
     {
         return Wire::present([
-            'reservations' => array_map(static fn (SpendReservationV1 $item): mixed => Wire::object($item->toArray()), array_values($this->reservations)),
+            'authorizations' => array_map(static fn (SpendAuthorizationV1 $item): mixed => Wire::object($item->toArray()), array_values($this->authorizations)),
             'nextPageToken' => $this->nextPageToken,
         ]);
     }
