@@ -2852,7 +2852,7 @@ type ClientInterface interface {
 
 	// AmendSpendAuthorizationWithBody Change the terms of an authorization
 	//
-	// Raises or lowers its caps, moves its expiry, replaces its constraints. `revision` is the one that the change is made to: when it has moved on, the answer is 409 `authorization_changed` with the present one in the details, so that a change that is sent twice is made once. A cap below what is spent and held is 409 `authorization_in_use`, whose details name the least. A revoked authorization is 409 `authorization_closed`. Every change is kept with who made it and why. Raising moves the revision, and runs that wait for budget go on.
+	// Raises or lowers its caps, moves its expiry, replaces its constraints. `revision` is the one that the change is made to: when it has moved on, the answer is 409 `authorization_changed` with the present one in the details. The same change of the same revision again, in the same words, answers with the authorization as it stands and the header `idempotent-replay: true`, so that a change that is sent twice is made once. A cap in all below what is spent and held is 409 `authorization_in_use`, whose details name the least. A revoked authorization is 409 `authorization_closed`. Every change is kept with who made it and why.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -2861,7 +2861,7 @@ type ClientInterface interface {
 
 	// AmendSpendAuthorization Change the terms of an authorization
 	//
-	// Raises or lowers its caps, moves its expiry, replaces its constraints. `revision` is the one that the change is made to: when it has moved on, the answer is 409 `authorization_changed` with the present one in the details, so that a change that is sent twice is made once. A cap below what is spent and held is 409 `authorization_in_use`, whose details name the least. A revoked authorization is 409 `authorization_closed`. Every change is kept with who made it and why. Raising moves the revision, and runs that wait for budget go on.
+	// Raises or lowers its caps, moves its expiry, replaces its constraints. `revision` is the one that the change is made to: when it has moved on, the answer is 409 `authorization_changed` with the present one in the details. The same change of the same revision again, in the same words, answers with the authorization as it stands and the header `idempotent-replay: true`, so that a change that is sent twice is made once. A cap in all below what is spent and held is 409 `authorization_in_use`, whose details name the least. A revoked authorization is 409 `authorization_closed`. Every change is kept with who made it and why.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -3535,7 +3535,7 @@ func (c *Client) GetSpendAuthorization(ctx context.Context, authorizationIDParam
 
 // AmendSpendAuthorizationWithBody Change the terms of an authorization
 //
-// Raises or lowers its caps, moves its expiry, replaces its constraints. `revision` is the one that the change is made to: when it has moved on, the answer is 409 `authorization_changed` with the present one in the details, so that a change that is sent twice is made once. A cap below what is spent and held is 409 `authorization_in_use`, whose details name the least. A revoked authorization is 409 `authorization_closed`. Every change is kept with who made it and why. Raising moves the revision, and runs that wait for budget go on.
+// Raises or lowers its caps, moves its expiry, replaces its constraints. `revision` is the one that the change is made to: when it has moved on, the answer is 409 `authorization_changed` with the present one in the details. The same change of the same revision again, in the same words, answers with the authorization as it stands and the header `idempotent-replay: true`, so that a change that is sent twice is made once. A cap in all below what is spent and held is 409 `authorization_in_use`, whose details name the least. A revoked authorization is 409 `authorization_closed`. Every change is kept with who made it and why.
 //
 // Takes any type of body and a specified content type.
 //
@@ -3554,7 +3554,7 @@ func (c *Client) AmendSpendAuthorizationWithBody(ctx context.Context, authorizat
 
 // AmendSpendAuthorization Change the terms of an authorization
 //
-// Raises or lowers its caps, moves its expiry, replaces its constraints. `revision` is the one that the change is made to: when it has moved on, the answer is 409 `authorization_changed` with the present one in the details, so that a change that is sent twice is made once. A cap below what is spent and held is 409 `authorization_in_use`, whose details name the least. A revoked authorization is 409 `authorization_closed`. Every change is kept with who made it and why. Raising moves the revision, and runs that wait for budget go on.
+// Raises or lowers its caps, moves its expiry, replaces its constraints. `revision` is the one that the change is made to: when it has moved on, the answer is 409 `authorization_changed` with the present one in the details. The same change of the same revision again, in the same words, answers with the authorization as it stands and the header `idempotent-replay: true`, so that a change that is sent twice is made once. A cap in all below what is spent and held is 409 `authorization_in_use`, whose details name the least. A revoked authorization is 409 `authorization_closed`. Every change is kept with who made it and why.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -8370,7 +8370,7 @@ type ClientWithResponsesInterface interface {
 
 	// AmendSpendAuthorizationWithBodyWithResponse Change the terms of an authorization
 	//
-	// Raises or lowers its caps, moves its expiry, replaces its constraints. `revision` is the one that the change is made to: when it has moved on, the answer is 409 `authorization_changed` with the present one in the details, so that a change that is sent twice is made once. A cap below what is spent and held is 409 `authorization_in_use`, whose details name the least. A revoked authorization is 409 `authorization_closed`. Every change is kept with who made it and why. Raising moves the revision, and runs that wait for budget go on.
+	// Raises or lowers its caps, moves its expiry, replaces its constraints. `revision` is the one that the change is made to: when it has moved on, the answer is 409 `authorization_changed` with the present one in the details. The same change of the same revision again, in the same words, answers with the authorization as it stands and the header `idempotent-replay: true`, so that a change that is sent twice is made once. A cap in all below what is spent and held is 409 `authorization_in_use`, whose details name the least. A revoked authorization is 409 `authorization_closed`. Every change is kept with who made it and why.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -8379,7 +8379,7 @@ type ClientWithResponsesInterface interface {
 
 	// AmendSpendAuthorizationWithResponse Change the terms of an authorization
 	//
-	// Raises or lowers its caps, moves its expiry, replaces its constraints. `revision` is the one that the change is made to: when it has moved on, the answer is 409 `authorization_changed` with the present one in the details, so that a change that is sent twice is made once. A cap below what is spent and held is 409 `authorization_in_use`, whose details name the least. A revoked authorization is 409 `authorization_closed`. Every change is kept with who made it and why. Raising moves the revision, and runs that wait for budget go on.
+	// Raises or lowers its caps, moves its expiry, replaces its constraints. `revision` is the one that the change is made to: when it has moved on, the answer is 409 `authorization_changed` with the present one in the details. The same change of the same revision again, in the same words, answers with the authorization as it stands and the header `idempotent-replay: true`, so that a change that is sent twice is made once. A cap in all below what is spent and held is 409 `authorization_in_use`, whose details name the least. A revoked authorization is 409 `authorization_closed`. Every change is kept with who made it and why.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -12367,8 +12367,9 @@ func (r GetSpendAuthorizationReply) ContentType() string {
 
 // AmendSpendAuthorizationReply200Headers the declared response headers of an HTTP 200 response for AmendSpendAuthorization
 type AmendSpendAuthorizationReply200Headers struct {
-	Traceparent *string
-	XRequestID  *string
+	IdempotentReplay *bool
+	Traceparent      *string
+	XRequestID       *string
 }
 
 // AmendSpendAuthorizationReply400Headers the declared response headers of an HTTP 400 response for AmendSpendAuthorization
@@ -15151,7 +15152,7 @@ func (c *ClientWithResponses) GetSpendAuthorizationWithResponse(ctx context.Cont
 
 // AmendSpendAuthorizationWithBodyWithResponse Change the terms of an authorization
 //
-// Raises or lowers its caps, moves its expiry, replaces its constraints. `revision` is the one that the change is made to: when it has moved on, the answer is 409 `authorization_changed` with the present one in the details, so that a change that is sent twice is made once. A cap below what is spent and held is 409 `authorization_in_use`, whose details name the least. A revoked authorization is 409 `authorization_closed`. Every change is kept with who made it and why. Raising moves the revision, and runs that wait for budget go on.
+// Raises or lowers its caps, moves its expiry, replaces its constraints. `revision` is the one that the change is made to: when it has moved on, the answer is 409 `authorization_changed` with the present one in the details. The same change of the same revision again, in the same words, answers with the authorization as it stands and the header `idempotent-replay: true`, so that a change that is sent twice is made once. A cap in all below what is spent and held is 409 `authorization_in_use`, whose details name the least. A revoked authorization is 409 `authorization_closed`. Every change is kept with who made it and why.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -15166,7 +15167,7 @@ func (c *ClientWithResponses) AmendSpendAuthorizationWithBodyWithResponse(ctx co
 
 // AmendSpendAuthorizationWithResponse Change the terms of an authorization
 //
-// Raises or lowers its caps, moves its expiry, replaces its constraints. `revision` is the one that the change is made to: when it has moved on, the answer is 409 `authorization_changed` with the present one in the details, so that a change that is sent twice is made once. A cap below what is spent and held is 409 `authorization_in_use`, whose details name the least. A revoked authorization is 409 `authorization_closed`. Every change is kept with who made it and why. Raising moves the revision, and runs that wait for budget go on.
+// Raises or lowers its caps, moves its expiry, replaces its constraints. `revision` is the one that the change is made to: when it has moved on, the answer is 409 `authorization_changed` with the present one in the details. The same change of the same revision again, in the same words, answers with the authorization as it stands and the header `idempotent-replay: true`, so that a change that is sent twice is made once. A cap in all below what is spent and held is 409 `authorization_in_use`, whose details name the least. A revoked authorization is 409 `authorization_closed`. Every change is kept with who made it and why.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -21168,6 +21169,13 @@ func ParseAmendSpendAuthorizationReply(rsp *http.Response) (*AmendSpendAuthoriza
 	switch {
 	case rsp.StatusCode == 200:
 		var headers AmendSpendAuthorizationReply200Headers
+		if values := rsp.Header.Values("idempotent-replay"); len(values) > 0 {
+			var value bool
+			if err := runtime.BindStyledParameterWithOptions("simple", "idempotent-replay", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotentReplay = &value
+		}
 		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
@@ -34637,8 +34645,9 @@ type AmendSpendAuthorizationResponseObject interface {
 }
 
 type AmendSpendAuthorization200ResponseHeaders struct {
-	Traceparent *string
-	XRequestID  *string
+	IdempotentReplay *bool
+	Traceparent      *string
+	XRequestID       *string
 }
 
 type AmendSpendAuthorization200JSONResponse struct {
@@ -34653,6 +34662,9 @@ func (response AmendSpendAuthorization200JSONResponse) VisitAmendSpendAuthorizat
 		return err
 	}
 	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.IdempotentReplay != nil {
+		w.Header().Set("idempotent-replay", fmt.Sprint(*response.Headers.IdempotentReplay))
+	}
 	if response.Headers.Traceparent != nil {
 		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
 	}

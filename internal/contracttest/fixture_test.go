@@ -42,6 +42,7 @@ type step struct {
 	Forget  *fixtureForget  `json:"forget,omitempty"` // as retention drops them
 	Hold    *fixtureHold    `json:"hold,omitempty"`   // as an executor that works on a run
 	End     *fixtureEnd     `json:"end,omitempty"`    // as an executor that has carried a call out
+	Money   *fixtureMoney   `json:"money,omitempty"`  // as an executor whose call spends
 }
 
 type fixtureRequest struct {
@@ -171,6 +172,8 @@ func (s step) happen(t *testing.T, rig *contracttest.Rig) {
 		t.Cleanup(func() { runtest.LetGo(held) })
 	case s.End != nil:
 		s.End.happen(t, rig)
+	case s.Money != nil:
+		s.Money.happen(t, rig)
 	}
 }
 
@@ -217,6 +220,15 @@ func (q fixtureRequest) call() contracttest.Request {
 	return c
 }
 
+// random are members whose values are not the same twice.
+var random = regexp.MustCompile(`"(entry_id|evaluation_hash)":"[^"]+"`)
+
+// What is not the same twice in a table.
+var (
+	cellMoment = regexp.MustCompile(`[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:.]+`)
+	cellEntry  = regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\r\n`)
+)
+
 var (
 	moment = regexp.MustCompile(`"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z"`)
 	token  = regexp.MustCompile(`"nextPageToken":"[^"]+"`)
@@ -225,7 +237,7 @@ var (
 // toldHeaders are the headers that a fixture states.
 var toldHeaders = []string{
 	"Content-Type", "X-Request-Id", "Traceparent", "Retry-After", "Allow", "Idempotent-Replay", "X-Oa-Run-Id", "X-Oa-Stream-Floor",
-	"X-Oa-Stream-Head", "X-Oa-Stream-Closed", "X-Oa-Restart-Cursor", "X-Vercel-Ai-Ui-Message-Stream", "X-Accel-Buffering",
+	"X-Oa-Stream-Head", "X-Oa-Stream-Closed", "X-Oa-Restart-Cursor", "X-Oa-Next-Page-Token", "X-Vercel-Ai-Ui-Message-Stream", "X-Accel-Buffering",
 }
 
 func responseOf(t *testing.T, a contracttest.Answer) fixtureResponse {
@@ -236,12 +248,18 @@ func responseOf(t *testing.T, a contracttest.Answer) fixtureResponse {
 			r.Headers[strings.ToLower(name)] = value
 		}
 	}
+	if r.Headers["x-oa-next-page-token"] != "" {
+		r.Headers["x-oa-next-page-token"] = "<page token>"
+	}
 	switch {
 	case len(a.Body) == 0:
 	case a.Header.Get("Content-Type") == "text/event-stream":
 		r.Body = string(a.Body)
+	case strings.HasPrefix(a.Header.Get("Content-Type"), "text/csv"):
+		r.Body = string(cellEntry.ReplaceAll(cellMoment.ReplaceAll(a.Body, []byte("<time>")), []byte("<entry>\r\n")))
 	default:
 		text := token.ReplaceAll(moment.ReplaceAll(a.Body, []byte(`"<time>"`)), []byte(`"nextPageToken":"<page token>"`))
+		text = random.ReplaceAll(text, []byte(`"$1":"<random>"`))
 		require.NoError(t, json.Unmarshal(text, &r.Body))
 	}
 	return r

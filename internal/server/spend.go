@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strings"
 
 	"github.com/openagentsinc/openagents-runtime/gen/api"
 	"github.com/openagentsinc/openagents-runtime/gen/db"
@@ -245,8 +246,12 @@ func (s *Server) AmendSpendAuthorization(ctx context.Context, req api.AmendSpend
 	if err := changesFit(req.Body.Changes); err != nil {
 		return nil, err
 	}
-	a, _, err := spend.Amend(ctx, s.Pool, req.AuthorizationIDParam, spend.Amendment{
-		Revision: req.Body.Revision, Actor: actorOf(ctx), Reason: redact.Text(req.Body.Reason),
+	key, err := canon.HashJSON(req.Body)
+	if err != nil {
+		return nil, unfitBody("/changes", "cannot be written down")
+	}
+	a, replay, err := spend.Amend(ctx, s.Pool, req.AuthorizationIDParam, spend.Amendment{
+		Revision: req.Body.Revision, Key: key, Actor: actorOf(ctx), Reason: redact.Text(req.Body.Reason),
 		Change: func(t spend.Terms) (spend.Terms, error) { return amended(t, req.Body.Changes), nil },
 	})
 	if err != nil {
@@ -256,8 +261,12 @@ func (s *Server) AmendSpendAuthorization(ctx context.Context, req api.AmendSpend
 		}
 		return nil, err
 	}
-	slog.InfoContext(ctx, "an authorization to spend was amended", "authorization_id", a.AuthorizationID, "revision", a.Revision, "actor", callerOf(ctx).Actor)
 	answer := api.AmendSpendAuthorization200JSONResponse{}
+	if replay {
+		answer.Headers.IdempotentReplay = &replay
+	} else {
+		slog.InfoContext(ctx, "an authorization to spend was amended", "authorization_id", a.AuthorizationID, "revision", a.Revision, "actor", callerOf(ctx).Actor)
+	}
 	answer.Body, err = s.spendAnswer(ctx, a.AuthorizationID)
 	return answer, err
 }
@@ -398,7 +407,8 @@ func spendFault(err error, below string) error {
 	case errors.Is(err, spend.ErrRevoked):
 		return fault.New(api.AuthorizationClosed, "a revoked authorization stays as it is; issue another")
 	case errors.Is(err, spend.ErrParent):
-		return fault.New(api.PolicyDenied, "the parent cannot be above this authorization: %v", err).
+		_, why, _ := strings.Cut(err.Error(), spend.ErrParent.Error()+": ")
+		return fault.New(api.PolicyDenied, "the parent cannot be above this authorization: %s", why).
 			With("reasonCode", string(ds.ReasonCodePolicyDeniedDelegationInvalid))
 	}
 	return err

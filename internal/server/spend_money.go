@@ -181,7 +181,11 @@ func (s *Server) settledOtherwise(ctx context.Context, held db.SpendReservation)
 
 // RecoverStuckSpend settles what executors left behind.
 func (s *Server) RecoverStuckSpend(ctx context.Context, req api.RecoverStuckSpendRequestObject) (api.RecoverStuckSpendResponseObject, error) {
-	done, checked, left, err := spend.RecoverSome(ctx, s.Pool, s.Log, spend.StuckAge, int(*req.Body.Limit))
+	limit := 100
+	if req.Body.Limit != nil {
+		limit = int(*req.Body.Limit)
+	}
+	done, checked, left, err := spend.RecoverSome(ctx, s.Pool, s.Log, spend.StuckAge, limit)
 	if err != nil {
 		return nil, err
 	}

@@ -699,7 +699,7 @@ interface Runtime
     /**
      * Change the terms of an authorization.
      *
-     * Raises or lowers its caps, moves its expiry, replaces its constraints. `revision` is the one that the change is made to: when it has moved on, the answer is 409 `authorization_changed` with the present one in the details, so that a change that is sent twice is made once. A cap below what is spent and held is 409 `authorization_in_use`, whose details name the least. A revoked authorization is 409 `authorization_closed`. Every change is kept with who made it and why. Raising moves the revision, and runs that wait for budget go on.
+     * Raises or lowers its caps, moves its expiry, replaces its constraints. `revision` is the one that the change is made to: when it has moved on, the answer is 409 `authorization_changed` with the present one in the details. The same change of the same revision again, in the same words, answers with the authorization as it stands and the header `idempotent-replay: true`, so that a change that is sent twice is made once. A cap in all below what is spent and held is 409 `authorization_in_use`, whose details name the least. A revoked authorization is 409 `authorization_closed`. Every change is kept with who made it and why.
      *
      * POST /internal/v1/spend/authorizations/{authorizationId}/amend, scope operator, idempotent: tried again when no answer came or the service was not available.
      * The body has at most 65536 bytes.
