@@ -27,9 +27,9 @@ func TestGoldenScenarios(t *testing.T) {
 	for _, s := range []struct {
 		name  string
 		grant spend.Grant
-		steps func(t *testing.T, r *rig)
+		steps func(t *testing.T, r *account)
 	}{
-		{"S-1 happy", budget(100), func(t *testing.T, r *rig) {
+		{"S-1 happy", budget(100), func(t *testing.T, r *account) {
 			require.Empty(t, r.hold("a", 35))
 			r.requireAt(0, 35)
 			require.Empty(t, r.hold("a", 35), "its own hold")
@@ -44,7 +44,7 @@ func TestGoldenScenarios(t *testing.T) {
 			}), spend.ErrMoved, "the same call at another price")
 			require.Equal(t, []string{"run.accepted", "tool.reserved", "tool.settled"}, runtest.Types(t, r.pool, r.run))
 		}},
-		{"S-2 race", budget(100), func(t *testing.T, r *rig) {
+		{"S-2 race", budget(100), func(t *testing.T, r *account) {
 			other := runtest.Run(t, r.pool)
 			answers := make([]string, 2)
 			var g errgroup.Group
@@ -57,13 +57,13 @@ func TestGoldenScenarios(t *testing.T) {
 			require.NoError(t, g.Wait())
 			require.ElementsMatch(t, []string{"", "policy_denied.budget_exhausted"}, answers)
 		}},
-		{"S-3 conflict", budget(100), func(t *testing.T, r *rig) {
+		{"S-3 conflict", budget(100), func(t *testing.T, r *account) {
 			require.Empty(t, r.hold("a", 25))
 			require.Equal(t, "policy_denied.idempotency_conflict", r.hold("a", 30))
 			require.Equal(t, "policy_denied.idempotency_conflict", r.hold("a", 25, func(in *spend.Intent) { in.Quote.RequestHash = canon.Hash(nil) }))
 			r.requireAt(0, 25)
 		}},
-		{"S-4 unknown", budget(100), func(t *testing.T, r *rig) {
+		{"S-4 unknown", budget(100), func(t *testing.T, r *account) {
 			require.Empty(t, r.hold("a", 15))
 			r.mark("a")
 			r.requireAt(0, 15)
@@ -74,7 +74,7 @@ func TestGoldenScenarios(t *testing.T) {
 			r.mark("a")
 			r.requireAt(0, 15)
 		}},
-		{"S-5 reconcile", budget(100), func(t *testing.T, r *rig) {
+		{"S-5 reconcile", budget(100), func(t *testing.T, r *account) {
 			require.Empty(t, r.hold("a", 15))
 			r.mark("a")
 			require.NoError(t, r.reconcile("a", spend.FoundNotPaid))
@@ -87,7 +87,7 @@ func TestGoldenScenarios(t *testing.T) {
 			require.ErrorIs(t, r.reconcile("a", spend.FoundPaid), spend.ErrMoved)
 			r.requireAt(0, 0)
 		}},
-		{"S-6 stale", budget(100), func(t *testing.T, r *rig) {
+		{"S-6 stale", budget(100), func(t *testing.T, r *account) {
 			held, ok := runtest.Hold(t, r.p, r.run)
 			require.True(t, ok)
 			defer runtest.LetGo(held)
@@ -110,13 +110,13 @@ func TestGoldenScenarios(t *testing.T) {
 			r.requireAt(0, 20)
 			require.Equal(t, spend.ReconcileRequired, r.reservation("a").State)
 		}},
-		{"S-7 partial", budget(100), func(t *testing.T, r *rig) {
+		{"S-7 partial", budget(100), func(t *testing.T, r *account) {
 			require.Empty(t, r.hold("a", 50))
 			r.commit("a", 42)
 			r.requireAt(42, 0)
 			require.Equal(t, []string{"issue 100", "hold 50", "capture 42", "release 8"}, r.ledger())
 		}},
-		{"S-8 overage", budget(100, func(g *spend.Grant) { g.Terms.Constraints.MaxOverageBps = 200 }), func(t *testing.T, r *rig) {
+		{"S-8 overage", budget(100, func(g *spend.Grant) { g.Terms.Constraints.MaxOverageBps = 200 }), func(t *testing.T, r *account) {
 			require.Empty(t, r.hold("a", 50))
 			r.commit("a", 51)
 			r.requireAt(51, 0)
@@ -133,7 +133,7 @@ func TestGoldenScenarios(t *testing.T) {
 			// What overage made room for is nobody's to hold.
 			require.ErrorIs(t, r.forced("c", 1), spend.ErrRefused)
 		}},
-		{"S-9 revoke", budget(100), func(t *testing.T, r *rig) {
+		{"S-9 revoke", budget(100), func(t *testing.T, r *account) {
 			require.Empty(t, r.hold("a", 10))
 			before, _, err := spend.ChainOf(t.Context(), r.pool, r.run)
 			require.NoError(t, err)
@@ -147,7 +147,7 @@ func TestGoldenScenarios(t *testing.T) {
 			r.commit("a", 10)
 			r.requireAt(10, 0)
 		}},
-		{"S-10 expire edge", budget(100, func(g *spend.Grant) { g.Terms.ExpiresAt = soon() }), func(t *testing.T, r *rig) {
+		{"S-10 expire edge", budget(100, func(g *spend.Grant) { g.Terms.ExpiresAt = soon() }), func(t *testing.T, r *account) {
 			chain, _, err := spend.ChainOf(t.Context(), r.pool, r.run)
 			require.NoError(t, err)
 			chain.ReadAt = *chain.Leaf().ExpiresAt
@@ -161,13 +161,13 @@ func TestGoldenScenarios(t *testing.T) {
 			require.Equal(t, "policy_denied.authorization_not_started", r.hold("a", 10))
 			require.ErrorIs(t, r.forced("a", 10), spend.ErrRefused)
 		}},
-		{"S-11 per call", budget(100, func(g *spend.Grant) { g.Terms.MaxPerCallSats = p[int64](5) }), func(t *testing.T, r *rig) {
+		{"S-11 per call", budget(100, func(g *spend.Grant) { g.Terms.MaxPerCallSats = p[int64](5) }), func(t *testing.T, r *account) {
 			require.Equal(t, "policy_denied.per_call_limit_exceeded", r.hold("a", 6))
 			require.ErrorIs(t, r.forced("a", 6), spend.ErrRefused)
 			r.requireAt(0, 0)
 			require.Empty(t, r.hold("a", 5))
 		}},
-		{"S-12 per day", budget(100, func(g *spend.Grant) { g.Terms.MaxPerDaySats = p[int64](30) }), func(t *testing.T, r *rig) {
+		{"S-12 per day", budget(100, func(g *spend.Grant) { g.Terms.MaxPerDaySats = p[int64](30) }), func(t *testing.T, r *account) {
 			require.Empty(t, r.hold("a", 20))
 			r.commit("a", 20)
 			require.Empty(t, r.hold("b", 5))
@@ -183,7 +183,7 @@ func TestGoldenScenarios(t *testing.T) {
 			r.commit("c", 6)
 			require.Equal(t, "policy_denied.per_day_limit_exceeded", r.hold("e", 1))
 		}},
-		{"S-13 nested", budget(40), func(t *testing.T, r *rig) {
+		{"S-13 nested", budget(40), func(t *testing.T, r *account) {
 			child := r.below(100)
 			require.Equal(t, "policy_denied.budget_exhausted", r.hold("a", 41))
 			require.ErrorIs(t, r.forced("a", 41), spend.ErrRefused)
@@ -202,7 +202,7 @@ func TestGoldenScenarios(t *testing.T) {
 			require.Equal(t, r.auth.AuthorizationID, lack.Event.AuthorizationID, "the level that has no room is named")
 			require.EqualValues(t, 7, lack.Event.ShortfallSats)
 		}},
-		{"S-14 threshold", budget(100, func(g *spend.Grant) { g.Mode, g.Terms.ThresholdSats = spend.WithThreshold, p[int64](10) }), func(t *testing.T, r *rig) {
+		{"S-14 threshold", budget(100, func(g *spend.Grant) { g.Mode, g.Terms.ThresholdSats = spend.WithThreshold, p[int64](10) }), func(t *testing.T, r *account) {
 			child := r.below(100)
 			_ = child
 			require.Empty(t, r.hold("small", 10))
@@ -228,11 +228,11 @@ func TestGoldenScenarios(t *testing.T) {
 				in.Approval.State = "rejected"
 			}))
 		}},
-		{"S-15 deny", budget(100, func(g *spend.Grant) { g.Mode = spend.Deny }), func(t *testing.T, r *rig) {
+		{"S-15 deny", budget(100, func(g *spend.Grant) { g.Mode = spend.Deny }), func(t *testing.T, r *account) {
 			require.Equal(t, "policy_denied.explicit_deny", r.hold("a", 1))
 			require.ErrorIs(t, r.forced("a", 1), spend.ErrRefused)
 		}},
-		{"S-16 unlimited", budget(100), func(t *testing.T, r *rig) {
+		{"S-16 unlimited", budget(100), func(t *testing.T, r *account) {
 			var wrong *spend.TermsError
 			g := budget(1)
 			g.Terms.MaxTotalSats = nil
@@ -255,7 +255,7 @@ func TestGoldenScenarios(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, "policy_denied.per_day_limit_exceeded", denied)
 		}},
-		{"S-17 concurrent same id", budget(100), func(t *testing.T, r *rig) {
+		{"S-17 concurrent same id", budget(100), func(t *testing.T, r *account) {
 			second := runtest.NewProcess(t, r.pool)
 			chain, _, err := spend.ChainOf(t.Context(), r.pool, r.run)
 			require.NoError(t, err)
@@ -289,7 +289,7 @@ func TestGoldenScenarios(t *testing.T) {
 			require.Equal(t, 15, there)
 			r.requireAt(0, 10)
 		}},
-		{"S-18 drift", budget(1e9), func(t *testing.T, r *rig) {
+		{"S-18 drift", budget(1e9), func(t *testing.T, r *account) {
 			var g errgroup.Group
 			for w := range 8 {
 				run, random := runtest.Run(t, r.pool), rand.New(rand.NewPCG(18, uint64(w)))
@@ -323,13 +323,13 @@ func TestGoldenScenarios(t *testing.T) {
 	} {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
-			s.steps(t, newRig(t, s.grant))
+			s.steps(t, newAccount(t, s.grant))
 		})
 	}
 }
 
 // forced is a hold that policy was not asked about: what the tables themselves say.
-func (r *rig) forced(call string, sats int64) error {
+func (r *account) forced(call string, sats int64) error {
 	r.Helper()
 	chain, _, err := spend.ChainOf(r.Context(), r.pool, r.run)
 	require.NoError(r, err)
@@ -340,8 +340,8 @@ func (r *rig) forced(call string, sats int64) error {
 	return spend.Cause(err)
 }
 
-// below issues an authorization for the rig's run below the rig's own.
-func (r *rig) below(most int64) db.SpendAuthorization {
+// below issues an authorization for the run, below the account's own.
+func (r *account) below(most int64) db.SpendAuthorization {
 	r.Helper()
 	g := runtest.Budget(most)
 	g.ParentAuthorizationID, g.RunID = r.auth.AuthorizationID, r.run.RunID
@@ -349,7 +349,7 @@ func (r *rig) below(most int64) db.SpendAuthorization {
 }
 
 // ledger tells the ledger's movements in order.
-func (r *rig) ledger() (lines []string) {
+func (r *account) ledger() (lines []string) {
 	r.Helper()
 	s, err := spend.Statement(r.Context(), r.pool, r.auth.AuthorizationID, time.Time{}, time.Now().Add(time.Hour), spend.Place{}, 1000)
 	require.NoError(r, err)
@@ -359,7 +359,7 @@ func (r *rig) ledger() (lines []string) {
 	return lines
 }
 
-func (r *rig) lastSettled() (told event.ToolSettledV1) {
+func (r *account) lastSettled() (told event.ToolSettledV1) {
 	r.Helper()
 	require.NoError(r, runlog.Each(r.Context(), r.pool, r.run.RunKey, 0, func(e db.RunLog) error {
 		if e.EventType != event.TypeToolSettled {

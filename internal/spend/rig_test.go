@@ -1,6 +1,8 @@
 package spend_test
 
 import (
+	"fmt"
+	"os"
 	"testing"
 	"time"
 
@@ -14,12 +16,22 @@ import (
 	"github.com/openagentsinc/openagents-runtime/internal/spend"
 )
 
-func TestMain(m *testing.M) { dbtest.Main(m) }
+// TestMain runs the tests, or is a process of the fleet that one of them sent.
+func TestMain(m *testing.M) {
+	if text := os.Getenv(workerEnv); text != "" {
+		if err := work(text); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	dbtest.Main(m)
+}
 
 func p[T any](v T) *T { return &v }
 
-// rig is a process, a run, and the authorization that pays for it.
-type rig struct {
+// account is a process, a run, and the authorization that pays for it.
+type account struct {
 	*testing.T
 	pool *pgxpool.Pool
 	p    *runtest.Process
@@ -27,10 +39,10 @@ type rig struct {
 	auth db.SpendAuthorization
 }
 
-func newRig(t *testing.T, g spend.Grant) *rig {
+func newAccount(t *testing.T, g spend.Grant) *account {
 	t.Helper()
 	pool := dbtest.New(t)
-	r := &rig{T: t, pool: pool, p: runtest.NewProcess(t, pool)}
+	r := &account{T: t, pool: pool, p: runtest.NewProcess(t, pool)}
 	r.auth = runtest.Authorize(t, pool, g)
 	r.run = runtest.Run(t, pool)
 	t.Cleanup(func() { runtest.RequireBooks(t, pool) })
@@ -38,7 +50,7 @@ func newRig(t *testing.T, g spend.Grant) *rig {
 }
 
 // hold holds for a call; what it answers is why it may not, empty when it may.
-func (r *rig) hold(call string, sats int64, with ...func(*spend.Intent)) string {
+func (r *account) hold(call string, sats int64, with ...func(*spend.Intent)) string {
 	r.Helper()
 	in := runtest.Call(r.run, call, sats)
 	for _, change := range with {
@@ -49,28 +61,28 @@ func (r *rig) hold(call string, sats int64, with ...func(*spend.Intent)) string 
 	return denied
 }
 
-func (r *rig) settle(call string, settle func(db.SpendReservation) (runlog.Change, error)) error {
+func (r *account) settle(call string, settle func(db.SpendReservation) (runlog.Change, error)) error {
 	return r.p.Settle(r.Context(), r.run, call, 0, settle)
 }
 
-func (r *rig) commit(call string, sats int64) {
+func (r *account) commit(call string, sats int64) {
 	r.Helper()
 	require.NoError(r, r.settle(call, func(h db.SpendReservation) (runlog.Change, error) {
 		return spend.Commit(h, spend.Settled{AmountSats: sats, CorrelationID: "c-" + call}, 0)
 	}))
 }
 
-func (r *rig) release(call string) {
+func (r *account) release(call string) {
 	r.Helper()
 	require.NoError(r, r.settle(call, func(h db.SpendReservation) (runlog.Change, error) { return spend.Release(h, "provider_rejected", 0), nil }))
 }
 
-func (r *rig) mark(call string) {
+func (r *account) mark(call string) {
 	r.Helper()
 	require.NoError(r, r.settle(call, func(h db.SpendReservation) (runlog.Change, error) { return spend.Mark(h, "timeout", 0), nil }))
 }
 
-func (r *rig) reconcile(call, outcome string) error {
+func (r *account) reconcile(call, outcome string) error {
 	r.Helper()
 	return r.settle(call, func(h db.SpendReservation) (runlog.Change, error) {
 		return spend.Reconcile(h, spend.Finding{Outcome: outcome, Evidence: []byte(`{"seen":"in the wallet"}`), Reason: "Looked it up."}, "operator:ada")
@@ -78,7 +90,7 @@ func (r *rig) reconcile(call, outcome string) error {
 }
 
 // requireAt requires what an authorization has spent and reserved.
-func (r *rig) requireAt(spent, reserved int64, ids ...string) {
+func (r *account) requireAt(spent, reserved int64, ids ...string) {
 	r.Helper()
 	for _, id := range append(ids, r.auth.AuthorizationID)[:max(1, len(ids))] {
 		a, err := spend.Get(r.Context(), r.pool, id)
@@ -87,20 +99,20 @@ func (r *rig) requireAt(spent, reserved int64, ids ...string) {
 	}
 }
 
-func (r *rig) reservation(call string) db.SpendReservation {
+func (r *account) reservation(call string) db.SpendReservation {
 	r.Helper()
 	h, err := spend.Reservation(r.Context(), r.pool, r.run.RunKey, call)
 	require.NoError(r, err)
 	return h
 }
 
-func (r *rig) exec(sql string, args ...any) {
+func (r *account) exec(sql string, args ...any) {
 	r.Helper()
 	_, err := r.pool.Exec(r.Context(), sql, args...)
 	require.NoError(r, err)
 }
 
-func (r *rig) amend(change func(*spend.Terms)) db.SpendAuthorization {
+func (r *account) amend(change func(*spend.Terms)) db.SpendAuthorization {
 	r.Helper()
 	a, _, err := spend.Amend(r.Context(), r.pool, r.auth.AuthorizationID, spend.Amendment{Actor: "operator:ada", Change: func(t spend.Terms) (spend.Terms, error) {
 		change(&t)
