@@ -283,8 +283,11 @@ func TestTheContractsOwnExamplesAreAccepted(t *testing.T) {
 		examples, _ := doc.At(at + "/requestBody/content/application~1json/examples")
 		for _, name := range slices.Sorted(maps.Keys(examples)) {
 			example, _ := doc.At(at + "/requestBody/content/application~1json/examples/" + name)
-			target := strings.NewReplacer("{runId}", w.live, "{toolCallId}", w.calls[0], "{approvalId}", w.approvals[1]).Replace(op.Path)
+			target := strings.NewReplacer("{runId}", w.live, "{toolCallId}", w.calls[0], "{approvalId}", w.approvals[1], "{authorizationId}", w.auths[0]).Replace(op.Path)
 			q := contracttest.Request{Method: op.Method, Target: target, Body: example["value"]}
+			if op.Scope == api.ScopeOperator {
+				q.Scope = auth.Operator
+			}
 			body, _ := example["value"].(map[string]any)
 			want := http.StatusAccepted
 			switch op.ID {
@@ -295,6 +298,18 @@ func TestTheContractsOwnExamplesAreAccepted(t *testing.T) {
 			case "cancelToolTask":
 				q.Target += "?runId=" + w.tools
 			case "putToolSpec", "putSkillSpec":
+				want = http.StatusOK
+			case "createSpendAuthorization":
+				authorization := body["authorization"].(map[string]any)
+				authorization["expires_at"] = "2099-01-01T00:00:00Z" // of the example's time
+				want = http.StatusOK
+			case "amendSpendAuthorization":
+				body["changes"].(map[string]any)["max_total_sats"] = 1_500_000 // of the example's budget
+				want = http.StatusOK
+			case "revokeSpendAuthorization", "recoverStuckSpend":
+				want = http.StatusOK
+			case "reconcileSpendReservation":
+				q.Target = strings.NewReplacer(w.live, w.tools, w.calls[0], w.calls[2]).Replace(target)
 				want = http.StatusOK
 			case "decideApproval":
 				delete(body, "argsHash") // of the example's call
