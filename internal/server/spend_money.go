@@ -132,6 +132,8 @@ func (s *Server) ReconcileSpendReservation(ctx context.Context, req api.Reconcil
 	switch {
 	case errors.As(err, &terms):
 		return nil, unfitBody("/"+terms.Field, terms.Problem)
+	case errors.Is(err, spend.ErrTooMuch):
+		return nil, unfitBody("/amountSats", "is more than can have been paid under this authorization")
 	case errors.Is(err, spend.ErrMoved):
 		return nil, s.settledOtherwise(ctx, held)
 	case err != nil:

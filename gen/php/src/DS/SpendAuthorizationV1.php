@@ -28,9 +28,9 @@ final readonly class SpendAuthorizationV1 implements \JsonSerializable
      * @param SpendGrantV1Constraints $constraints What may be paid. A list that is absent or empty does not restrict.
      * @param SpendAuthorizationV1OnExhaustion $onExhaustion What a run does when the budget refuses a call: it waits for a raise, ends, or goes on without the call.
      * @param SpendAuthorizationV1UnknownPrice $unknownPrice What is said to a call whose price nobody knows.
-     * @param int $spentSats Spent. (at most 2100000000000000)
-     * @param int $reservedSats Held for calls that are not settled. (at most 2100000000000000)
-     * @param int $overageSats Spent beyond what had been held and the caps left. (at most 2100000000000000)
+     * @param int $spentSats Spent. (at most 9007199254740991)
+     * @param int $reservedSats Held for calls that are not settled. (at most 9007199254740991)
+     * @param int $overageSats Spent beyond what had been held and the caps left. (at most 9007199254740991)
      * @param list<SpendAuthorizationV1Period> $periods The caps by period. (at most 4 items)
      * @param int $revision Counts the changes of its terms, from 1. (at least 1)
      * @param string $issuedAt When it was issued. (at most 40 characters, an RFC 3339 time)
@@ -45,7 +45,7 @@ final readonly class SpendAuthorizationV1 implements \JsonSerializable
      * @param int|null $maxPerWeekSats Sats of a week of UTC, from Monday, at the most. (at most 2100000000000000)
      * @param int|null $maxPerMonthSats Sats of a month of UTC at the most. (at most 2100000000000000)
      * @param int|null $thresholdSats Above it a person is asked; of mode delegated_budget_with_threshold alone. (at most 2100000000000000)
-     * @param int|null $remainingSats What its total leaves, negative when more was paid than it had; absent when it has none. (-2100000000000000 to 2100000000000000)
+     * @param int|null $remainingSats What its total leaves, negative when more was paid than it had; absent when it has none. (-9007199254740991 to 9007199254740991)
      * @param string|null $notBefore From when it counts. (at most 40 characters, an RFC 3339 time)
      * @param string|null $expiresAt Until when it counts. (at most 40 characters, an RFC 3339 time)
      * @param string|null $revokedAt When it was revoked. (at most 40 characters, an RFC 3339 time)

@@ -17,7 +17,7 @@ final readonly class SpendAuthorizationV1Effective implements \JsonSerializable
     /**
      * @param SpendAuthorizationV1EffectiveState|string $state Where it stands. live is the one that reserves.
      * @param string|null $limitedBy The authorization that allows least, or that is not live. (1 to 128 characters, matches `^[A-Za-z0-9][A-Za-z0-9._:-]*$`)
-     * @param int|null $remainingSats What can still be held, negative when more was paid; all totals and periods together; absent when nothing bounds it. (-2100000000000000 to 2100000000000000)
+     * @param int|null $remainingSats What can still be held, negative when more was paid; all totals and periods together; absent when nothing bounds it. (-9007199254740991 to 9007199254740991)
      * @param int|null $maxPerCallSats Sats that one call may cost at the most. (at most 2100000000000000)
      * @param string|null $expiresAt Until when the chain counts. (at most 40 characters, an RFC 3339 time)
      */

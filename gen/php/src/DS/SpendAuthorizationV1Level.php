@@ -21,7 +21,7 @@ final readonly class SpendAuthorizationV1Level implements \JsonSerializable
      * @param SpendAuthorizationV1LevelScopeKind|string $scopeKind What it is for.
      * @param SpendAuthorizationV1LevelMode|string $mode Who agrees to a call: a person each time, nobody within the budget, a person above a threshold; deny is never, system is the service's own work.
      * @param SpendAuthorizationV1LevelState|string $state Where it stands. live is the one that reserves.
-     * @param int|null $remainingSats What its total leaves, negative when more was paid than it had; absent when it has none. (-2100000000000000 to 2100000000000000)
+     * @param int|null $remainingSats What its total leaves, negative when more was paid than it had; absent when it has none. (-9007199254740991 to 9007199254740991)
      * @param int|null $maxPerCallSats Sats that one call may cost at the most. (at most 2100000000000000)
      * @param string|null $expiresAt Until when it counts. (at most 40 characters, an RFC 3339 time)
      */

@@ -18,9 +18,9 @@ final readonly class SpendAuthorizationV1Period implements \JsonSerializable
      * @param SpendAuthorizationV1PeriodPeriod $period The period, in UTC.
      * @param int $maxSats The cap. (at most 2100000000000000)
      * @param string $periodStart When the running period began. (at most 40 characters, an RFC 3339 time)
-     * @param int $capturedSats Spent in this period. (at most 2100000000000000)
-     * @param int $heldSats Held now. (at most 2100000000000000)
-     * @param int $remainingSats What can still be held; negative when more was paid than the period had. (-2100000000000000 to 2100000000000000)
+     * @param int $capturedSats Spent in this period. (at most 9007199254740991)
+     * @param int $heldSats Held now. (at most 9007199254740991)
+     * @param int $remainingSats What can still be held; negative when more was paid than the period had. (-9007199254740991 to 9007199254740991)
      */
     public function __construct(
         public SpendAuthorizationV1PeriodPeriod $period,

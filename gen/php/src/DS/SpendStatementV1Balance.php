@@ -14,10 +14,10 @@ use OpenAgents\Runtime\Wire;
 final readonly class SpendStatementV1Balance implements \JsonSerializable
 {
     /**
-     * @param int $balanceSats The budget less what is spent. (-2100000000000000 to 2100000000000000)
-     * @param int $heldSats Of that, held for calls that are not settled. (-2100000000000000 to 2100000000000000)
-     * @param int $availableSats What is left to be held: the balance less what is held. (-2100000000000000 to 2100000000000000)
-     * @param int $spentSats Spent since the authorization was issued. (-2100000000000000 to 2100000000000000)
+     * @param int $balanceSats The budget less what is spent. (-9007199254740991 to 9007199254740991)
+     * @param int $heldSats Of that, held for calls that are not settled. (-9007199254740991 to 9007199254740991)
+     * @param int $availableSats What is left to be held: the balance less what is held. (-9007199254740991 to 9007199254740991)
+     * @param int $spentSats Spent since the authorization was issued. (-9007199254740991 to 9007199254740991)
      */
     public function __construct(
         public int $balanceSats,

@@ -24,10 +24,10 @@ final readonly class SpendStatementV1Movement implements \JsonSerializable
      * @param SpendStatementV1MovementDebit|string $debit The account that the amount left.
      * @param SpendStatementV1MovementCredit|string $credit The account that it went to.
      * @param int $amountSats How much. (1 to 2100000000000000)
-     * @param int $balanceSats The budget less what is spent. (-2100000000000000 to 2100000000000000)
-     * @param int $heldSats Of that, held for calls that are not settled. (-2100000000000000 to 2100000000000000)
-     * @param int $availableSats What is left to be held: the balance less what is held. (-2100000000000000 to 2100000000000000)
-     * @param int $spentSats Spent since the authorization was issued. (-2100000000000000 to 2100000000000000)
+     * @param int $balanceSats The budget less what is spent. (-9007199254740991 to 9007199254740991)
+     * @param int $heldSats Of that, held for calls that are not settled. (-9007199254740991 to 9007199254740991)
+     * @param int $availableSats What is left to be held: the balance less what is held. (-9007199254740991 to 9007199254740991)
+     * @param int $spentSats Spent since the authorization was issued. (-9007199254740991 to 9007199254740991)
      * @param string|null $runId The run. (1 to 128 characters, matches `^[A-Za-z0-9][A-Za-z0-9._:-]*$`)
      * @param string|null $toolCallId The call. (at most 128 characters)
      * @param string|null $tool The tool, or model for a call of a model. (at most 128 characters)
