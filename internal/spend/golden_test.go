@@ -183,6 +183,15 @@ func TestGoldenScenarios(t *testing.T) {
 			r.commit("c", 6)
 			require.Equal(t, "policy_denied.per_day_limit_exceeded", r.hold("e", 1))
 		}},
+		{"S-12 and beyond what was held", budget(100, func(g *spend.Grant) { g.Terms.MaxPerDaySats = p[int64](30) }), func(t *testing.T, r *account) {
+			require.Empty(t, r.hold("a", 20))
+			r.commit("a", 35)
+			require.Equal(t, "policy_denied.per_day_limit_exceeded", r.hold("b", 1))
+			require.ErrorIs(t, r.forced("b", 1), spend.ErrRefused)
+			r.exec(`UPDATE spend_periods SET period_start = period_start - interval '1 day'`)
+			require.Empty(t, r.hold("b", 30))
+			r.commit("b", 30)
+		}},
 		{"S-13 nested", budget(40), func(t *testing.T, r *account) {
 			child := r.below(100)
 			require.Equal(t, "policy_denied.budget_exhausted", r.hold("a", 41))

@@ -23,6 +23,7 @@ import (
 // op is something that a writer does with money.
 type op struct {
 	do         string
+	run        int // of those that writers share
 	call, auth int
 	sats       int64
 }
@@ -34,6 +35,7 @@ func drawOps(t *rapid.T, label string, n int) []op {
 	return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) op {
 		return op{
 			do:   rapid.SampledFrom(ops).Draw(t, "do"),
+			run:  rapid.IntRange(0, 1).Draw(t, "run"),
 			call: rapid.IntRange(0, 5).Draw(t, "call"),
 			auth: rapid.IntRange(0, 4).Draw(t, "authorization"),
 			sats: rapid.Int64Range(1, 40).Draw(t, "sats"),
@@ -50,7 +52,7 @@ type world struct {
 	runs   []db.Run
 }
 
-func newWorld(ctx context.Context, t *rapid.T, pool *pgxpool.Pool, writers int) *world {
+func newWorld(ctx context.Context, t *rapid.T, pool *pgxpool.Pool, runs int) *world {
 	w := &world{pool: pool}
 	issue := func(g spend.Grant) string {
 		a, _, err := spend.Create(ctx, pool, g, "test")
@@ -63,7 +65,7 @@ func newWorld(ctx context.Context, t *rapid.T, pool *pgxpool.Pool, writers int) 
 		g.Terms.MaxPerDaySats = p(rapid.Int64Range(10, 60).Draw(t, "day"))
 	}
 	w.root = issue(g)
-	for range writers {
+	for range runs {
 		g := budget(rapid.Int64Range(10, 90).Draw(t, "leaf's cap"))
 		g.ParentAuthorizationID = w.root
 		r, err := startRun(ctx, pool)
@@ -82,7 +84,7 @@ func expected(err error) bool {
 		errors.Is(err, spend.ErrParent) || errors.As(err, &terms) || errors.As(err, &below)
 }
 
-// apply does one op as writer i. What a hold was refused for is denied.
+// apply does one op in run i. What a hold was refused for is denied.
 func (w *world) apply(ctx context.Context, proc *runtest.Process, i int, o op) (denied string, err error) {
 	r, call := w.runs[i], fmt.Sprintf("call-%d", o.call)
 	auth := append([]string{w.root}, w.leaves...)[o.auth%(1+len(w.leaves))]
@@ -208,15 +210,15 @@ func TestWritersTogetherKeepTheBooks(t *testing.T) {
 	processes := []*runtest.Process{runtest.NewProcess(t, pool), runtest.NewProcess(t, pool), runtest.NewProcess(t, pool)}
 	ctx := context.WithoutCancel(t.Context())
 	rapid.Check(t, func(rt *rapid.T) {
-		w := newWorld(ctx, rt, pool, 4)
+		w := newWorld(ctx, rt, pool, 2)
 		var g errgroup.Group
-		for i := range w.runs {
+		for i := range 4 {
 			mine := drawOps(rt, fmt.Sprintf("ops of writer %d", i), 20)
 			repeat := rapid.Bool().Draw(rt, "everything twice")
 			g.Go(func() error {
 				for n, o := range mine {
 					for range 1 + b2i(repeat) {
-						if _, err := w.apply(ctx, processes[(i+n)%len(processes)], i, o); !expected(err) {
+						if _, err := w.apply(ctx, processes[(i+n)%len(processes)], o.run, o); !expected(err) {
 							return fmt.Errorf("%+v: %w", o, err)
 						}
 					}
