@@ -38,14 +38,23 @@ func (s *spender) answer(cmd *cobra.Command, status int, body []byte, text func(
 
 // table prints rows in columns, the first one as their names.
 func table(out io.Writer, rows [][]string) error {
-	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	var text strings.Builder
+	w := tabwriter.NewWriter(&text, 0, 8, 2, ' ', 0)
 	for _, row := range rows {
 		for i := range row {
 			row[i] = shown(row[i])
 		}
-		fmt.Fprintln(w, strings.TrimRight(strings.Join(row, "\t"), "\t"))
+		fmt.Fprintln(w, strings.Join(row, "\t"))
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for line := range strings.Lines(text.String()) {
+		if _, err := fmt.Fprintln(out, strings.TrimRight(line, " \n")); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // shown is a text that a terminal takes for nothing else: models and payees choose

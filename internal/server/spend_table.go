@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/openagentsinc/openagents-runtime/gen/ds"
@@ -81,10 +82,12 @@ func sats(n int64) string { return strconv.FormatInt(n, 10) }
 func told(s *string) string { return unformed(deref(s)) }
 
 // unformed is a text that no spreadsheet takes for a formula: models, tools and
-// payees choose what stands in it.
+// payees choose what stands in it. What programs pass over in silence may stand
+// before the sign that makes one.
 func unformed(s string) string {
-	first, _ := utf8.DecodeRuneInString(strings.TrimLeft(s, " \u00a0\u3000\ufeff\u200b"))
-	if strings.ContainsRune("=+-@|%\t\r\n\u2212\uff1d\uff0b\uff0d\uff20", first) {
+	silent := func(r rune) bool { return unicode.IsSpace(r) || unicode.Is(unicode.Cf, r) }
+	first, _ := utf8.DecodeRuneInString(strings.TrimLeftFunc(s, silent))
+	if unicode.IsControl(first) || strings.ContainsRune("=+-@|%\u2212\uff1d\uff0b\uff0d\uff20", first) || strings.HasPrefix(s, "\t") || strings.HasPrefix(s, "\r") {
 		return "'" + s
 	}
 	return s
