@@ -104,6 +104,7 @@ CREATE TABLE spend_reservations (
     kind                     text NOT NULL,
     tool_name                text,
     provider                 text,
+    host                     text, -- that asks for the payment
     payee                    text,
     amount_sats              bigint NOT NULL,
     committed_sats           bigint,

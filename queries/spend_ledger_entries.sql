@@ -31,3 +31,12 @@ WHERE e.authorization_id IN (SELECT b.authorization_id FROM spend_authorizations
   AND e.inserted_at < @until_at
 ORDER BY e.inserted_at, e.authorization_id, e.entry_id
 LIMIT @max_entries;
+
+-- name: SpendLedgerEntrySums :many
+-- What moved in an authorization and below it over a time, by kind.
+SELECT e.kind, e.debit, e.credit, count(*) AS movements, sum(e.amount_sats)::bigint AS amount_sats
+FROM spend_ledger_entries e
+WHERE e.authorization_id IN (SELECT b.authorization_id FROM spend_authorizations b WHERE b.path @> ARRAY[@authorization_id::text])
+  AND (e.authorization_id = @authorization_id OR e.kind NOT IN ('issue', 'raise', 'lower'))
+  AND e.inserted_at >= @from_at::timestamptz AND e.inserted_at < @until_at::timestamptz
+GROUP BY e.kind, e.debit, e.credit;

@@ -4,11 +4,11 @@
 -- epoch is not the one that may write to the run. The order keeps processes
 -- that hold for the same invoices from deadlocking.
 WITH held AS (
-    INSERT INTO spend_reservations (run_key, tool_call_id, authorization_id, path, run_id, kind, tool_name, provider, payee,
+    INSERT INTO spend_reservations (run_key, tool_call_id, authorization_id, path, run_id, kind, tool_name, provider, host, payee,
         amount_sats, max_overage_bps, retry_class, request_hash, lease_epoch, provider_idempotency_key, payment_hash, quote,
         evaluation_hash, approval_id, started_at)
     SELECT u.run_key, u.tool_call_id, u.authorization_id, string_to_array(u.path, ','), u.run_id, u.kind,
-           nullif(u.tool_name, ''), nullif(u.provider, ''), nullif(u.payee, ''),
+           nullif(u.tool_name, ''), nullif(u.provider, ''), nullif(u.host, ''), nullif(u.payee, ''),
            u.amount_sats, u.max_overage_bps, u.retry_class, nullif(u.request_hash, ''), u.lease_epoch,
            nullif(u.provider_idempotency_key, ''), nullif(u.payment_hash, ''), nullif(u.quote, '')::json,
            u.evaluation_hash, nullif(u.approval_id, ''), CASE WHEN u.started THEN clock_timestamp() END
@@ -20,6 +20,7 @@ WITH held AS (
                  unnest(@kinds::text[]) AS kind,
                  unnest(@tool_names::text[]) AS tool_name,
                  unnest(@providers::text[]) AS provider,
+                 unnest(@hosts::text[]) AS host,
                  unnest(@payees::text[]) AS payee,
                  unnest(@amounts_sats::bigint[]) AS amount_sats,
                  unnest(@max_overages_bps::integer[]) AS max_overage_bps,
@@ -78,6 +79,11 @@ SELECT spend_expect('OA002', count(*), cardinality(@run_keys::uuid[])) FROM move
 -- name: SpendReservationGet :one
 SELECT * FROM spend_reservations WHERE run_key = @run_key AND tool_call_id = @tool_call_id;
 
+-- name: SpendReservationListMany :many
+-- The reservations of some calls.
+SELECT r.* FROM spend_reservations r
+JOIN (SELECT unnest(@run_keys::uuid[]) AS run_key, unnest(@tool_call_ids::text[]) AS tool_call_id) c USING (run_key, tool_call_id);
+
 -- name: SpendReservationListOfRun :many
 SELECT * FROM spend_reservations WHERE run_key = @run_key ORDER BY reserved_at, tool_call_id;
 
@@ -95,6 +101,10 @@ SELECT * FROM spend_reservations WHERE payment_hash = @payment_hash AND state <>
 -- Newest first, after the last one of the page before.
 SELECT * FROM spend_reservations
 WHERE (sqlc.narg('authorization_id')::text IS NULL OR authorization_id = sqlc.narg('authorization_id')::text)
+  AND (sqlc.narg('below_id')::text IS NULL OR authorization_id IN
+       (SELECT b.authorization_id FROM spend_authorizations b WHERE b.path @> ARRAY[sqlc.narg('below_id')::text]))
+  AND (sqlc.narg('owner')::text IS NULL OR authorization_id IN
+       (SELECT o.authorization_id FROM spend_authorizations o WHERE o.owner = sqlc.narg('owner')::text))
   AND (sqlc.narg('state')::text IS NULL OR state = sqlc.narg('state')::text)
   AND (sqlc.narg('run_key')::uuid IS NULL OR run_key = sqlc.narg('run_key')::uuid)
   AND (sqlc.narg('before_at')::timestamptz IS NULL

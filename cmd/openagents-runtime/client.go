@@ -102,7 +102,8 @@ func named(target string) (runID, threadID string, err error) {
 		return "", "", fmt.Errorf("target %q: %w", target, err)
 	}
 	mux := http.NewServeMux()
-	for _, path := range []string{"/internal/v1/runs/{runId}", "/internal/v1/runs/{runId}/{what}", "/internal/v1/threads/{threadId}/state"} {
+	for _, path := range []string{"/internal/v1/runs/{runId}", "/internal/v1/runs/{runId}/{what}", "/internal/v1/threads/{threadId}/state",
+		"/internal/v1/spend/reservations/{runId}/{call}/{what}"} {
 		mux.HandleFunc(path, func(_ http.ResponseWriter, r *http.Request) {
 			runID, threadID = r.PathValue("runId"), r.PathValue("threadId")
 		})

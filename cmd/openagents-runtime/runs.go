@@ -68,7 +68,7 @@ func clientCommands() []*cobra.Command {
 	runs.AddCommand(t.runStart(), t.runGet(), t.runList(), t.runFrame(), t.runStream(), t.runEvents(), t.runCancel(), t.runProbe())
 	thread := &cobra.Command{Use: "thread", Short: "Look at threads of a running service"}
 	thread.AddCommand(t.threadState())
-	commands := []*cobra.Command{t.chat(), runs, thread, t.toolCommands(), t.approvalCommands(), t.toolSpecCommands(), t.skillCommands(), t.health(), t.sign()}
+	commands := []*cobra.Command{t.chat(), runs, thread, t.toolCommands(), t.approvalCommands(), t.spendCommands(), t.toolSpecCommands(), t.skillCommands(), t.health(), t.sign()}
 	for _, c := range commands {
 		t.flags(c)
 	}

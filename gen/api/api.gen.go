@@ -243,6 +243,24 @@ func (e ReasonClass) Valid() bool {
 	}
 }
 
+// Defines values for ReconcileSpendReservationRequestOutcome.
+const (
+	ReconcileSpendReservationRequestOutcomeCommit  ReconcileSpendReservationRequestOutcome = "commit"
+	ReconcileSpendReservationRequestOutcomeRelease ReconcileSpendReservationRequestOutcome = "release"
+)
+
+// Valid indicates whether the value is a known member of the ReconcileSpendReservationRequestOutcome enum.
+func (e ReconcileSpendReservationRequestOutcome) Valid() bool {
+	switch e {
+	case ReconcileSpendReservationRequestOutcomeCommit:
+		return true
+	case ReconcileSpendReservationRequestOutcomeRelease:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for RunWaitsFor.
 const (
 	RunWaitsForApproval RunWaitsFor = "approval"
@@ -333,6 +351,54 @@ func (e SpecState) Valid() bool {
 	case SpecStatePublished:
 		return true
 	case SpecStateValidated:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SpendAuthorizationState.
+const (
+	SpendAuthorizationStateExpired    SpendAuthorizationState = "expired"
+	SpendAuthorizationStateLive       SpendAuthorizationState = "live"
+	SpendAuthorizationStateNotStarted SpendAuthorizationState = "not_started"
+	SpendAuthorizationStateRevoked    SpendAuthorizationState = "revoked"
+)
+
+// Valid indicates whether the value is a known member of the SpendAuthorizationState enum.
+func (e SpendAuthorizationState) Valid() bool {
+	switch e {
+	case SpendAuthorizationStateExpired:
+		return true
+	case SpendAuthorizationStateLive:
+		return true
+	case SpendAuthorizationStateNotStarted:
+		return true
+	case SpendAuthorizationStateRevoked:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SpendReservationState.
+const (
+	SpendReservationStateCommitted         SpendReservationState = "committed"
+	SpendReservationStateReconcileRequired SpendReservationState = "reconcile_required"
+	SpendReservationStateReleased          SpendReservationState = "released"
+	SpendReservationStateReserved          SpendReservationState = "reserved"
+)
+
+// Valid indicates whether the value is a known member of the SpendReservationState enum.
+func (e SpendReservationState) Valid() bool {
+	switch e {
+	case SpendReservationStateCommitted:
+		return true
+	case SpendReservationStateReconcileRequired:
+		return true
+	case SpendReservationStateReleased:
+		return true
+	case SpendReservationStateReserved:
 		return true
 	default:
 		return false
@@ -510,6 +576,18 @@ func (e ToolTaskState) Valid() bool {
 	}
 }
 
+// AmendSpendAuthorizationRequest A change of terms.
+type AmendSpendAuthorizationRequest struct {
+	// Changes New terms of an authorization; what is absent stays as it is.
+	Changes SpendGrantV1Changes `json:"changes"`
+
+	// Reason A sentence for people.
+	Reason string `json:"reason"`
+
+	// Revision The revision that the change is made to.
+	Revision int64 `json:"revision"`
+}
+
 // AppendFrameRequest One idempotent input of a run.
 type AppendFrameRequest struct {
 	// FrameID The idempotency key of a frame within its run.
@@ -639,6 +717,9 @@ type AssistantMessage struct {
 	Text string `json:"text"`
 }
 
+// AuthorizationID An authorization to spend, as its issuer names it; auth_ and 32 hexadecimal digits are recommended.
+type AuthorizationID = string
+
 // CancelRunRequest Why a run is to stop.
 type CancelRunRequest struct {
 	// Reason A sentence for people.
@@ -685,6 +766,12 @@ type ClientTool struct {
 
 	// TimeoutMs Milliseconds until a call without a result is timed_out.
 	TimeoutMs *int64 `json:"timeoutMs,omitempty"`
+}
+
+// CreateSpendAuthorizationRequest What is to be issued.
+type CreateSpendAuthorizationRequest struct {
+	// Authorization How much may be spent for what, as it is issued. Amounts are whole sats.
+	Authorization SpendGrantV1 `json:"authorization"`
 }
 
 // Cursor The seq of an event of a run; 0 stands before the first.
@@ -812,6 +899,54 @@ type PutToolSpecRequest struct {
 
 // ReasonClass How a run ended, coarse.
 type ReasonClass string
+
+// ReconcileSpendReservationRequest What became of a call, and how that is known.
+type ReconcileSpendReservationRequest struct {
+	// AmountSats What it came to; all that is held when absent. Of commit alone.
+	AmountSats *int64 `json:"amountSats,omitempty"`
+
+	// Evidence What shows it, such as the provider's answer.
+	Evidence map[string]interface{} `json:"evidence"`
+
+	// Outcome Whether it was paid.
+	Outcome ReconcileSpendReservationRequestOutcome `json:"outcome"`
+
+	// Reason A sentence for people.
+	Reason string `json:"reason"`
+}
+
+// ReconcileSpendReservationRequestOutcome Whether it was paid.
+type ReconcileSpendReservationRequestOutcome string
+
+// RecoverStuckSpendAnswer What became of reservations that were left behind.
+type RecoverStuckSpendAnswer struct {
+	// Checked How many were looked at.
+	Checked int64 `json:"checked"`
+
+	// Committed Spent: the provider says so.
+	Committed int64 `json:"committed"`
+
+	// Left How many there still are to be looked at.
+	Left int64 `json:"left"`
+
+	// Marked Now reconcile_required: nobody knows yet.
+	Marked int64 `json:"marked"`
+
+	// Released Given back: the provider was never asked, or says that it was not paid.
+	Released int64 `json:"released"`
+}
+
+// RecoverStuckSpendRequest How many are looked at.
+type RecoverStuckSpendRequest struct {
+	// Limit How many reservations are looked at.
+	Limit *int32 `json:"limit,omitempty"`
+}
+
+// RevokeSpendAuthorizationRequest Why it is revoked.
+type RevokeSpendAuthorizationRequest struct {
+	// Reason A sentence for people.
+	Reason *string `json:"reason,omitempty"`
+}
 
 // Run A run as its log has it at the seq named cursor.
 type Run struct {
@@ -1080,10 +1215,100 @@ type SpecID = string
 // SpecState Where a version of a spec stands.
 type SpecState string
 
+// SpendAuthorizationAnswer An authorization, and what the authorizations above it leave of it.
+type SpendAuthorizationAnswer struct {
+	// Authorization How much may be spent for what, and how much of it is used. Amounts are whole sats.
+	Authorization SpendAuthorizationV1 `json:"authorization"`
+
+	// Chain The levels from the root to this one.
+	Chain []SpendAuthorizationV1Level `json:"chain"`
+
+	// Effective What the whole chain allows: each level's caps hold at once.
+	Effective SpendAuthorizationV1Effective `json:"effective"`
+}
+
+// SpendAuthorizationPage A page of authorizations, newest first.
+type SpendAuthorizationPage struct {
+	// Authorizations The authorizations.
+	Authorizations []SpendAuthorizationV1 `json:"authorizations"`
+
+	// NextPageToken Names the next page; absent on the last.
+	NextPageToken *string `json:"nextPageToken,omitempty"`
+}
+
+// SpendAuthorizationState Where an authorization stands.
+type SpendAuthorizationState string
+
+// SpendAuthorizationV1 How much may be spent for what, and how much of it is used. Amounts are whole sats.
+type SpendAuthorizationV1 = ds.SpendAuthorizationV1
+
+// SpendAuthorizationV1Effective What the whole chain allows: each level's caps hold at once.
+type SpendAuthorizationV1Effective = ds.SpendAuthorizationV1Effective
+
+// SpendAuthorizationV1Level One authorization of a chain, as far as those below it are told.
+type SpendAuthorizationV1Level = ds.SpendAuthorizationV1Level
+
+// SpendAuthorizationV1Period How much of a period's cap is used. What is held counts while it is, whatever period it was held in.
+type SpendAuthorizationV1Period = ds.SpendAuthorizationV1Period
+
+// SpendGrantV1 How much may be spent for what, as it is issued. Amounts are whole sats.
+type SpendGrantV1 = ds.SpendGrantV1
+
+// SpendGrantV1Changes New terms of an authorization; what is absent stays as it is.
+type SpendGrantV1Changes = ds.SpendGrantV1Changes
+
+// SpendGrantV1Constraints What may be paid. A list that is absent or empty does not restrict.
+type SpendGrantV1Constraints = ds.SpendGrantV1Constraints
+
+// SpendReservationAnswer A reservation.
+type SpendReservationAnswer struct {
+	// Reservation An amount that is held for one call, and what became of it. Amounts are whole sats.
+	Reservation SpendReservationV1 `json:"reservation"`
+}
+
+// SpendReservationPage A page of reservations, newest first.
+type SpendReservationPage struct {
+	// NextPageToken Names the next page; absent on the last.
+	NextPageToken *string `json:"nextPageToken,omitempty"`
+
+	// Reservations The reservations.
+	Reservations []SpendReservationV1 `json:"reservations"`
+}
+
+// SpendReservationState Where a reservation stands.
+type SpendReservationState string
+
+// SpendReservationV1 An amount that is held for one call, and what became of it. Amounts are whole sats.
+type SpendReservationV1 = ds.SpendReservationV1
+
+// SpendStatementPage A page of a statement.
+type SpendStatementPage struct {
+	// NextPageToken Names the next page; absent on the last.
+	NextPageToken *string `json:"nextPageToken,omitempty"`
+
+	// Statement The movements of an authorization and of all below it over a time. A line may be checked by the one before: amounts are whole sats.
+	Statement SpendStatementV1 `json:"statement"`
+}
+
+// SpendStatementV1 The movements of an authorization and of all below it over a time. A line may be checked by the one before: amounts are whole sats.
+type SpendStatementV1 = ds.SpendStatementV1
+
+// SpendStatementV1Balance What stands at one moment.
+type SpendStatementV1Balance = ds.SpendStatementV1Balance
+
+// SpendStatementV1Movement One movement and what stood after it.
+type SpendStatementV1Movement = ds.SpendStatementV1Movement
+
+// SpendStatementV1Sums The movements of the period by kind.
+type SpendStatementV1Sums = ds.SpendStatementV1Sums
+
 // StartRunRequest The envelope of a run.
 type StartRunRequest struct {
 	// AuthenticatedSession Whether the user has signed in; a run without a sign-in needs a guestScope.
 	AuthenticatedSession bool `json:"authenticatedSession"`
+
+	// AuthorizationID An authorization to spend, as its issuer names it; auth_ and 32 hexadecimal digits are recommended.
+	AuthorizationID *AuthorizationID `json:"authorizationId,omitempty"`
 
 	// AutopilotID The autopilot that the run belongs to.
 	AutopilotID *string `json:"autopilotId,omitempty"`
@@ -1427,6 +1652,9 @@ type UsageV1 = ds.UsageV1
 
 // ApprovalIDParam An approval.
 type ApprovalIDParam = ApprovalID
+
+// AuthorizationIDParam An authorization to spend, as its issuer names it; auth_ and 32 hexadecimal digits are recommended.
+type AuthorizationIDParam = AuthorizationID
 
 // GuestScopeParam The guest session that owns a run; two guests never see each other's runs.
 type GuestScopeParam = GuestScope
@@ -1905,6 +2133,270 @@ type PutToolSpecParams struct {
 	RequestIDParam *RequestIDParam `json:"x-request-id,omitempty"`
 }
 
+// ListSpendAuthorizationsParams defines parameters for ListSpendAuthorizations.
+type ListSpendAuthorizationsParams struct {
+	// State Only those in this state.
+	State *SpendAuthorizationState `form:"state,omitempty" json:"state,omitempty"`
+
+	// Owner Only those of this owner: user:<id>, guest:<scope> or system.
+	Owner *string `form:"owner,omitempty" json:"owner,omitempty"`
+
+	// ParentAuthorizationID Only those that are a part of this one.
+	ParentAuthorizationID *AuthorizationID `form:"parentAuthorizationId,omitempty" json:"parentAuthorizationId,omitempty"`
+
+	// RunID Only those of this run.
+	RunID *RunID `form:"runId,omitempty" json:"runId,omitempty"`
+
+	// ThreadID Only those of this thread.
+	ThreadID *ThreadID `form:"threadId,omitempty" json:"threadId,omitempty"`
+
+	// Limit How many entries a page holds.
+	Limit *int32 `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken The nextPageToken of the page before.
+	PageToken *string `form:"pageToken,omitempty" json:"pageToken,omitempty"`
+
+	// UserIDParam The user on whose behalf the call is made; the token's user_id claim must say the same.
+	UserIDParam *UserIDParam `json:"X-OA-USER-ID,omitempty"`
+
+	// GuestScopeParam The guest on whose behalf the call is made; the token's guest_scope claim must say the same.
+	GuestScopeParam *GuestScopeParam `json:"X-OA-GUEST-SCOPE,omitempty"`
+
+	// TraceparentParam W3C trace context. One that is not well formed is replaced by a new trace.
+	TraceparentParam *TraceparentParam `json:"traceparent,omitempty"`
+
+	// TracestateParam W3C trace state, carried along with traceparent.
+	TracestateParam *TracestateParam `json:"tracestate,omitempty"`
+
+	// RequestIDParam The caller's name for this request, 1 to 128 of A-Z a-z 0-9 . _ : -; another value is replaced.
+	RequestIDParam *RequestIDParam `json:"x-request-id,omitempty"`
+}
+
+// CreateSpendAuthorizationParams defines parameters for CreateSpendAuthorization.
+type CreateSpendAuthorizationParams struct {
+	// UserIDParam The user on whose behalf the call is made; the token's user_id claim must say the same.
+	UserIDParam *UserIDParam `json:"X-OA-USER-ID,omitempty"`
+
+	// GuestScopeParam The guest on whose behalf the call is made; the token's guest_scope claim must say the same.
+	GuestScopeParam *GuestScopeParam `json:"X-OA-GUEST-SCOPE,omitempty"`
+
+	// TraceparentParam W3C trace context. One that is not well formed is replaced by a new trace.
+	TraceparentParam *TraceparentParam `json:"traceparent,omitempty"`
+
+	// TracestateParam W3C trace state, carried along with traceparent.
+	TracestateParam *TracestateParam `json:"tracestate,omitempty"`
+
+	// RequestIDParam The caller's name for this request, 1 to 128 of A-Z a-z 0-9 . _ : -; another value is replaced.
+	RequestIDParam *RequestIDParam `json:"x-request-id,omitempty"`
+}
+
+// GetSpendAuthorizationParams defines parameters for GetSpendAuthorization.
+type GetSpendAuthorizationParams struct {
+	// UserIDParam The user on whose behalf the call is made; the token's user_id claim must say the same.
+	UserIDParam *UserIDParam `json:"X-OA-USER-ID,omitempty"`
+
+	// GuestScopeParam The guest on whose behalf the call is made; the token's guest_scope claim must say the same.
+	GuestScopeParam *GuestScopeParam `json:"X-OA-GUEST-SCOPE,omitempty"`
+
+	// TraceparentParam W3C trace context. One that is not well formed is replaced by a new trace.
+	TraceparentParam *TraceparentParam `json:"traceparent,omitempty"`
+
+	// TracestateParam W3C trace state, carried along with traceparent.
+	TracestateParam *TracestateParam `json:"tracestate,omitempty"`
+
+	// RequestIDParam The caller's name for this request, 1 to 128 of A-Z a-z 0-9 . _ : -; another value is replaced.
+	RequestIDParam *RequestIDParam `json:"x-request-id,omitempty"`
+}
+
+// AmendSpendAuthorizationParams defines parameters for AmendSpendAuthorization.
+type AmendSpendAuthorizationParams struct {
+	// UserIDParam The user on whose behalf the call is made; the token's user_id claim must say the same.
+	UserIDParam *UserIDParam `json:"X-OA-USER-ID,omitempty"`
+
+	// GuestScopeParam The guest on whose behalf the call is made; the token's guest_scope claim must say the same.
+	GuestScopeParam *GuestScopeParam `json:"X-OA-GUEST-SCOPE,omitempty"`
+
+	// TraceparentParam W3C trace context. One that is not well formed is replaced by a new trace.
+	TraceparentParam *TraceparentParam `json:"traceparent,omitempty"`
+
+	// TracestateParam W3C trace state, carried along with traceparent.
+	TracestateParam *TracestateParam `json:"tracestate,omitempty"`
+
+	// RequestIDParam The caller's name for this request, 1 to 128 of A-Z a-z 0-9 . _ : -; another value is replaced.
+	RequestIDParam *RequestIDParam `json:"x-request-id,omitempty"`
+}
+
+// ListSpendReservationsOfParams defines parameters for ListSpendReservationsOf.
+type ListSpendReservationsOfParams struct {
+	// State Only those in this state.
+	State *SpendReservationState `form:"state,omitempty" json:"state,omitempty"`
+
+	// Limit How many entries a page holds.
+	Limit *int32 `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken The nextPageToken of the page before.
+	PageToken *string `form:"pageToken,omitempty" json:"pageToken,omitempty"`
+
+	// UserIDParam The user on whose behalf the call is made; the token's user_id claim must say the same.
+	UserIDParam *UserIDParam `json:"X-OA-USER-ID,omitempty"`
+
+	// GuestScopeParam The guest on whose behalf the call is made; the token's guest_scope claim must say the same.
+	GuestScopeParam *GuestScopeParam `json:"X-OA-GUEST-SCOPE,omitempty"`
+
+	// TraceparentParam W3C trace context. One that is not well formed is replaced by a new trace.
+	TraceparentParam *TraceparentParam `json:"traceparent,omitempty"`
+
+	// TracestateParam W3C trace state, carried along with traceparent.
+	TracestateParam *TracestateParam `json:"tracestate,omitempty"`
+
+	// RequestIDParam The caller's name for this request, 1 to 128 of A-Z a-z 0-9 . _ : -; another value is replaced.
+	RequestIDParam *RequestIDParam `json:"x-request-id,omitempty"`
+}
+
+// RevokeSpendAuthorizationParams defines parameters for RevokeSpendAuthorization.
+type RevokeSpendAuthorizationParams struct {
+	// UserIDParam The user on whose behalf the call is made; the token's user_id claim must say the same.
+	UserIDParam *UserIDParam `json:"X-OA-USER-ID,omitempty"`
+
+	// GuestScopeParam The guest on whose behalf the call is made; the token's guest_scope claim must say the same.
+	GuestScopeParam *GuestScopeParam `json:"X-OA-GUEST-SCOPE,omitempty"`
+
+	// TraceparentParam W3C trace context. One that is not well formed is replaced by a new trace.
+	TraceparentParam *TraceparentParam `json:"traceparent,omitempty"`
+
+	// TracestateParam W3C trace state, carried along with traceparent.
+	TracestateParam *TracestateParam `json:"tracestate,omitempty"`
+
+	// RequestIDParam The caller's name for this request, 1 to 128 of A-Z a-z 0-9 . _ : -; another value is replaced.
+	RequestIDParam *RequestIDParam `json:"x-request-id,omitempty"`
+}
+
+// GetSpendStatementParams defines parameters for GetSpendStatement.
+type GetSpendStatementParams struct {
+	// From The first moment of the statement; the issue of the authorization when absent.
+	From *time.Time `form:"from,omitempty" json:"from,omitempty"`
+
+	// To The moment at which it ends, not included; now when absent.
+	To *time.Time `form:"to,omitempty" json:"to,omitempty"`
+
+	// Limit How many movements a page holds.
+	Limit *int32 `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken The nextPageToken of the page before.
+	PageToken *string `form:"pageToken,omitempty" json:"pageToken,omitempty"`
+
+	// UserIDParam The user on whose behalf the call is made; the token's user_id claim must say the same.
+	UserIDParam *UserIDParam `json:"X-OA-USER-ID,omitempty"`
+
+	// GuestScopeParam The guest on whose behalf the call is made; the token's guest_scope claim must say the same.
+	GuestScopeParam *GuestScopeParam `json:"X-OA-GUEST-SCOPE,omitempty"`
+
+	// TraceparentParam W3C trace context. One that is not well formed is replaced by a new trace.
+	TraceparentParam *TraceparentParam `json:"traceparent,omitempty"`
+
+	// TracestateParam W3C trace state, carried along with traceparent.
+	TracestateParam *TracestateParam `json:"tracestate,omitempty"`
+
+	// RequestIDParam The caller's name for this request, 1 to 128 of A-Z a-z 0-9 . _ : -; another value is replaced.
+	RequestIDParam *RequestIDParam `json:"x-request-id,omitempty"`
+}
+
+// ExportSpendStatementParams defines parameters for ExportSpendStatement.
+type ExportSpendStatementParams struct {
+	// From The first moment of the statement; the issue of the authorization when absent.
+	From *time.Time `form:"from,omitempty" json:"from,omitempty"`
+
+	// To The moment at which it ends, not included; now when absent.
+	To *time.Time `form:"to,omitempty" json:"to,omitempty"`
+
+	// Limit How many movements a page holds.
+	Limit *int32 `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken The nextPageToken of the page before.
+	PageToken *string `form:"pageToken,omitempty" json:"pageToken,omitempty"`
+
+	// UserIDParam The user on whose behalf the call is made; the token's user_id claim must say the same.
+	UserIDParam *UserIDParam `json:"X-OA-USER-ID,omitempty"`
+
+	// GuestScopeParam The guest on whose behalf the call is made; the token's guest_scope claim must say the same.
+	GuestScopeParam *GuestScopeParam `json:"X-OA-GUEST-SCOPE,omitempty"`
+
+	// TraceparentParam W3C trace context. One that is not well formed is replaced by a new trace.
+	TraceparentParam *TraceparentParam `json:"traceparent,omitempty"`
+
+	// TracestateParam W3C trace state, carried along with traceparent.
+	TracestateParam *TracestateParam `json:"tracestate,omitempty"`
+
+	// RequestIDParam The caller's name for this request, 1 to 128 of A-Z a-z 0-9 . _ : -; another value is replaced.
+	RequestIDParam *RequestIDParam `json:"x-request-id,omitempty"`
+}
+
+// RecoverStuckSpendParams defines parameters for RecoverStuckSpend.
+type RecoverStuckSpendParams struct {
+	// UserIDParam The user on whose behalf the call is made; the token's user_id claim must say the same.
+	UserIDParam *UserIDParam `json:"X-OA-USER-ID,omitempty"`
+
+	// GuestScopeParam The guest on whose behalf the call is made; the token's guest_scope claim must say the same.
+	GuestScopeParam *GuestScopeParam `json:"X-OA-GUEST-SCOPE,omitempty"`
+
+	// TraceparentParam W3C trace context. One that is not well formed is replaced by a new trace.
+	TraceparentParam *TraceparentParam `json:"traceparent,omitempty"`
+
+	// TracestateParam W3C trace state, carried along with traceparent.
+	TracestateParam *TracestateParam `json:"tracestate,omitempty"`
+
+	// RequestIDParam The caller's name for this request, 1 to 128 of A-Z a-z 0-9 . _ : -; another value is replaced.
+	RequestIDParam *RequestIDParam `json:"x-request-id,omitempty"`
+}
+
+// ListSpendReservationsParams defines parameters for ListSpendReservations.
+type ListSpendReservationsParams struct {
+	// State Only those in this state.
+	State *SpendReservationState `form:"state,omitempty" json:"state,omitempty"`
+
+	// RunID Only those of this run.
+	RunID *RunID `form:"runId,omitempty" json:"runId,omitempty"`
+
+	// Limit How many entries a page holds.
+	Limit *int32 `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// PageToken The nextPageToken of the page before.
+	PageToken *string `form:"pageToken,omitempty" json:"pageToken,omitempty"`
+
+	// UserIDParam The user on whose behalf the call is made; the token's user_id claim must say the same.
+	UserIDParam *UserIDParam `json:"X-OA-USER-ID,omitempty"`
+
+	// GuestScopeParam The guest on whose behalf the call is made; the token's guest_scope claim must say the same.
+	GuestScopeParam *GuestScopeParam `json:"X-OA-GUEST-SCOPE,omitempty"`
+
+	// TraceparentParam W3C trace context. One that is not well formed is replaced by a new trace.
+	TraceparentParam *TraceparentParam `json:"traceparent,omitempty"`
+
+	// TracestateParam W3C trace state, carried along with traceparent.
+	TracestateParam *TracestateParam `json:"tracestate,omitempty"`
+
+	// RequestIDParam The caller's name for this request, 1 to 128 of A-Z a-z 0-9 . _ : -; another value is replaced.
+	RequestIDParam *RequestIDParam `json:"x-request-id,omitempty"`
+}
+
+// ReconcileSpendReservationParams defines parameters for ReconcileSpendReservation.
+type ReconcileSpendReservationParams struct {
+	// UserIDParam The user on whose behalf the call is made; the token's user_id claim must say the same.
+	UserIDParam *UserIDParam `json:"X-OA-USER-ID,omitempty"`
+
+	// GuestScopeParam The guest on whose behalf the call is made; the token's guest_scope claim must say the same.
+	GuestScopeParam *GuestScopeParam `json:"X-OA-GUEST-SCOPE,omitempty"`
+
+	// TraceparentParam W3C trace context. One that is not well formed is replaced by a new trace.
+	TraceparentParam *TraceparentParam `json:"traceparent,omitempty"`
+
+	// TracestateParam W3C trace state, carried along with traceparent.
+	TracestateParam *TracestateParam `json:"tracestate,omitempty"`
+
+	// RequestIDParam The caller's name for this request, 1 to 128 of A-Z a-z 0-9 . _ : -; another value is replaced.
+	RequestIDParam *RequestIDParam `json:"x-request-id,omitempty"`
+}
+
 // GetThreadStateParams defines parameters for GetThreadState.
 type GetThreadStateParams struct {
 	// Limit How many of the newest runs are told.
@@ -2030,6 +2522,21 @@ type PutSkillSpecJSONRequestBody = PutSkillSpecRequest
 
 // PutToolSpecJSONRequestBody defines body for PutToolSpec for application/json ContentType.
 type PutToolSpecJSONRequestBody = PutToolSpecRequest
+
+// CreateSpendAuthorizationJSONRequestBody defines body for CreateSpendAuthorization for application/json ContentType.
+type CreateSpendAuthorizationJSONRequestBody = CreateSpendAuthorizationRequest
+
+// AmendSpendAuthorizationJSONRequestBody defines body for AmendSpendAuthorization for application/json ContentType.
+type AmendSpendAuthorizationJSONRequestBody = AmendSpendAuthorizationRequest
+
+// RevokeSpendAuthorizationJSONRequestBody defines body for RevokeSpendAuthorization for application/json ContentType.
+type RevokeSpendAuthorizationJSONRequestBody = RevokeSpendAuthorizationRequest
+
+// RecoverStuckSpendJSONRequestBody defines body for RecoverStuckSpend for application/json ContentType.
+type RecoverStuckSpendJSONRequestBody = RecoverStuckSpendRequest
+
+// ReconcileSpendReservationJSONRequestBody defines body for ReconcileSpendReservation for application/json ContentType.
+type ReconcileSpendReservationJSONRequestBody = ReconcileSpendReservationRequest
 
 // CancelToolTaskJSONRequestBody defines body for CancelToolTask for application/json ContentType.
 type CancelToolTaskJSONRequestBody = CancelToolTaskRequest
@@ -2159,7 +2666,7 @@ type ClientInterface interface {
 
 	// StartRunWithBody Start a run, or get the one that was started
 	//
-	// Creates the run envelope under the caller's runId. The same runId with the same body answers the same again and changes nothing, with the header `idempotent-replay: true`; while an executor works on the run, that answer has the status `already_running`, and streamUrl is the stream to attach to. The same runId with another body or another owner is 409 `run_conflict`. A run belongs to its guest scope when it has one, otherwise to its user. Nothing is executed until a frame is appended. An owner with too many runs at work is refused with 429 `owner_busy`, a service that is behind its work with 503 `overloaded`; both say in `retry-after` when to try again.
+	// Creates the run envelope under the caller's runId. The same runId with the same body answers the same again and changes nothing, with the header `idempotent-replay: true`; while an executor works on the run, that answer has the status `already_running`, and streamUrl is the stream to attach to. The same runId with another body or another owner is 409 `run_conflict`. A run belongs to its guest scope when it has one, otherwise to its user. Nothing is executed until a frame is appended. With an authorizationId the run spends under that authorization alone: one that is not the owner's is 404 `authorization_not_found`, one of another run, thread or autopilot 403 `policy_denied`. Without one, the most specific live authorization of the owner pays. An owner with too many runs at work is refused with 429 `owner_busy`, a service that is behind its work with 503 `overloaded`; both say in `retry-after` when to try again.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -2168,7 +2675,7 @@ type ClientInterface interface {
 
 	// StartRun Start a run, or get the one that was started
 	//
-	// Creates the run envelope under the caller's runId. The same runId with the same body answers the same again and changes nothing, with the header `idempotent-replay: true`; while an executor works on the run, that answer has the status `already_running`, and streamUrl is the stream to attach to. The same runId with another body or another owner is 409 `run_conflict`. A run belongs to its guest scope when it has one, otherwise to its user. Nothing is executed until a frame is appended. An owner with too many runs at work is refused with 429 `owner_busy`, a service that is behind its work with 503 `overloaded`; both say in `retry-after` when to try again.
+	// Creates the run envelope under the caller's runId. The same runId with the same body answers the same again and changes nothing, with the header `idempotent-replay: true`; while an executor works on the run, that answer has the status `already_running`, and streamUrl is the stream to attach to. The same runId with another body or another owner is 409 `run_conflict`. A run belongs to its guest scope when it has one, otherwise to its user. Nothing is executed until a frame is appended. With an authorizationId the run spends under that authorization alone: one that is not the owner's is 404 `authorization_not_found`, one of another run, thread or autopilot 403 `policy_denied`. Without one, the most specific live authorization of the owner pays. An owner with too many runs at work is refused with 429 `owner_busy`, a service that is behind its work with 503 `overloaded`; both say in `retry-after` when to try again.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -2313,6 +2820,138 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /internal/v1/skills/tool-specs (the `PutToolSpec` operationId).
 	PutToolSpec(ctx context.Context, params *PutToolSpecParams, body PutToolSpecJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListSpendAuthorizations List authorizations to spend, newest first
+	//
+	// Those of the user or guest scope that the principal headers name. A token of scope `operator` without principal headers sees everybody's, those of the service itself among them.
+	//
+	// Corresponds with GET /internal/v1/spend/authorizations (the `ListSpendAuthorizations` operationId).
+	ListSpendAuthorizations(ctx context.Context, params *ListSpendAuthorizationsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateSpendAuthorizationWithBody Issue an authorization to spend, or get the one that was issued
+	//
+	// The authorization belongs to the user or guest scope that the principal headers name. The same body again answers with the authorization as it stands and the header `idempotent-replay: true`; another body under its id, or the id of somebody else, is 409 `authorization_conflict`. A child narrows its parent: amounts, time and lists beyond the parent's are 403 `policy_denied` with `policy_denied.delegation_invalid`. Scopes organisation and system, mode system, and a parent of another owner need a token of scope `operator`; without principal headers its authorizations belong to `system`. An authorization that is not of mode system has a total, and ends a day after its issue unless it says when.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /internal/v1/spend/authorizations (the `CreateSpendAuthorization` operationId).
+	CreateSpendAuthorizationWithBody(ctx context.Context, params *CreateSpendAuthorizationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateSpendAuthorization Issue an authorization to spend, or get the one that was issued
+	//
+	// The authorization belongs to the user or guest scope that the principal headers name. The same body again answers with the authorization as it stands and the header `idempotent-replay: true`; another body under its id, or the id of somebody else, is 409 `authorization_conflict`. A child narrows its parent: amounts, time and lists beyond the parent's are 403 `policy_denied` with `policy_denied.delegation_invalid`. Scopes organisation and system, mode system, and a parent of another owner need a token of scope `operator`; without principal headers its authorizations belong to `system`. An authorization that is not of mode system has a total, and ends a day after its issue unless it says when.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /internal/v1/spend/authorizations (the `CreateSpendAuthorization` operationId).
+	CreateSpendAuthorization(ctx context.Context, params *CreateSpendAuthorizationParams, body CreateSpendAuthorizationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetSpendAuthorization Get an authorization and what its chain allows
+	//
+	// The authorization, what is used of it, the levels above it from the root, and what all of them together still allow.
+	//
+	// Corresponds with GET /internal/v1/spend/authorizations/{authorizationId} (the `GetSpendAuthorization` operationId).
+	GetSpendAuthorization(ctx context.Context, authorizationIDParam AuthorizationIDParam, params *GetSpendAuthorizationParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AmendSpendAuthorizationWithBody Change the terms of an authorization
+	//
+	// Raises or lowers its caps, moves its expiry, replaces its constraints. `revision` is the one that the change is made to: when it has moved on, the answer is 409 `authorization_changed` with the present one in the details. The same change of the same revision again, in the same words, answers with the authorization as it stands and the header `idempotent-replay: true`, so that a change that is sent twice is made once. A cap in all below what is spent and held is 409 `authorization_in_use`, whose details name the least. A revoked authorization is 409 `authorization_closed`. Every change is kept with who made it and why.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /internal/v1/spend/authorizations/{authorizationId}/amend (the `AmendSpendAuthorization` operationId).
+	AmendSpendAuthorizationWithBody(ctx context.Context, authorizationIDParam AuthorizationIDParam, params *AmendSpendAuthorizationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AmendSpendAuthorization Change the terms of an authorization
+	//
+	// Raises or lowers its caps, moves its expiry, replaces its constraints. `revision` is the one that the change is made to: when it has moved on, the answer is 409 `authorization_changed` with the present one in the details. The same change of the same revision again, in the same words, answers with the authorization as it stands and the header `idempotent-replay: true`, so that a change that is sent twice is made once. A cap in all below what is spent and held is 409 `authorization_in_use`, whose details name the least. A revoked authorization is 409 `authorization_closed`. Every change is kept with who made it and why.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /internal/v1/spend/authorizations/{authorizationId}/amend (the `AmendSpendAuthorization` operationId).
+	AmendSpendAuthorization(ctx context.Context, authorizationIDParam AuthorizationIDParam, params *AmendSpendAuthorizationParams, body AmendSpendAuthorizationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListSpendReservationsOf List what is held under an authorization, newest first
+	//
+	// The reservations of the authorization and of all below it, whatever became of them.
+	//
+	// Corresponds with GET /internal/v1/spend/authorizations/{authorizationId}/reservations (the `ListSpendReservationsOf` operationId).
+	ListSpendReservationsOf(ctx context.Context, authorizationIDParam AuthorizationIDParam, params *ListSpendReservationsOfParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RevokeSpendAuthorizationWithBody Revoke an authorization
+	//
+	// From its commit on nothing more is held under it or under any authorization below it. What is held already is settled truthfully. Asking twice is fine and keeps the first reason.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /internal/v1/spend/authorizations/{authorizationId}/revoke (the `RevokeSpendAuthorization` operationId).
+	RevokeSpendAuthorizationWithBody(ctx context.Context, authorizationIDParam AuthorizationIDParam, params *RevokeSpendAuthorizationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RevokeSpendAuthorization Revoke an authorization
+	//
+	// From its commit on nothing more is held under it or under any authorization below it. What is held already is settled truthfully. Asking twice is fine and keeps the first reason.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /internal/v1/spend/authorizations/{authorizationId}/revoke (the `RevokeSpendAuthorization` operationId).
+	RevokeSpendAuthorization(ctx context.Context, authorizationIDParam AuthorizationIDParam, params *RevokeSpendAuthorizationParams, body RevokeSpendAuthorizationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetSpendStatement Get the statement of an authorization
+	//
+	// The movements of the authorization and of all below it over a time, oldest first, each with the balance after it; the balances at both ends and the sums are of the whole time, whatever page is asked for. The budgets of authorizations below are limits, not movements of this one's money. What is booked later than `to` is not in it, so that a statement of the past does not change: entries of the last 30 seconds may still be missing from one that ends now.
+	//
+	// Corresponds with GET /internal/v1/spend/authorizations/{authorizationId}/statement (the `GetSpendStatement` operationId).
+	GetSpendStatement(ctx context.Context, authorizationIDParam AuthorizationIDParam, params *GetSpendStatementParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ExportSpendStatement Get the statement of an authorization as a table
+	//
+	// The same as getSpendStatement for a spreadsheet: the first page has the column names and the opening balance, the last one the closing balance, each page in between movements alone, so that pages written one after the other are one table. Text that a spreadsheet would take for a formula begins with an apostrophe.
+	//
+	// Corresponds with GET /internal/v1/spend/authorizations/{authorizationId}/statement.csv (the `ExportSpendStatement` operationId).
+	ExportSpendStatement(ctx context.Context, authorizationIDParam AuthorizationIDParam, params *ExportSpendStatementParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RecoverStuckSpendWithBody Settle what executors left behind
+	//
+	// Looks at reservations whose executor is gone and whose call is not at work any more, oldest first, `limit` of them: what the provider was never asked for is released, what it may have been asked for becomes `reconcile_required` and is looked up where the provider can be asked. Calls that are at work are left alone, so it may be sent at any time and as often as wanted. `left` says how many there still are that another request would look at.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /internal/v1/spend/recover-stuck (the `RecoverStuckSpend` operationId).
+	RecoverStuckSpendWithBody(ctx context.Context, params *RecoverStuckSpendParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RecoverStuckSpend Settle what executors left behind
+	//
+	// Looks at reservations whose executor is gone and whose call is not at work any more, oldest first, `limit` of them: what the provider was never asked for is released, what it may have been asked for becomes `reconcile_required` and is looked up where the provider can be asked. Calls that are at work are left alone, so it may be sent at any time and as often as wanted. `left` says how many there still are that another request would look at.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /internal/v1/spend/recover-stuck (the `RecoverStuckSpend` operationId).
+	RecoverStuckSpend(ctx context.Context, params *RecoverStuckSpendParams, body RecoverStuckSpendJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListSpendReservations List reservations, newest first
+	//
+	// Those of the principal's authorizations; a token of scope `operator` without principal headers sees everybody's. `state=reconcile_required` is the list of calls whose outcome is unknown and which block their repeats.
+	//
+	// Corresponds with GET /internal/v1/spend/reservations (the `ListSpendReservations` operationId).
+	ListSpendReservations(ctx context.Context, params *ListSpendReservationsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReconcileSpendReservationWithBody Say what became of a call whose outcome is unknown
+	//
+	// Commits or releases what is held for a call that is `reconcile_required`, or `reserved` and left behind by its executor; of one whose run is held by an executor the answer is 409 `reservation_at_work`. `commit` books amountSats, or all that is held; `release` gives it back. A committed reservation that was booked because nobody knew better is released by a reversal. The evidence is kept in the ledger, and the run's log has a `tool.settled` that names who said so. The same outcome again answers 200 and books nothing; another is 409 `reservation_settled` with the state in the details.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /internal/v1/spend/reservations/{runId}/{toolCallId}/reconcile (the `ReconcileSpendReservation` operationId).
+	ReconcileSpendReservationWithBody(ctx context.Context, runIDParam RunIDParam, toolCallIDParam ToolCallIDParam, params *ReconcileSpendReservationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReconcileSpendReservation Say what became of a call whose outcome is unknown
+	//
+	// Commits or releases what is held for a call that is `reconcile_required`, or `reserved` and left behind by its executor; of one whose run is held by an executor the answer is 409 `reservation_at_work`. `commit` books amountSats, or all that is held; `release` gives it back. A committed reservation that was booked because nobody knew better is released by a reversal. The evidence is kept in the ledger, and the run's log has a `tool.settled` that names who said so. The same outcome again answers 200 and books nothing; another is 409 `reservation_settled` with the state in the details.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /internal/v1/spend/reservations/{runId}/{toolCallId}/reconcile (the `ReconcileSpendReservation` operationId).
+	ReconcileSpendReservation(ctx context.Context, runIDParam RunIDParam, toolCallIDParam ToolCallIDParam, params *ReconcileSpendReservationParams, body ReconcileSpendReservationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetThreadState Get a thread's messages and runs
 	//
@@ -2480,7 +3119,7 @@ func (c *Client) ListRuns(ctx context.Context, params *ListRunsParams, reqEditor
 
 // StartRunWithBody Start a run, or get the one that was started
 //
-// Creates the run envelope under the caller's runId. The same runId with the same body answers the same again and changes nothing, with the header `idempotent-replay: true`; while an executor works on the run, that answer has the status `already_running`, and streamUrl is the stream to attach to. The same runId with another body or another owner is 409 `run_conflict`. A run belongs to its guest scope when it has one, otherwise to its user. Nothing is executed until a frame is appended. An owner with too many runs at work is refused with 429 `owner_busy`, a service that is behind its work with 503 `overloaded`; both say in `retry-after` when to try again.
+// Creates the run envelope under the caller's runId. The same runId with the same body answers the same again and changes nothing, with the header `idempotent-replay: true`; while an executor works on the run, that answer has the status `already_running`, and streamUrl is the stream to attach to. The same runId with another body or another owner is 409 `run_conflict`. A run belongs to its guest scope when it has one, otherwise to its user. Nothing is executed until a frame is appended. With an authorizationId the run spends under that authorization alone: one that is not the owner's is 404 `authorization_not_found`, one of another run, thread or autopilot 403 `policy_denied`. Without one, the most specific live authorization of the owner pays. An owner with too many runs at work is refused with 429 `owner_busy`, a service that is behind its work with 503 `overloaded`; both say in `retry-after` when to try again.
 //
 // Takes any type of body and a specified content type.
 //
@@ -2499,7 +3138,7 @@ func (c *Client) StartRunWithBody(ctx context.Context, params *StartRunParams, c
 
 // StartRun Start a run, or get the one that was started
 //
-// Creates the run envelope under the caller's runId. The same runId with the same body answers the same again and changes nothing, with the header `idempotent-replay: true`; while an executor works on the run, that answer has the status `already_running`, and streamUrl is the stream to attach to. The same runId with another body or another owner is 409 `run_conflict`. A run belongs to its guest scope when it has one, otherwise to its user. Nothing is executed until a frame is appended. An owner with too many runs at work is refused with 429 `owner_busy`, a service that is behind its work with 503 `overloaded`; both say in `retry-after` when to try again.
+// Creates the run envelope under the caller's runId. The same runId with the same body answers the same again and changes nothing, with the header `idempotent-replay: true`; while an executor works on the run, that answer has the status `already_running`, and streamUrl is the stream to attach to. The same runId with another body or another owner is 409 `run_conflict`. A run belongs to its guest scope when it has one, otherwise to its user. Nothing is executed until a frame is appended. With an authorizationId the run spends under that authorization alone: one that is not the owner's is 404 `authorization_not_found`, one of another run, thread or autopilot 403 `policy_denied`. Without one, the most specific live authorization of the owner pays. An owner with too many runs at work is refused with 429 `owner_busy`, a service that is behind its work with 503 `overloaded`; both say in `retry-after` when to try again.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -2815,6 +3454,298 @@ func (c *Client) PutToolSpecWithBody(ctx context.Context, params *PutToolSpecPar
 // Corresponds with POST /internal/v1/skills/tool-specs (the `PutToolSpec` operationId).
 func (c *Client) PutToolSpec(ctx context.Context, params *PutToolSpecParams, body PutToolSpecJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewPutToolSpecRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListSpendAuthorizations List authorizations to spend, newest first
+//
+// Those of the user or guest scope that the principal headers name. A token of scope `operator` without principal headers sees everybody's, those of the service itself among them.
+//
+// Corresponds with GET /internal/v1/spend/authorizations (the `ListSpendAuthorizations` operationId).
+func (c *Client) ListSpendAuthorizations(ctx context.Context, params *ListSpendAuthorizationsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListSpendAuthorizationsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateSpendAuthorizationWithBody Issue an authorization to spend, or get the one that was issued
+//
+// The authorization belongs to the user or guest scope that the principal headers name. The same body again answers with the authorization as it stands and the header `idempotent-replay: true`; another body under its id, or the id of somebody else, is 409 `authorization_conflict`. A child narrows its parent: amounts, time and lists beyond the parent's are 403 `policy_denied` with `policy_denied.delegation_invalid`. Scopes organisation and system, mode system, and a parent of another owner need a token of scope `operator`; without principal headers its authorizations belong to `system`. An authorization that is not of mode system has a total, and ends a day after its issue unless it says when.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /internal/v1/spend/authorizations (the `CreateSpendAuthorization` operationId).
+func (c *Client) CreateSpendAuthorizationWithBody(ctx context.Context, params *CreateSpendAuthorizationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateSpendAuthorizationRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateSpendAuthorization Issue an authorization to spend, or get the one that was issued
+//
+// The authorization belongs to the user or guest scope that the principal headers name. The same body again answers with the authorization as it stands and the header `idempotent-replay: true`; another body under its id, or the id of somebody else, is 409 `authorization_conflict`. A child narrows its parent: amounts, time and lists beyond the parent's are 403 `policy_denied` with `policy_denied.delegation_invalid`. Scopes organisation and system, mode system, and a parent of another owner need a token of scope `operator`; without principal headers its authorizations belong to `system`. An authorization that is not of mode system has a total, and ends a day after its issue unless it says when.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /internal/v1/spend/authorizations (the `CreateSpendAuthorization` operationId).
+func (c *Client) CreateSpendAuthorization(ctx context.Context, params *CreateSpendAuthorizationParams, body CreateSpendAuthorizationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateSpendAuthorizationRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetSpendAuthorization Get an authorization and what its chain allows
+//
+// The authorization, what is used of it, the levels above it from the root, and what all of them together still allow.
+//
+// Corresponds with GET /internal/v1/spend/authorizations/{authorizationId} (the `GetSpendAuthorization` operationId).
+func (c *Client) GetSpendAuthorization(ctx context.Context, authorizationIDParam AuthorizationIDParam, params *GetSpendAuthorizationParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetSpendAuthorizationRequest(c.Server, authorizationIDParam, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AmendSpendAuthorizationWithBody Change the terms of an authorization
+//
+// Raises or lowers its caps, moves its expiry, replaces its constraints. `revision` is the one that the change is made to: when it has moved on, the answer is 409 `authorization_changed` with the present one in the details. The same change of the same revision again, in the same words, answers with the authorization as it stands and the header `idempotent-replay: true`, so that a change that is sent twice is made once. A cap in all below what is spent and held is 409 `authorization_in_use`, whose details name the least. A revoked authorization is 409 `authorization_closed`. Every change is kept with who made it and why.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /internal/v1/spend/authorizations/{authorizationId}/amend (the `AmendSpendAuthorization` operationId).
+func (c *Client) AmendSpendAuthorizationWithBody(ctx context.Context, authorizationIDParam AuthorizationIDParam, params *AmendSpendAuthorizationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAmendSpendAuthorizationRequestWithBody(c.Server, authorizationIDParam, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AmendSpendAuthorization Change the terms of an authorization
+//
+// Raises or lowers its caps, moves its expiry, replaces its constraints. `revision` is the one that the change is made to: when it has moved on, the answer is 409 `authorization_changed` with the present one in the details. The same change of the same revision again, in the same words, answers with the authorization as it stands and the header `idempotent-replay: true`, so that a change that is sent twice is made once. A cap in all below what is spent and held is 409 `authorization_in_use`, whose details name the least. A revoked authorization is 409 `authorization_closed`. Every change is kept with who made it and why.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /internal/v1/spend/authorizations/{authorizationId}/amend (the `AmendSpendAuthorization` operationId).
+func (c *Client) AmendSpendAuthorization(ctx context.Context, authorizationIDParam AuthorizationIDParam, params *AmendSpendAuthorizationParams, body AmendSpendAuthorizationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAmendSpendAuthorizationRequest(c.Server, authorizationIDParam, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListSpendReservationsOf List what is held under an authorization, newest first
+//
+// The reservations of the authorization and of all below it, whatever became of them.
+//
+// Corresponds with GET /internal/v1/spend/authorizations/{authorizationId}/reservations (the `ListSpendReservationsOf` operationId).
+func (c *Client) ListSpendReservationsOf(ctx context.Context, authorizationIDParam AuthorizationIDParam, params *ListSpendReservationsOfParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListSpendReservationsOfRequest(c.Server, authorizationIDParam, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RevokeSpendAuthorizationWithBody Revoke an authorization
+//
+// From its commit on nothing more is held under it or under any authorization below it. What is held already is settled truthfully. Asking twice is fine and keeps the first reason.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /internal/v1/spend/authorizations/{authorizationId}/revoke (the `RevokeSpendAuthorization` operationId).
+func (c *Client) RevokeSpendAuthorizationWithBody(ctx context.Context, authorizationIDParam AuthorizationIDParam, params *RevokeSpendAuthorizationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRevokeSpendAuthorizationRequestWithBody(c.Server, authorizationIDParam, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RevokeSpendAuthorization Revoke an authorization
+//
+// From its commit on nothing more is held under it or under any authorization below it. What is held already is settled truthfully. Asking twice is fine and keeps the first reason.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /internal/v1/spend/authorizations/{authorizationId}/revoke (the `RevokeSpendAuthorization` operationId).
+func (c *Client) RevokeSpendAuthorization(ctx context.Context, authorizationIDParam AuthorizationIDParam, params *RevokeSpendAuthorizationParams, body RevokeSpendAuthorizationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRevokeSpendAuthorizationRequest(c.Server, authorizationIDParam, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetSpendStatement Get the statement of an authorization
+//
+// The movements of the authorization and of all below it over a time, oldest first, each with the balance after it; the balances at both ends and the sums are of the whole time, whatever page is asked for. The budgets of authorizations below are limits, not movements of this one's money. What is booked later than `to` is not in it, so that a statement of the past does not change: entries of the last 30 seconds may still be missing from one that ends now.
+//
+// Corresponds with GET /internal/v1/spend/authorizations/{authorizationId}/statement (the `GetSpendStatement` operationId).
+func (c *Client) GetSpendStatement(ctx context.Context, authorizationIDParam AuthorizationIDParam, params *GetSpendStatementParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetSpendStatementRequest(c.Server, authorizationIDParam, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ExportSpendStatement Get the statement of an authorization as a table
+//
+// The same as getSpendStatement for a spreadsheet: the first page has the column names and the opening balance, the last one the closing balance, each page in between movements alone, so that pages written one after the other are one table. Text that a spreadsheet would take for a formula begins with an apostrophe.
+//
+// Corresponds with GET /internal/v1/spend/authorizations/{authorizationId}/statement.csv (the `ExportSpendStatement` operationId).
+func (c *Client) ExportSpendStatement(ctx context.Context, authorizationIDParam AuthorizationIDParam, params *ExportSpendStatementParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewExportSpendStatementRequest(c.Server, authorizationIDParam, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RecoverStuckSpendWithBody Settle what executors left behind
+//
+// Looks at reservations whose executor is gone and whose call is not at work any more, oldest first, `limit` of them: what the provider was never asked for is released, what it may have been asked for becomes `reconcile_required` and is looked up where the provider can be asked. Calls that are at work are left alone, so it may be sent at any time and as often as wanted. `left` says how many there still are that another request would look at.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /internal/v1/spend/recover-stuck (the `RecoverStuckSpend` operationId).
+func (c *Client) RecoverStuckSpendWithBody(ctx context.Context, params *RecoverStuckSpendParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRecoverStuckSpendRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RecoverStuckSpend Settle what executors left behind
+//
+// Looks at reservations whose executor is gone and whose call is not at work any more, oldest first, `limit` of them: what the provider was never asked for is released, what it may have been asked for becomes `reconcile_required` and is looked up where the provider can be asked. Calls that are at work are left alone, so it may be sent at any time and as often as wanted. `left` says how many there still are that another request would look at.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /internal/v1/spend/recover-stuck (the `RecoverStuckSpend` operationId).
+func (c *Client) RecoverStuckSpend(ctx context.Context, params *RecoverStuckSpendParams, body RecoverStuckSpendJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRecoverStuckSpendRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListSpendReservations List reservations, newest first
+//
+// Those of the principal's authorizations; a token of scope `operator` without principal headers sees everybody's. `state=reconcile_required` is the list of calls whose outcome is unknown and which block their repeats.
+//
+// Corresponds with GET /internal/v1/spend/reservations (the `ListSpendReservations` operationId).
+func (c *Client) ListSpendReservations(ctx context.Context, params *ListSpendReservationsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListSpendReservationsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReconcileSpendReservationWithBody Say what became of a call whose outcome is unknown
+//
+// Commits or releases what is held for a call that is `reconcile_required`, or `reserved` and left behind by its executor; of one whose run is held by an executor the answer is 409 `reservation_at_work`. `commit` books amountSats, or all that is held; `release` gives it back. A committed reservation that was booked because nobody knew better is released by a reversal. The evidence is kept in the ledger, and the run's log has a `tool.settled` that names who said so. The same outcome again answers 200 and books nothing; another is 409 `reservation_settled` with the state in the details.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /internal/v1/spend/reservations/{runId}/{toolCallId}/reconcile (the `ReconcileSpendReservation` operationId).
+func (c *Client) ReconcileSpendReservationWithBody(ctx context.Context, runIDParam RunIDParam, toolCallIDParam ToolCallIDParam, params *ReconcileSpendReservationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReconcileSpendReservationRequestWithBody(c.Server, runIDParam, toolCallIDParam, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReconcileSpendReservation Say what became of a call whose outcome is unknown
+//
+// Commits or releases what is held for a call that is `reconcile_required`, or `reserved` and left behind by its executor; of one whose run is held by an executor the answer is 409 `reservation_at_work`. `commit` books amountSats, or all that is held; `release` gives it back. A committed reservation that was booked because nobody knew better is released by a reversal. The evidence is kept in the ledger, and the run's log has a `tool.settled` that names who said so. The same outcome again answers 200 and books nothing; another is 409 `reservation_settled` with the state in the details.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /internal/v1/spend/reservations/{runId}/{toolCallId}/reconcile (the `ReconcileSpendReservation` operationId).
+func (c *Client) ReconcileSpendReservation(ctx context.Context, runIDParam RunIDParam, toolCallIDParam ToolCallIDParam, params *ReconcileSpendReservationParams, body ReconcileSpendReservationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReconcileSpendReservationRequest(c.Server, runIDParam, toolCallIDParam, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -5101,6 +6032,1412 @@ func NewPutToolSpecRequestWithBody(server string, params *PutToolSpecParams, con
 	return req, nil
 }
 
+// NewListSpendAuthorizationsRequest constructs an http.Request for the ListSpendAuthorizations method
+func NewListSpendAuthorizationsRequest(server string, params *ListSpendAuthorizationsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/internal/v1/spend/authorizations")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.State != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "state", *params.State, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Owner != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "owner", *params.Owner, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ParentAuthorizationID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "parentAuthorizationId", *params.ParentAuthorizationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.RunID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "runId", *params.RunID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ThreadID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "threadId", *params.ThreadID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PageToken != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "pageToken", *params.PageToken, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.UserIDParam != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-OA-USER-ID", *params.UserIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: "int64"})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-USER-ID", headerParam0)
+		}
+
+		if params.GuestScopeParam != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "X-OA-GUEST-SCOPE", *params.GuestScopeParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-GUEST-SCOPE", headerParam1)
+		}
+
+		if params.TraceparentParam != nil {
+			var headerParam2 string
+
+			headerParam2, err = runtime.StyleParamWithOptions("simple", false, "traceparent", *params.TraceparentParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("traceparent", headerParam2)
+		}
+
+		if params.TracestateParam != nil {
+			var headerParam3 string
+
+			headerParam3, err = runtime.StyleParamWithOptions("simple", false, "tracestate", *params.TracestateParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("tracestate", headerParam3)
+		}
+
+		if params.RequestIDParam != nil {
+			var headerParam4 string
+
+			headerParam4, err = runtime.StyleParamWithOptions("simple", false, "x-request-id", *params.RequestIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("x-request-id", headerParam4)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewCreateSpendAuthorizationRequest calls the generic CreateSpendAuthorization builder with application/json body
+func NewCreateSpendAuthorizationRequest(server string, params *CreateSpendAuthorizationParams, body CreateSpendAuthorizationJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateSpendAuthorizationRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewCreateSpendAuthorizationRequestWithBody constructs an http.Request for the CreateSpendAuthorization method, with any body, and a specified content type
+func NewCreateSpendAuthorizationRequestWithBody(server string, params *CreateSpendAuthorizationParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/internal/v1/spend/authorizations")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.UserIDParam != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-OA-USER-ID", *params.UserIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: "int64"})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-USER-ID", headerParam0)
+		}
+
+		if params.GuestScopeParam != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "X-OA-GUEST-SCOPE", *params.GuestScopeParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-GUEST-SCOPE", headerParam1)
+		}
+
+		if params.TraceparentParam != nil {
+			var headerParam2 string
+
+			headerParam2, err = runtime.StyleParamWithOptions("simple", false, "traceparent", *params.TraceparentParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("traceparent", headerParam2)
+		}
+
+		if params.TracestateParam != nil {
+			var headerParam3 string
+
+			headerParam3, err = runtime.StyleParamWithOptions("simple", false, "tracestate", *params.TracestateParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("tracestate", headerParam3)
+		}
+
+		if params.RequestIDParam != nil {
+			var headerParam4 string
+
+			headerParam4, err = runtime.StyleParamWithOptions("simple", false, "x-request-id", *params.RequestIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("x-request-id", headerParam4)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGetSpendAuthorizationRequest constructs an http.Request for the GetSpendAuthorization method
+func NewGetSpendAuthorizationRequest(server string, authorizationIDParam AuthorizationIDParam, params *GetSpendAuthorizationParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "authorizationId", authorizationIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/internal/v1/spend/authorizations/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.UserIDParam != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-OA-USER-ID", *params.UserIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: "int64"})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-USER-ID", headerParam0)
+		}
+
+		if params.GuestScopeParam != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "X-OA-GUEST-SCOPE", *params.GuestScopeParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-GUEST-SCOPE", headerParam1)
+		}
+
+		if params.TraceparentParam != nil {
+			var headerParam2 string
+
+			headerParam2, err = runtime.StyleParamWithOptions("simple", false, "traceparent", *params.TraceparentParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("traceparent", headerParam2)
+		}
+
+		if params.TracestateParam != nil {
+			var headerParam3 string
+
+			headerParam3, err = runtime.StyleParamWithOptions("simple", false, "tracestate", *params.TracestateParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("tracestate", headerParam3)
+		}
+
+		if params.RequestIDParam != nil {
+			var headerParam4 string
+
+			headerParam4, err = runtime.StyleParamWithOptions("simple", false, "x-request-id", *params.RequestIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("x-request-id", headerParam4)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewAmendSpendAuthorizationRequest calls the generic AmendSpendAuthorization builder with application/json body
+func NewAmendSpendAuthorizationRequest(server string, authorizationIDParam AuthorizationIDParam, params *AmendSpendAuthorizationParams, body AmendSpendAuthorizationJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewAmendSpendAuthorizationRequestWithBody(server, authorizationIDParam, params, "application/json", bodyReader)
+}
+
+// NewAmendSpendAuthorizationRequestWithBody constructs an http.Request for the AmendSpendAuthorization method, with any body, and a specified content type
+func NewAmendSpendAuthorizationRequestWithBody(server string, authorizationIDParam AuthorizationIDParam, params *AmendSpendAuthorizationParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "authorizationId", authorizationIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/internal/v1/spend/authorizations/%s/amend", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.UserIDParam != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-OA-USER-ID", *params.UserIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: "int64"})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-USER-ID", headerParam0)
+		}
+
+		if params.GuestScopeParam != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "X-OA-GUEST-SCOPE", *params.GuestScopeParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-GUEST-SCOPE", headerParam1)
+		}
+
+		if params.TraceparentParam != nil {
+			var headerParam2 string
+
+			headerParam2, err = runtime.StyleParamWithOptions("simple", false, "traceparent", *params.TraceparentParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("traceparent", headerParam2)
+		}
+
+		if params.TracestateParam != nil {
+			var headerParam3 string
+
+			headerParam3, err = runtime.StyleParamWithOptions("simple", false, "tracestate", *params.TracestateParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("tracestate", headerParam3)
+		}
+
+		if params.RequestIDParam != nil {
+			var headerParam4 string
+
+			headerParam4, err = runtime.StyleParamWithOptions("simple", false, "x-request-id", *params.RequestIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("x-request-id", headerParam4)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewListSpendReservationsOfRequest constructs an http.Request for the ListSpendReservationsOf method
+func NewListSpendReservationsOfRequest(server string, authorizationIDParam AuthorizationIDParam, params *ListSpendReservationsOfParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "authorizationId", authorizationIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/internal/v1/spend/authorizations/%s/reservations", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.State != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "state", *params.State, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PageToken != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "pageToken", *params.PageToken, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.UserIDParam != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-OA-USER-ID", *params.UserIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: "int64"})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-USER-ID", headerParam0)
+		}
+
+		if params.GuestScopeParam != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "X-OA-GUEST-SCOPE", *params.GuestScopeParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-GUEST-SCOPE", headerParam1)
+		}
+
+		if params.TraceparentParam != nil {
+			var headerParam2 string
+
+			headerParam2, err = runtime.StyleParamWithOptions("simple", false, "traceparent", *params.TraceparentParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("traceparent", headerParam2)
+		}
+
+		if params.TracestateParam != nil {
+			var headerParam3 string
+
+			headerParam3, err = runtime.StyleParamWithOptions("simple", false, "tracestate", *params.TracestateParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("tracestate", headerParam3)
+		}
+
+		if params.RequestIDParam != nil {
+			var headerParam4 string
+
+			headerParam4, err = runtime.StyleParamWithOptions("simple", false, "x-request-id", *params.RequestIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("x-request-id", headerParam4)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewRevokeSpendAuthorizationRequest calls the generic RevokeSpendAuthorization builder with application/json body
+func NewRevokeSpendAuthorizationRequest(server string, authorizationIDParam AuthorizationIDParam, params *RevokeSpendAuthorizationParams, body RevokeSpendAuthorizationJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRevokeSpendAuthorizationRequestWithBody(server, authorizationIDParam, params, "application/json", bodyReader)
+}
+
+// NewRevokeSpendAuthorizationRequestWithBody constructs an http.Request for the RevokeSpendAuthorization method, with any body, and a specified content type
+func NewRevokeSpendAuthorizationRequestWithBody(server string, authorizationIDParam AuthorizationIDParam, params *RevokeSpendAuthorizationParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "authorizationId", authorizationIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/internal/v1/spend/authorizations/%s/revoke", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.UserIDParam != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-OA-USER-ID", *params.UserIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: "int64"})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-USER-ID", headerParam0)
+		}
+
+		if params.GuestScopeParam != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "X-OA-GUEST-SCOPE", *params.GuestScopeParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-GUEST-SCOPE", headerParam1)
+		}
+
+		if params.TraceparentParam != nil {
+			var headerParam2 string
+
+			headerParam2, err = runtime.StyleParamWithOptions("simple", false, "traceparent", *params.TraceparentParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("traceparent", headerParam2)
+		}
+
+		if params.TracestateParam != nil {
+			var headerParam3 string
+
+			headerParam3, err = runtime.StyleParamWithOptions("simple", false, "tracestate", *params.TracestateParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("tracestate", headerParam3)
+		}
+
+		if params.RequestIDParam != nil {
+			var headerParam4 string
+
+			headerParam4, err = runtime.StyleParamWithOptions("simple", false, "x-request-id", *params.RequestIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("x-request-id", headerParam4)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGetSpendStatementRequest constructs an http.Request for the GetSpendStatement method
+func NewGetSpendStatementRequest(server string, authorizationIDParam AuthorizationIDParam, params *GetSpendStatementParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "authorizationId", authorizationIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/internal/v1/spend/authorizations/%s/statement", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.From != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "from", *params.From, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.To != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "to", *params.To, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PageToken != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "pageToken", *params.PageToken, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.UserIDParam != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-OA-USER-ID", *params.UserIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: "int64"})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-USER-ID", headerParam0)
+		}
+
+		if params.GuestScopeParam != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "X-OA-GUEST-SCOPE", *params.GuestScopeParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-GUEST-SCOPE", headerParam1)
+		}
+
+		if params.TraceparentParam != nil {
+			var headerParam2 string
+
+			headerParam2, err = runtime.StyleParamWithOptions("simple", false, "traceparent", *params.TraceparentParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("traceparent", headerParam2)
+		}
+
+		if params.TracestateParam != nil {
+			var headerParam3 string
+
+			headerParam3, err = runtime.StyleParamWithOptions("simple", false, "tracestate", *params.TracestateParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("tracestate", headerParam3)
+		}
+
+		if params.RequestIDParam != nil {
+			var headerParam4 string
+
+			headerParam4, err = runtime.StyleParamWithOptions("simple", false, "x-request-id", *params.RequestIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("x-request-id", headerParam4)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewExportSpendStatementRequest constructs an http.Request for the ExportSpendStatement method
+func NewExportSpendStatementRequest(server string, authorizationIDParam AuthorizationIDParam, params *ExportSpendStatementParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "authorizationId", authorizationIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/internal/v1/spend/authorizations/%s/statement.csv", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.From != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "from", *params.From, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.To != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "to", *params.To, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PageToken != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "pageToken", *params.PageToken, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.UserIDParam != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-OA-USER-ID", *params.UserIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: "int64"})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-USER-ID", headerParam0)
+		}
+
+		if params.GuestScopeParam != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "X-OA-GUEST-SCOPE", *params.GuestScopeParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-GUEST-SCOPE", headerParam1)
+		}
+
+		if params.TraceparentParam != nil {
+			var headerParam2 string
+
+			headerParam2, err = runtime.StyleParamWithOptions("simple", false, "traceparent", *params.TraceparentParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("traceparent", headerParam2)
+		}
+
+		if params.TracestateParam != nil {
+			var headerParam3 string
+
+			headerParam3, err = runtime.StyleParamWithOptions("simple", false, "tracestate", *params.TracestateParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("tracestate", headerParam3)
+		}
+
+		if params.RequestIDParam != nil {
+			var headerParam4 string
+
+			headerParam4, err = runtime.StyleParamWithOptions("simple", false, "x-request-id", *params.RequestIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("x-request-id", headerParam4)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewRecoverStuckSpendRequest calls the generic RecoverStuckSpend builder with application/json body
+func NewRecoverStuckSpendRequest(server string, params *RecoverStuckSpendParams, body RecoverStuckSpendJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRecoverStuckSpendRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewRecoverStuckSpendRequestWithBody constructs an http.Request for the RecoverStuckSpend method, with any body, and a specified content type
+func NewRecoverStuckSpendRequestWithBody(server string, params *RecoverStuckSpendParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/internal/v1/spend/recover-stuck")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.UserIDParam != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-OA-USER-ID", *params.UserIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: "int64"})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-USER-ID", headerParam0)
+		}
+
+		if params.GuestScopeParam != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "X-OA-GUEST-SCOPE", *params.GuestScopeParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-GUEST-SCOPE", headerParam1)
+		}
+
+		if params.TraceparentParam != nil {
+			var headerParam2 string
+
+			headerParam2, err = runtime.StyleParamWithOptions("simple", false, "traceparent", *params.TraceparentParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("traceparent", headerParam2)
+		}
+
+		if params.TracestateParam != nil {
+			var headerParam3 string
+
+			headerParam3, err = runtime.StyleParamWithOptions("simple", false, "tracestate", *params.TracestateParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("tracestate", headerParam3)
+		}
+
+		if params.RequestIDParam != nil {
+			var headerParam4 string
+
+			headerParam4, err = runtime.StyleParamWithOptions("simple", false, "x-request-id", *params.RequestIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("x-request-id", headerParam4)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewListSpendReservationsRequest constructs an http.Request for the ListSpendReservations method
+func NewListSpendReservationsRequest(server string, params *ListSpendReservationsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/internal/v1/spend/reservations")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.State != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "state", *params.State, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.RunID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "runId", *params.RunID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.PageToken != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "pageToken", *params.PageToken, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.UserIDParam != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-OA-USER-ID", *params.UserIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: "int64"})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-USER-ID", headerParam0)
+		}
+
+		if params.GuestScopeParam != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "X-OA-GUEST-SCOPE", *params.GuestScopeParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-GUEST-SCOPE", headerParam1)
+		}
+
+		if params.TraceparentParam != nil {
+			var headerParam2 string
+
+			headerParam2, err = runtime.StyleParamWithOptions("simple", false, "traceparent", *params.TraceparentParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("traceparent", headerParam2)
+		}
+
+		if params.TracestateParam != nil {
+			var headerParam3 string
+
+			headerParam3, err = runtime.StyleParamWithOptions("simple", false, "tracestate", *params.TracestateParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("tracestate", headerParam3)
+		}
+
+		if params.RequestIDParam != nil {
+			var headerParam4 string
+
+			headerParam4, err = runtime.StyleParamWithOptions("simple", false, "x-request-id", *params.RequestIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("x-request-id", headerParam4)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewReconcileSpendReservationRequest calls the generic ReconcileSpendReservation builder with application/json body
+func NewReconcileSpendReservationRequest(server string, runIDParam RunIDParam, toolCallIDParam ToolCallIDParam, params *ReconcileSpendReservationParams, body ReconcileSpendReservationJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewReconcileSpendReservationRequestWithBody(server, runIDParam, toolCallIDParam, params, "application/json", bodyReader)
+}
+
+// NewReconcileSpendReservationRequestWithBody constructs an http.Request for the ReconcileSpendReservation method, with any body, and a specified content type
+func NewReconcileSpendReservationRequestWithBody(server string, runIDParam RunIDParam, toolCallIDParam ToolCallIDParam, params *ReconcileSpendReservationParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "runId", runIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "toolCallId", toolCallIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/internal/v1/spend/reservations/%s/%s/reconcile", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.UserIDParam != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-OA-USER-ID", *params.UserIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: "int64"})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-USER-ID", headerParam0)
+		}
+
+		if params.GuestScopeParam != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "X-OA-GUEST-SCOPE", *params.GuestScopeParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-OA-GUEST-SCOPE", headerParam1)
+		}
+
+		if params.TraceparentParam != nil {
+			var headerParam2 string
+
+			headerParam2, err = runtime.StyleParamWithOptions("simple", false, "traceparent", *params.TraceparentParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("traceparent", headerParam2)
+		}
+
+		if params.TracestateParam != nil {
+			var headerParam3 string
+
+			headerParam3, err = runtime.StyleParamWithOptions("simple", false, "tracestate", *params.TracestateParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("tracestate", headerParam3)
+		}
+
+		if params.RequestIDParam != nil {
+			var headerParam4 string
+
+			headerParam4, err = runtime.StyleParamWithOptions("simple", false, "x-request-id", *params.RequestIDParam, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("x-request-id", headerParam4)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewGetThreadStateRequest constructs an http.Request for the GetThreadState method
 func NewGetThreadStateRequest(server string, threadIDParam ThreadIDParam, params *GetThreadStateParams) (*http.Request, error) {
 	var err error
@@ -5825,7 +8162,7 @@ type ClientWithResponsesInterface interface {
 
 	// StartRunWithBodyWithResponse Start a run, or get the one that was started
 	//
-	// Creates the run envelope under the caller's runId. The same runId with the same body answers the same again and changes nothing, with the header `idempotent-replay: true`; while an executor works on the run, that answer has the status `already_running`, and streamUrl is the stream to attach to. The same runId with another body or another owner is 409 `run_conflict`. A run belongs to its guest scope when it has one, otherwise to its user. Nothing is executed until a frame is appended. An owner with too many runs at work is refused with 429 `owner_busy`, a service that is behind its work with 503 `overloaded`; both say in `retry-after` when to try again.
+	// Creates the run envelope under the caller's runId. The same runId with the same body answers the same again and changes nothing, with the header `idempotent-replay: true`; while an executor works on the run, that answer has the status `already_running`, and streamUrl is the stream to attach to. The same runId with another body or another owner is 409 `run_conflict`. A run belongs to its guest scope when it has one, otherwise to its user. Nothing is executed until a frame is appended. With an authorizationId the run spends under that authorization alone: one that is not the owner's is 404 `authorization_not_found`, one of another run, thread or autopilot 403 `policy_denied`. Without one, the most specific live authorization of the owner pays. An owner with too many runs at work is refused with 429 `owner_busy`, a service that is behind its work with 503 `overloaded`; both say in `retry-after` when to try again.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -5834,7 +8171,7 @@ type ClientWithResponsesInterface interface {
 
 	// StartRunWithResponse Start a run, or get the one that was started
 	//
-	// Creates the run envelope under the caller's runId. The same runId with the same body answers the same again and changes nothing, with the header `idempotent-replay: true`; while an executor works on the run, that answer has the status `already_running`, and streamUrl is the stream to attach to. The same runId with another body or another owner is 409 `run_conflict`. A run belongs to its guest scope when it has one, otherwise to its user. Nothing is executed until a frame is appended. An owner with too many runs at work is refused with 429 `owner_busy`, a service that is behind its work with 503 `overloaded`; both say in `retry-after` when to try again.
+	// Creates the run envelope under the caller's runId. The same runId with the same body answers the same again and changes nothing, with the header `idempotent-replay: true`; while an executor works on the run, that answer has the status `already_running`, and streamUrl is the stream to attach to. The same runId with another body or another owner is 409 `run_conflict`. A run belongs to its guest scope when it has one, otherwise to its user. Nothing is executed until a frame is appended. With an authorizationId the run spends under that authorization alone: one that is not the owner's is 404 `authorization_not_found`, one of another run, thread or autopilot 403 `policy_denied`. Without one, the most specific live authorization of the owner pays. An owner with too many runs at work is refused with 429 `owner_busy`, a service that is behind its work with 503 `overloaded`; both say in `retry-after` when to try again.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -5997,6 +8334,150 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /internal/v1/skills/tool-specs (the `PutToolSpec` operationId).
 	PutToolSpecWithResponse(ctx context.Context, params *PutToolSpecParams, body PutToolSpecJSONRequestBody, reqEditors ...RequestEditorFn) (*PutToolSpecReply, error)
+
+	// ListSpendAuthorizationsWithResponse List authorizations to spend, newest first
+	//
+	// Those of the user or guest scope that the principal headers name. A token of scope `operator` without principal headers sees everybody's, those of the service itself among them.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /internal/v1/spend/authorizations (the `ListSpendAuthorizations` operationId).
+	ListSpendAuthorizationsWithResponse(ctx context.Context, params *ListSpendAuthorizationsParams, reqEditors ...RequestEditorFn) (*ListSpendAuthorizationsReply, error)
+
+	// CreateSpendAuthorizationWithBodyWithResponse Issue an authorization to spend, or get the one that was issued
+	//
+	// The authorization belongs to the user or guest scope that the principal headers name. The same body again answers with the authorization as it stands and the header `idempotent-replay: true`; another body under its id, or the id of somebody else, is 409 `authorization_conflict`. A child narrows its parent: amounts, time and lists beyond the parent's are 403 `policy_denied` with `policy_denied.delegation_invalid`. Scopes organisation and system, mode system, and a parent of another owner need a token of scope `operator`; without principal headers its authorizations belong to `system`. An authorization that is not of mode system has a total, and ends a day after its issue unless it says when.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /internal/v1/spend/authorizations (the `CreateSpendAuthorization` operationId).
+	CreateSpendAuthorizationWithBodyWithResponse(ctx context.Context, params *CreateSpendAuthorizationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateSpendAuthorizationReply, error)
+
+	// CreateSpendAuthorizationWithResponse Issue an authorization to spend, or get the one that was issued
+	//
+	// The authorization belongs to the user or guest scope that the principal headers name. The same body again answers with the authorization as it stands and the header `idempotent-replay: true`; another body under its id, or the id of somebody else, is 409 `authorization_conflict`. A child narrows its parent: amounts, time and lists beyond the parent's are 403 `policy_denied` with `policy_denied.delegation_invalid`. Scopes organisation and system, mode system, and a parent of another owner need a token of scope `operator`; without principal headers its authorizations belong to `system`. An authorization that is not of mode system has a total, and ends a day after its issue unless it says when.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /internal/v1/spend/authorizations (the `CreateSpendAuthorization` operationId).
+	CreateSpendAuthorizationWithResponse(ctx context.Context, params *CreateSpendAuthorizationParams, body CreateSpendAuthorizationJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateSpendAuthorizationReply, error)
+
+	// GetSpendAuthorizationWithResponse Get an authorization and what its chain allows
+	//
+	// The authorization, what is used of it, the levels above it from the root, and what all of them together still allow.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /internal/v1/spend/authorizations/{authorizationId} (the `GetSpendAuthorization` operationId).
+	GetSpendAuthorizationWithResponse(ctx context.Context, authorizationIDParam AuthorizationIDParam, params *GetSpendAuthorizationParams, reqEditors ...RequestEditorFn) (*GetSpendAuthorizationReply, error)
+
+	// AmendSpendAuthorizationWithBodyWithResponse Change the terms of an authorization
+	//
+	// Raises or lowers its caps, moves its expiry, replaces its constraints. `revision` is the one that the change is made to: when it has moved on, the answer is 409 `authorization_changed` with the present one in the details. The same change of the same revision again, in the same words, answers with the authorization as it stands and the header `idempotent-replay: true`, so that a change that is sent twice is made once. A cap in all below what is spent and held is 409 `authorization_in_use`, whose details name the least. A revoked authorization is 409 `authorization_closed`. Every change is kept with who made it and why.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /internal/v1/spend/authorizations/{authorizationId}/amend (the `AmendSpendAuthorization` operationId).
+	AmendSpendAuthorizationWithBodyWithResponse(ctx context.Context, authorizationIDParam AuthorizationIDParam, params *AmendSpendAuthorizationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AmendSpendAuthorizationReply, error)
+
+	// AmendSpendAuthorizationWithResponse Change the terms of an authorization
+	//
+	// Raises or lowers its caps, moves its expiry, replaces its constraints. `revision` is the one that the change is made to: when it has moved on, the answer is 409 `authorization_changed` with the present one in the details. The same change of the same revision again, in the same words, answers with the authorization as it stands and the header `idempotent-replay: true`, so that a change that is sent twice is made once. A cap in all below what is spent and held is 409 `authorization_in_use`, whose details name the least. A revoked authorization is 409 `authorization_closed`. Every change is kept with who made it and why.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /internal/v1/spend/authorizations/{authorizationId}/amend (the `AmendSpendAuthorization` operationId).
+	AmendSpendAuthorizationWithResponse(ctx context.Context, authorizationIDParam AuthorizationIDParam, params *AmendSpendAuthorizationParams, body AmendSpendAuthorizationJSONRequestBody, reqEditors ...RequestEditorFn) (*AmendSpendAuthorizationReply, error)
+
+	// ListSpendReservationsOfWithResponse List what is held under an authorization, newest first
+	//
+	// The reservations of the authorization and of all below it, whatever became of them.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /internal/v1/spend/authorizations/{authorizationId}/reservations (the `ListSpendReservationsOf` operationId).
+	ListSpendReservationsOfWithResponse(ctx context.Context, authorizationIDParam AuthorizationIDParam, params *ListSpendReservationsOfParams, reqEditors ...RequestEditorFn) (*ListSpendReservationsOfReply, error)
+
+	// RevokeSpendAuthorizationWithBodyWithResponse Revoke an authorization
+	//
+	// From its commit on nothing more is held under it or under any authorization below it. What is held already is settled truthfully. Asking twice is fine and keeps the first reason.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /internal/v1/spend/authorizations/{authorizationId}/revoke (the `RevokeSpendAuthorization` operationId).
+	RevokeSpendAuthorizationWithBodyWithResponse(ctx context.Context, authorizationIDParam AuthorizationIDParam, params *RevokeSpendAuthorizationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RevokeSpendAuthorizationReply, error)
+
+	// RevokeSpendAuthorizationWithResponse Revoke an authorization
+	//
+	// From its commit on nothing more is held under it or under any authorization below it. What is held already is settled truthfully. Asking twice is fine and keeps the first reason.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /internal/v1/spend/authorizations/{authorizationId}/revoke (the `RevokeSpendAuthorization` operationId).
+	RevokeSpendAuthorizationWithResponse(ctx context.Context, authorizationIDParam AuthorizationIDParam, params *RevokeSpendAuthorizationParams, body RevokeSpendAuthorizationJSONRequestBody, reqEditors ...RequestEditorFn) (*RevokeSpendAuthorizationReply, error)
+
+	// GetSpendStatementWithResponse Get the statement of an authorization
+	//
+	// The movements of the authorization and of all below it over a time, oldest first, each with the balance after it; the balances at both ends and the sums are of the whole time, whatever page is asked for. The budgets of authorizations below are limits, not movements of this one's money. What is booked later than `to` is not in it, so that a statement of the past does not change: entries of the last 30 seconds may still be missing from one that ends now.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /internal/v1/spend/authorizations/{authorizationId}/statement (the `GetSpendStatement` operationId).
+	GetSpendStatementWithResponse(ctx context.Context, authorizationIDParam AuthorizationIDParam, params *GetSpendStatementParams, reqEditors ...RequestEditorFn) (*GetSpendStatementReply, error)
+
+	// ExportSpendStatementWithResponse Get the statement of an authorization as a table
+	//
+	// The same as getSpendStatement for a spreadsheet: the first page has the column names and the opening balance, the last one the closing balance, each page in between movements alone, so that pages written one after the other are one table. Text that a spreadsheet would take for a formula begins with an apostrophe.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /internal/v1/spend/authorizations/{authorizationId}/statement.csv (the `ExportSpendStatement` operationId).
+	ExportSpendStatementWithResponse(ctx context.Context, authorizationIDParam AuthorizationIDParam, params *ExportSpendStatementParams, reqEditors ...RequestEditorFn) (*ExportSpendStatementReply, error)
+
+	// RecoverStuckSpendWithBodyWithResponse Settle what executors left behind
+	//
+	// Looks at reservations whose executor is gone and whose call is not at work any more, oldest first, `limit` of them: what the provider was never asked for is released, what it may have been asked for becomes `reconcile_required` and is looked up where the provider can be asked. Calls that are at work are left alone, so it may be sent at any time and as often as wanted. `left` says how many there still are that another request would look at.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /internal/v1/spend/recover-stuck (the `RecoverStuckSpend` operationId).
+	RecoverStuckSpendWithBodyWithResponse(ctx context.Context, params *RecoverStuckSpendParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RecoverStuckSpendReply, error)
+
+	// RecoverStuckSpendWithResponse Settle what executors left behind
+	//
+	// Looks at reservations whose executor is gone and whose call is not at work any more, oldest first, `limit` of them: what the provider was never asked for is released, what it may have been asked for becomes `reconcile_required` and is looked up where the provider can be asked. Calls that are at work are left alone, so it may be sent at any time and as often as wanted. `left` says how many there still are that another request would look at.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /internal/v1/spend/recover-stuck (the `RecoverStuckSpend` operationId).
+	RecoverStuckSpendWithResponse(ctx context.Context, params *RecoverStuckSpendParams, body RecoverStuckSpendJSONRequestBody, reqEditors ...RequestEditorFn) (*RecoverStuckSpendReply, error)
+
+	// ListSpendReservationsWithResponse List reservations, newest first
+	//
+	// Those of the principal's authorizations; a token of scope `operator` without principal headers sees everybody's. `state=reconcile_required` is the list of calls whose outcome is unknown and which block their repeats.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /internal/v1/spend/reservations (the `ListSpendReservations` operationId).
+	ListSpendReservationsWithResponse(ctx context.Context, params *ListSpendReservationsParams, reqEditors ...RequestEditorFn) (*ListSpendReservationsReply, error)
+
+	// ReconcileSpendReservationWithBodyWithResponse Say what became of a call whose outcome is unknown
+	//
+	// Commits or releases what is held for a call that is `reconcile_required`, or `reserved` and left behind by its executor; of one whose run is held by an executor the answer is 409 `reservation_at_work`. `commit` books amountSats, or all that is held; `release` gives it back. A committed reservation that was booked because nobody knew better is released by a reversal. The evidence is kept in the ledger, and the run's log has a `tool.settled` that names who said so. The same outcome again answers 200 and books nothing; another is 409 `reservation_settled` with the state in the details.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /internal/v1/spend/reservations/{runId}/{toolCallId}/reconcile (the `ReconcileSpendReservation` operationId).
+	ReconcileSpendReservationWithBodyWithResponse(ctx context.Context, runIDParam RunIDParam, toolCallIDParam ToolCallIDParam, params *ReconcileSpendReservationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ReconcileSpendReservationReply, error)
+
+	// ReconcileSpendReservationWithResponse Say what became of a call whose outcome is unknown
+	//
+	// Commits or releases what is held for a call that is `reconcile_required`, or `reserved` and left behind by its executor; of one whose run is held by an executor the answer is 409 `reservation_at_work`. `commit` books amountSats, or all that is held; `release` gives it back. A committed reservation that was booked because nobody knew better is released by a reversal. The evidence is kept in the ledger, and the run's log has a `tool.settled` that names who said so. The same outcome again answers 200 and books nothing; another is 409 `reservation_settled` with the state in the details.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /internal/v1/spend/reservations/{runId}/{toolCallId}/reconcile (the `ReconcileSpendReservation` operationId).
+	ReconcileSpendReservationWithResponse(ctx context.Context, runIDParam RunIDParam, toolCallIDParam ToolCallIDParam, params *ReconcileSpendReservationParams, body ReconcileSpendReservationJSONRequestBody, reqEditors ...RequestEditorFn) (*ReconcileSpendReservationReply, error)
 
 	// GetThreadStateWithResponse Get a thread's messages and runs
 	//
@@ -6878,6 +9359,12 @@ type StartRunReply403Headers struct {
 	XRequestID  *string
 }
 
+// StartRunReply404Headers the declared response headers of an HTTP 404 response for StartRun
+type StartRunReply404Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
 // StartRunReply408Headers the declared response headers of an HTTP 408 response for StartRun
 type StartRunReply408Headers struct {
 	Traceparent *string
@@ -6933,6 +9420,8 @@ type StartRunReply struct {
 	JSON401 *UnauthorizedResponse
 	// JSON403 the response for an HTTP 403 `application/json` response
 	JSON403 *ForbiddenResponse
+	// JSON404 the response for an HTTP 404 `application/json` response
+	JSON404 *NotFoundResponse
 	// JSON408 the response for an HTTP 408 `application/json` response
 	JSON408 *RequestTimeoutResponse
 	// JSON409 the response for an HTTP 409 `application/json` response
@@ -6955,6 +9444,8 @@ type StartRunReply struct {
 	Headers401 *StartRunReply401Headers
 	// Headers403 the parsed response headers for an HTTP 403 response
 	Headers403 *StartRunReply403Headers
+	// Headers404 the parsed response headers for an HTTP 404 response
+	Headers404 *StartRunReply404Headers
 	// Headers408 the parsed response headers for an HTTP 408 response
 	Headers408 *StartRunReply408Headers
 	// Headers409 the parsed response headers for an HTTP 409 response
@@ -6989,6 +9480,11 @@ func (r StartRunReply) GetJSON401() *UnauthorizedResponse {
 // GetJSON403 returns the response for an HTTP 403 `application/json` response
 func (r StartRunReply) GetJSON403() *ForbiddenResponse {
 	return r.JSON403
+}
+
+// GetJSON404 returns the response for an HTTP 404 `application/json` response
+func (r StartRunReply) GetJSON404() *NotFoundResponse {
+	return r.JSON404
 }
 
 // GetJSON408 returns the response for an HTTP 408 `application/json` response
@@ -9360,6 +11856,1937 @@ func (r PutToolSpecReply) ContentType() string {
 	return ""
 }
 
+// ListSpendAuthorizationsReply200Headers the declared response headers of an HTTP 200 response for ListSpendAuthorizations
+type ListSpendAuthorizationsReply200Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListSpendAuthorizationsReply400Headers the declared response headers of an HTTP 400 response for ListSpendAuthorizations
+type ListSpendAuthorizationsReply400Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListSpendAuthorizationsReply401Headers the declared response headers of an HTTP 401 response for ListSpendAuthorizations
+type ListSpendAuthorizationsReply401Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListSpendAuthorizationsReply403Headers the declared response headers of an HTTP 403 response for ListSpendAuthorizations
+type ListSpendAuthorizationsReply403Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListSpendAuthorizationsReply413Headers the declared response headers of an HTTP 413 response for ListSpendAuthorizations
+type ListSpendAuthorizationsReply413Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListSpendAuthorizationsReply500Headers the declared response headers of an HTTP 500 response for ListSpendAuthorizations
+type ListSpendAuthorizationsReply500Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListSpendAuthorizationsReply503Headers the declared response headers of an HTTP 503 response for ListSpendAuthorizations
+type ListSpendAuthorizationsReply503Headers struct {
+	RetryAfter  *int32
+	Traceparent *string
+	XRequestID  *string
+}
+
+type ListSpendAuthorizationsReply struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SpendAuthorizationPage
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *BadRequestResponse
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *UnauthorizedResponse
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *ForbiddenResponse
+	// JSON413 the response for an HTTP 413 `application/json` response
+	JSON413 *PayloadTooLargeResponse
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *InternalResponse
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *UnavailableResponse
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListSpendAuthorizationsReply200Headers
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *ListSpendAuthorizationsReply400Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *ListSpendAuthorizationsReply401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *ListSpendAuthorizationsReply403Headers
+	// Headers413 the parsed response headers for an HTTP 413 response
+	Headers413 *ListSpendAuthorizationsReply413Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *ListSpendAuthorizationsReply500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *ListSpendAuthorizationsReply503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListSpendAuthorizationsReply) GetJSON200() *SpendAuthorizationPage {
+	return r.JSON200
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r ListSpendAuthorizationsReply) GetJSON400() *BadRequestResponse {
+	return r.JSON400
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r ListSpendAuthorizationsReply) GetJSON401() *UnauthorizedResponse {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r ListSpendAuthorizationsReply) GetJSON403() *ForbiddenResponse {
+	return r.JSON403
+}
+
+// GetJSON413 returns the response for an HTTP 413 `application/json` response
+func (r ListSpendAuthorizationsReply) GetJSON413() *PayloadTooLargeResponse {
+	return r.JSON413
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r ListSpendAuthorizationsReply) GetJSON500() *InternalResponse {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r ListSpendAuthorizationsReply) GetJSON503() *UnavailableResponse {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ListSpendAuthorizationsReply) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListSpendAuthorizationsReply) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListSpendAuthorizationsReply) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListSpendAuthorizationsReply) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CreateSpendAuthorizationReply200Headers the declared response headers of an HTTP 200 response for CreateSpendAuthorization
+type CreateSpendAuthorizationReply200Headers struct {
+	IdempotentReplay *bool
+	Traceparent      *string
+	XRequestID       *string
+}
+
+// CreateSpendAuthorizationReply400Headers the declared response headers of an HTTP 400 response for CreateSpendAuthorization
+type CreateSpendAuthorizationReply400Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// CreateSpendAuthorizationReply401Headers the declared response headers of an HTTP 401 response for CreateSpendAuthorization
+type CreateSpendAuthorizationReply401Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// CreateSpendAuthorizationReply403Headers the declared response headers of an HTTP 403 response for CreateSpendAuthorization
+type CreateSpendAuthorizationReply403Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// CreateSpendAuthorizationReply404Headers the declared response headers of an HTTP 404 response for CreateSpendAuthorization
+type CreateSpendAuthorizationReply404Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// CreateSpendAuthorizationReply408Headers the declared response headers of an HTTP 408 response for CreateSpendAuthorization
+type CreateSpendAuthorizationReply408Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// CreateSpendAuthorizationReply409Headers the declared response headers of an HTTP 409 response for CreateSpendAuthorization
+type CreateSpendAuthorizationReply409Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// CreateSpendAuthorizationReply413Headers the declared response headers of an HTTP 413 response for CreateSpendAuthorization
+type CreateSpendAuthorizationReply413Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// CreateSpendAuthorizationReply415Headers the declared response headers of an HTTP 415 response for CreateSpendAuthorization
+type CreateSpendAuthorizationReply415Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// CreateSpendAuthorizationReply429Headers the declared response headers of an HTTP 429 response for CreateSpendAuthorization
+type CreateSpendAuthorizationReply429Headers struct {
+	RetryAfter  *int32
+	Traceparent *string
+	XRequestID  *string
+}
+
+// CreateSpendAuthorizationReply500Headers the declared response headers of an HTTP 500 response for CreateSpendAuthorization
+type CreateSpendAuthorizationReply500Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// CreateSpendAuthorizationReply503Headers the declared response headers of an HTTP 503 response for CreateSpendAuthorization
+type CreateSpendAuthorizationReply503Headers struct {
+	RetryAfter  *int32
+	Traceparent *string
+	XRequestID  *string
+}
+
+type CreateSpendAuthorizationReply struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SpendAuthorizationAnswer
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *BadRequestResponse
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *UnauthorizedResponse
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *ForbiddenResponse
+	// JSON404 the response for an HTTP 404 `application/json` response
+	JSON404 *NotFoundResponse
+	// JSON408 the response for an HTTP 408 `application/json` response
+	JSON408 *RequestTimeoutResponse
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *ConflictResponse
+	// JSON413 the response for an HTTP 413 `application/json` response
+	JSON413 *PayloadTooLargeResponse
+	// JSON415 the response for an HTTP 415 `application/json` response
+	JSON415 *UnsupportedMediaTypeResponse
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *TooManyRequestsResponse
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *InternalResponse
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *UnavailableResponse
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *CreateSpendAuthorizationReply200Headers
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *CreateSpendAuthorizationReply400Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *CreateSpendAuthorizationReply401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *CreateSpendAuthorizationReply403Headers
+	// Headers404 the parsed response headers for an HTTP 404 response
+	Headers404 *CreateSpendAuthorizationReply404Headers
+	// Headers408 the parsed response headers for an HTTP 408 response
+	Headers408 *CreateSpendAuthorizationReply408Headers
+	// Headers409 the parsed response headers for an HTTP 409 response
+	Headers409 *CreateSpendAuthorizationReply409Headers
+	// Headers413 the parsed response headers for an HTTP 413 response
+	Headers413 *CreateSpendAuthorizationReply413Headers
+	// Headers415 the parsed response headers for an HTTP 415 response
+	Headers415 *CreateSpendAuthorizationReply415Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *CreateSpendAuthorizationReply429Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *CreateSpendAuthorizationReply500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *CreateSpendAuthorizationReply503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CreateSpendAuthorizationReply) GetJSON200() *SpendAuthorizationAnswer {
+	return r.JSON200
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r CreateSpendAuthorizationReply) GetJSON400() *BadRequestResponse {
+	return r.JSON400
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r CreateSpendAuthorizationReply) GetJSON401() *UnauthorizedResponse {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r CreateSpendAuthorizationReply) GetJSON403() *ForbiddenResponse {
+	return r.JSON403
+}
+
+// GetJSON404 returns the response for an HTTP 404 `application/json` response
+func (r CreateSpendAuthorizationReply) GetJSON404() *NotFoundResponse {
+	return r.JSON404
+}
+
+// GetJSON408 returns the response for an HTTP 408 `application/json` response
+func (r CreateSpendAuthorizationReply) GetJSON408() *RequestTimeoutResponse {
+	return r.JSON408
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r CreateSpendAuthorizationReply) GetJSON409() *ConflictResponse {
+	return r.JSON409
+}
+
+// GetJSON413 returns the response for an HTTP 413 `application/json` response
+func (r CreateSpendAuthorizationReply) GetJSON413() *PayloadTooLargeResponse {
+	return r.JSON413
+}
+
+// GetJSON415 returns the response for an HTTP 415 `application/json` response
+func (r CreateSpendAuthorizationReply) GetJSON415() *UnsupportedMediaTypeResponse {
+	return r.JSON415
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r CreateSpendAuthorizationReply) GetJSON429() *TooManyRequestsResponse {
+	return r.JSON429
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r CreateSpendAuthorizationReply) GetJSON500() *InternalResponse {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r CreateSpendAuthorizationReply) GetJSON503() *UnavailableResponse {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateSpendAuthorizationReply) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateSpendAuthorizationReply) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateSpendAuthorizationReply) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateSpendAuthorizationReply) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetSpendAuthorizationReply200Headers the declared response headers of an HTTP 200 response for GetSpendAuthorization
+type GetSpendAuthorizationReply200Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// GetSpendAuthorizationReply400Headers the declared response headers of an HTTP 400 response for GetSpendAuthorization
+type GetSpendAuthorizationReply400Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// GetSpendAuthorizationReply401Headers the declared response headers of an HTTP 401 response for GetSpendAuthorization
+type GetSpendAuthorizationReply401Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// GetSpendAuthorizationReply403Headers the declared response headers of an HTTP 403 response for GetSpendAuthorization
+type GetSpendAuthorizationReply403Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// GetSpendAuthorizationReply404Headers the declared response headers of an HTTP 404 response for GetSpendAuthorization
+type GetSpendAuthorizationReply404Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// GetSpendAuthorizationReply413Headers the declared response headers of an HTTP 413 response for GetSpendAuthorization
+type GetSpendAuthorizationReply413Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// GetSpendAuthorizationReply500Headers the declared response headers of an HTTP 500 response for GetSpendAuthorization
+type GetSpendAuthorizationReply500Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// GetSpendAuthorizationReply503Headers the declared response headers of an HTTP 503 response for GetSpendAuthorization
+type GetSpendAuthorizationReply503Headers struct {
+	RetryAfter  *int32
+	Traceparent *string
+	XRequestID  *string
+}
+
+type GetSpendAuthorizationReply struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SpendAuthorizationAnswer
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *BadRequestResponse
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *UnauthorizedResponse
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *ForbiddenResponse
+	// JSON404 the response for an HTTP 404 `application/json` response
+	JSON404 *NotFoundResponse
+	// JSON413 the response for an HTTP 413 `application/json` response
+	JSON413 *PayloadTooLargeResponse
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *InternalResponse
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *UnavailableResponse
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetSpendAuthorizationReply200Headers
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *GetSpendAuthorizationReply400Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *GetSpendAuthorizationReply401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *GetSpendAuthorizationReply403Headers
+	// Headers404 the parsed response headers for an HTTP 404 response
+	Headers404 *GetSpendAuthorizationReply404Headers
+	// Headers413 the parsed response headers for an HTTP 413 response
+	Headers413 *GetSpendAuthorizationReply413Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *GetSpendAuthorizationReply500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *GetSpendAuthorizationReply503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetSpendAuthorizationReply) GetJSON200() *SpendAuthorizationAnswer {
+	return r.JSON200
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r GetSpendAuthorizationReply) GetJSON400() *BadRequestResponse {
+	return r.JSON400
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r GetSpendAuthorizationReply) GetJSON401() *UnauthorizedResponse {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r GetSpendAuthorizationReply) GetJSON403() *ForbiddenResponse {
+	return r.JSON403
+}
+
+// GetJSON404 returns the response for an HTTP 404 `application/json` response
+func (r GetSpendAuthorizationReply) GetJSON404() *NotFoundResponse {
+	return r.JSON404
+}
+
+// GetJSON413 returns the response for an HTTP 413 `application/json` response
+func (r GetSpendAuthorizationReply) GetJSON413() *PayloadTooLargeResponse {
+	return r.JSON413
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r GetSpendAuthorizationReply) GetJSON500() *InternalResponse {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r GetSpendAuthorizationReply) GetJSON503() *UnavailableResponse {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r GetSpendAuthorizationReply) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetSpendAuthorizationReply) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetSpendAuthorizationReply) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetSpendAuthorizationReply) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// AmendSpendAuthorizationReply200Headers the declared response headers of an HTTP 200 response for AmendSpendAuthorization
+type AmendSpendAuthorizationReply200Headers struct {
+	IdempotentReplay *bool
+	Traceparent      *string
+	XRequestID       *string
+}
+
+// AmendSpendAuthorizationReply400Headers the declared response headers of an HTTP 400 response for AmendSpendAuthorization
+type AmendSpendAuthorizationReply400Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// AmendSpendAuthorizationReply401Headers the declared response headers of an HTTP 401 response for AmendSpendAuthorization
+type AmendSpendAuthorizationReply401Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// AmendSpendAuthorizationReply403Headers the declared response headers of an HTTP 403 response for AmendSpendAuthorization
+type AmendSpendAuthorizationReply403Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// AmendSpendAuthorizationReply404Headers the declared response headers of an HTTP 404 response for AmendSpendAuthorization
+type AmendSpendAuthorizationReply404Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// AmendSpendAuthorizationReply408Headers the declared response headers of an HTTP 408 response for AmendSpendAuthorization
+type AmendSpendAuthorizationReply408Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// AmendSpendAuthorizationReply409Headers the declared response headers of an HTTP 409 response for AmendSpendAuthorization
+type AmendSpendAuthorizationReply409Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// AmendSpendAuthorizationReply413Headers the declared response headers of an HTTP 413 response for AmendSpendAuthorization
+type AmendSpendAuthorizationReply413Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// AmendSpendAuthorizationReply415Headers the declared response headers of an HTTP 415 response for AmendSpendAuthorization
+type AmendSpendAuthorizationReply415Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// AmendSpendAuthorizationReply429Headers the declared response headers of an HTTP 429 response for AmendSpendAuthorization
+type AmendSpendAuthorizationReply429Headers struct {
+	RetryAfter  *int32
+	Traceparent *string
+	XRequestID  *string
+}
+
+// AmendSpendAuthorizationReply500Headers the declared response headers of an HTTP 500 response for AmendSpendAuthorization
+type AmendSpendAuthorizationReply500Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// AmendSpendAuthorizationReply503Headers the declared response headers of an HTTP 503 response for AmendSpendAuthorization
+type AmendSpendAuthorizationReply503Headers struct {
+	RetryAfter  *int32
+	Traceparent *string
+	XRequestID  *string
+}
+
+type AmendSpendAuthorizationReply struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SpendAuthorizationAnswer
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *BadRequestResponse
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *UnauthorizedResponse
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *ForbiddenResponse
+	// JSON404 the response for an HTTP 404 `application/json` response
+	JSON404 *NotFoundResponse
+	// JSON408 the response for an HTTP 408 `application/json` response
+	JSON408 *RequestTimeoutResponse
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *ConflictResponse
+	// JSON413 the response for an HTTP 413 `application/json` response
+	JSON413 *PayloadTooLargeResponse
+	// JSON415 the response for an HTTP 415 `application/json` response
+	JSON415 *UnsupportedMediaTypeResponse
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *TooManyRequestsResponse
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *InternalResponse
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *UnavailableResponse
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *AmendSpendAuthorizationReply200Headers
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *AmendSpendAuthorizationReply400Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *AmendSpendAuthorizationReply401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *AmendSpendAuthorizationReply403Headers
+	// Headers404 the parsed response headers for an HTTP 404 response
+	Headers404 *AmendSpendAuthorizationReply404Headers
+	// Headers408 the parsed response headers for an HTTP 408 response
+	Headers408 *AmendSpendAuthorizationReply408Headers
+	// Headers409 the parsed response headers for an HTTP 409 response
+	Headers409 *AmendSpendAuthorizationReply409Headers
+	// Headers413 the parsed response headers for an HTTP 413 response
+	Headers413 *AmendSpendAuthorizationReply413Headers
+	// Headers415 the parsed response headers for an HTTP 415 response
+	Headers415 *AmendSpendAuthorizationReply415Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *AmendSpendAuthorizationReply429Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *AmendSpendAuthorizationReply500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *AmendSpendAuthorizationReply503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r AmendSpendAuthorizationReply) GetJSON200() *SpendAuthorizationAnswer {
+	return r.JSON200
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r AmendSpendAuthorizationReply) GetJSON400() *BadRequestResponse {
+	return r.JSON400
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r AmendSpendAuthorizationReply) GetJSON401() *UnauthorizedResponse {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r AmendSpendAuthorizationReply) GetJSON403() *ForbiddenResponse {
+	return r.JSON403
+}
+
+// GetJSON404 returns the response for an HTTP 404 `application/json` response
+func (r AmendSpendAuthorizationReply) GetJSON404() *NotFoundResponse {
+	return r.JSON404
+}
+
+// GetJSON408 returns the response for an HTTP 408 `application/json` response
+func (r AmendSpendAuthorizationReply) GetJSON408() *RequestTimeoutResponse {
+	return r.JSON408
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r AmendSpendAuthorizationReply) GetJSON409() *ConflictResponse {
+	return r.JSON409
+}
+
+// GetJSON413 returns the response for an HTTP 413 `application/json` response
+func (r AmendSpendAuthorizationReply) GetJSON413() *PayloadTooLargeResponse {
+	return r.JSON413
+}
+
+// GetJSON415 returns the response for an HTTP 415 `application/json` response
+func (r AmendSpendAuthorizationReply) GetJSON415() *UnsupportedMediaTypeResponse {
+	return r.JSON415
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r AmendSpendAuthorizationReply) GetJSON429() *TooManyRequestsResponse {
+	return r.JSON429
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r AmendSpendAuthorizationReply) GetJSON500() *InternalResponse {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r AmendSpendAuthorizationReply) GetJSON503() *UnavailableResponse {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r AmendSpendAuthorizationReply) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r AmendSpendAuthorizationReply) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r AmendSpendAuthorizationReply) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r AmendSpendAuthorizationReply) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListSpendReservationsOfReply200Headers the declared response headers of an HTTP 200 response for ListSpendReservationsOf
+type ListSpendReservationsOfReply200Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListSpendReservationsOfReply400Headers the declared response headers of an HTTP 400 response for ListSpendReservationsOf
+type ListSpendReservationsOfReply400Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListSpendReservationsOfReply401Headers the declared response headers of an HTTP 401 response for ListSpendReservationsOf
+type ListSpendReservationsOfReply401Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListSpendReservationsOfReply403Headers the declared response headers of an HTTP 403 response for ListSpendReservationsOf
+type ListSpendReservationsOfReply403Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListSpendReservationsOfReply404Headers the declared response headers of an HTTP 404 response for ListSpendReservationsOf
+type ListSpendReservationsOfReply404Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListSpendReservationsOfReply413Headers the declared response headers of an HTTP 413 response for ListSpendReservationsOf
+type ListSpendReservationsOfReply413Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListSpendReservationsOfReply500Headers the declared response headers of an HTTP 500 response for ListSpendReservationsOf
+type ListSpendReservationsOfReply500Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListSpendReservationsOfReply503Headers the declared response headers of an HTTP 503 response for ListSpendReservationsOf
+type ListSpendReservationsOfReply503Headers struct {
+	RetryAfter  *int32
+	Traceparent *string
+	XRequestID  *string
+}
+
+type ListSpendReservationsOfReply struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SpendReservationPage
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *BadRequestResponse
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *UnauthorizedResponse
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *ForbiddenResponse
+	// JSON404 the response for an HTTP 404 `application/json` response
+	JSON404 *NotFoundResponse
+	// JSON413 the response for an HTTP 413 `application/json` response
+	JSON413 *PayloadTooLargeResponse
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *InternalResponse
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *UnavailableResponse
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListSpendReservationsOfReply200Headers
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *ListSpendReservationsOfReply400Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *ListSpendReservationsOfReply401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *ListSpendReservationsOfReply403Headers
+	// Headers404 the parsed response headers for an HTTP 404 response
+	Headers404 *ListSpendReservationsOfReply404Headers
+	// Headers413 the parsed response headers for an HTTP 413 response
+	Headers413 *ListSpendReservationsOfReply413Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *ListSpendReservationsOfReply500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *ListSpendReservationsOfReply503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListSpendReservationsOfReply) GetJSON200() *SpendReservationPage {
+	return r.JSON200
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r ListSpendReservationsOfReply) GetJSON400() *BadRequestResponse {
+	return r.JSON400
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r ListSpendReservationsOfReply) GetJSON401() *UnauthorizedResponse {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r ListSpendReservationsOfReply) GetJSON403() *ForbiddenResponse {
+	return r.JSON403
+}
+
+// GetJSON404 returns the response for an HTTP 404 `application/json` response
+func (r ListSpendReservationsOfReply) GetJSON404() *NotFoundResponse {
+	return r.JSON404
+}
+
+// GetJSON413 returns the response for an HTTP 413 `application/json` response
+func (r ListSpendReservationsOfReply) GetJSON413() *PayloadTooLargeResponse {
+	return r.JSON413
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r ListSpendReservationsOfReply) GetJSON500() *InternalResponse {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r ListSpendReservationsOfReply) GetJSON503() *UnavailableResponse {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ListSpendReservationsOfReply) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListSpendReservationsOfReply) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListSpendReservationsOfReply) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListSpendReservationsOfReply) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// RevokeSpendAuthorizationReply200Headers the declared response headers of an HTTP 200 response for RevokeSpendAuthorization
+type RevokeSpendAuthorizationReply200Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// RevokeSpendAuthorizationReply400Headers the declared response headers of an HTTP 400 response for RevokeSpendAuthorization
+type RevokeSpendAuthorizationReply400Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// RevokeSpendAuthorizationReply401Headers the declared response headers of an HTTP 401 response for RevokeSpendAuthorization
+type RevokeSpendAuthorizationReply401Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// RevokeSpendAuthorizationReply403Headers the declared response headers of an HTTP 403 response for RevokeSpendAuthorization
+type RevokeSpendAuthorizationReply403Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// RevokeSpendAuthorizationReply404Headers the declared response headers of an HTTP 404 response for RevokeSpendAuthorization
+type RevokeSpendAuthorizationReply404Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// RevokeSpendAuthorizationReply408Headers the declared response headers of an HTTP 408 response for RevokeSpendAuthorization
+type RevokeSpendAuthorizationReply408Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// RevokeSpendAuthorizationReply413Headers the declared response headers of an HTTP 413 response for RevokeSpendAuthorization
+type RevokeSpendAuthorizationReply413Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// RevokeSpendAuthorizationReply415Headers the declared response headers of an HTTP 415 response for RevokeSpendAuthorization
+type RevokeSpendAuthorizationReply415Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// RevokeSpendAuthorizationReply429Headers the declared response headers of an HTTP 429 response for RevokeSpendAuthorization
+type RevokeSpendAuthorizationReply429Headers struct {
+	RetryAfter  *int32
+	Traceparent *string
+	XRequestID  *string
+}
+
+// RevokeSpendAuthorizationReply500Headers the declared response headers of an HTTP 500 response for RevokeSpendAuthorization
+type RevokeSpendAuthorizationReply500Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// RevokeSpendAuthorizationReply503Headers the declared response headers of an HTTP 503 response for RevokeSpendAuthorization
+type RevokeSpendAuthorizationReply503Headers struct {
+	RetryAfter  *int32
+	Traceparent *string
+	XRequestID  *string
+}
+
+type RevokeSpendAuthorizationReply struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SpendAuthorizationAnswer
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *BadRequestResponse
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *UnauthorizedResponse
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *ForbiddenResponse
+	// JSON404 the response for an HTTP 404 `application/json` response
+	JSON404 *NotFoundResponse
+	// JSON408 the response for an HTTP 408 `application/json` response
+	JSON408 *RequestTimeoutResponse
+	// JSON413 the response for an HTTP 413 `application/json` response
+	JSON413 *PayloadTooLargeResponse
+	// JSON415 the response for an HTTP 415 `application/json` response
+	JSON415 *UnsupportedMediaTypeResponse
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *TooManyRequestsResponse
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *InternalResponse
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *UnavailableResponse
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *RevokeSpendAuthorizationReply200Headers
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *RevokeSpendAuthorizationReply400Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *RevokeSpendAuthorizationReply401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *RevokeSpendAuthorizationReply403Headers
+	// Headers404 the parsed response headers for an HTTP 404 response
+	Headers404 *RevokeSpendAuthorizationReply404Headers
+	// Headers408 the parsed response headers for an HTTP 408 response
+	Headers408 *RevokeSpendAuthorizationReply408Headers
+	// Headers413 the parsed response headers for an HTTP 413 response
+	Headers413 *RevokeSpendAuthorizationReply413Headers
+	// Headers415 the parsed response headers for an HTTP 415 response
+	Headers415 *RevokeSpendAuthorizationReply415Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *RevokeSpendAuthorizationReply429Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *RevokeSpendAuthorizationReply500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *RevokeSpendAuthorizationReply503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RevokeSpendAuthorizationReply) GetJSON200() *SpendAuthorizationAnswer {
+	return r.JSON200
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r RevokeSpendAuthorizationReply) GetJSON400() *BadRequestResponse {
+	return r.JSON400
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r RevokeSpendAuthorizationReply) GetJSON401() *UnauthorizedResponse {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r RevokeSpendAuthorizationReply) GetJSON403() *ForbiddenResponse {
+	return r.JSON403
+}
+
+// GetJSON404 returns the response for an HTTP 404 `application/json` response
+func (r RevokeSpendAuthorizationReply) GetJSON404() *NotFoundResponse {
+	return r.JSON404
+}
+
+// GetJSON408 returns the response for an HTTP 408 `application/json` response
+func (r RevokeSpendAuthorizationReply) GetJSON408() *RequestTimeoutResponse {
+	return r.JSON408
+}
+
+// GetJSON413 returns the response for an HTTP 413 `application/json` response
+func (r RevokeSpendAuthorizationReply) GetJSON413() *PayloadTooLargeResponse {
+	return r.JSON413
+}
+
+// GetJSON415 returns the response for an HTTP 415 `application/json` response
+func (r RevokeSpendAuthorizationReply) GetJSON415() *UnsupportedMediaTypeResponse {
+	return r.JSON415
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r RevokeSpendAuthorizationReply) GetJSON429() *TooManyRequestsResponse {
+	return r.JSON429
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r RevokeSpendAuthorizationReply) GetJSON500() *InternalResponse {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r RevokeSpendAuthorizationReply) GetJSON503() *UnavailableResponse {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r RevokeSpendAuthorizationReply) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RevokeSpendAuthorizationReply) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RevokeSpendAuthorizationReply) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RevokeSpendAuthorizationReply) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetSpendStatementReply200Headers the declared response headers of an HTTP 200 response for GetSpendStatement
+type GetSpendStatementReply200Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// GetSpendStatementReply400Headers the declared response headers of an HTTP 400 response for GetSpendStatement
+type GetSpendStatementReply400Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// GetSpendStatementReply401Headers the declared response headers of an HTTP 401 response for GetSpendStatement
+type GetSpendStatementReply401Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// GetSpendStatementReply403Headers the declared response headers of an HTTP 403 response for GetSpendStatement
+type GetSpendStatementReply403Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// GetSpendStatementReply404Headers the declared response headers of an HTTP 404 response for GetSpendStatement
+type GetSpendStatementReply404Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// GetSpendStatementReply413Headers the declared response headers of an HTTP 413 response for GetSpendStatement
+type GetSpendStatementReply413Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// GetSpendStatementReply500Headers the declared response headers of an HTTP 500 response for GetSpendStatement
+type GetSpendStatementReply500Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// GetSpendStatementReply503Headers the declared response headers of an HTTP 503 response for GetSpendStatement
+type GetSpendStatementReply503Headers struct {
+	RetryAfter  *int32
+	Traceparent *string
+	XRequestID  *string
+}
+
+type GetSpendStatementReply struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SpendStatementPage
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *BadRequestResponse
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *UnauthorizedResponse
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *ForbiddenResponse
+	// JSON404 the response for an HTTP 404 `application/json` response
+	JSON404 *NotFoundResponse
+	// JSON413 the response for an HTTP 413 `application/json` response
+	JSON413 *PayloadTooLargeResponse
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *InternalResponse
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *UnavailableResponse
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetSpendStatementReply200Headers
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *GetSpendStatementReply400Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *GetSpendStatementReply401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *GetSpendStatementReply403Headers
+	// Headers404 the parsed response headers for an HTTP 404 response
+	Headers404 *GetSpendStatementReply404Headers
+	// Headers413 the parsed response headers for an HTTP 413 response
+	Headers413 *GetSpendStatementReply413Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *GetSpendStatementReply500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *GetSpendStatementReply503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetSpendStatementReply) GetJSON200() *SpendStatementPage {
+	return r.JSON200
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r GetSpendStatementReply) GetJSON400() *BadRequestResponse {
+	return r.JSON400
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r GetSpendStatementReply) GetJSON401() *UnauthorizedResponse {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r GetSpendStatementReply) GetJSON403() *ForbiddenResponse {
+	return r.JSON403
+}
+
+// GetJSON404 returns the response for an HTTP 404 `application/json` response
+func (r GetSpendStatementReply) GetJSON404() *NotFoundResponse {
+	return r.JSON404
+}
+
+// GetJSON413 returns the response for an HTTP 413 `application/json` response
+func (r GetSpendStatementReply) GetJSON413() *PayloadTooLargeResponse {
+	return r.JSON413
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r GetSpendStatementReply) GetJSON500() *InternalResponse {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r GetSpendStatementReply) GetJSON503() *UnavailableResponse {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r GetSpendStatementReply) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetSpendStatementReply) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetSpendStatementReply) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetSpendStatementReply) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ExportSpendStatementReply200Headers the declared response headers of an HTTP 200 response for ExportSpendStatement
+type ExportSpendStatementReply200Headers struct {
+	Traceparent      *string
+	XOaNextPageToken *string
+	XRequestID       *string
+}
+
+// ExportSpendStatementReply400Headers the declared response headers of an HTTP 400 response for ExportSpendStatement
+type ExportSpendStatementReply400Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ExportSpendStatementReply401Headers the declared response headers of an HTTP 401 response for ExportSpendStatement
+type ExportSpendStatementReply401Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ExportSpendStatementReply403Headers the declared response headers of an HTTP 403 response for ExportSpendStatement
+type ExportSpendStatementReply403Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ExportSpendStatementReply404Headers the declared response headers of an HTTP 404 response for ExportSpendStatement
+type ExportSpendStatementReply404Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ExportSpendStatementReply413Headers the declared response headers of an HTTP 413 response for ExportSpendStatement
+type ExportSpendStatementReply413Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ExportSpendStatementReply500Headers the declared response headers of an HTTP 500 response for ExportSpendStatement
+type ExportSpendStatementReply500Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ExportSpendStatementReply503Headers the declared response headers of an HTTP 503 response for ExportSpendStatement
+type ExportSpendStatementReply503Headers struct {
+	RetryAfter  *int32
+	Traceparent *string
+	XRequestID  *string
+}
+
+type ExportSpendStatementReply struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *BadRequestResponse
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *UnauthorizedResponse
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *ForbiddenResponse
+	// JSON404 the response for an HTTP 404 `application/json` response
+	JSON404 *NotFoundResponse
+	// JSON413 the response for an HTTP 413 `application/json` response
+	JSON413 *PayloadTooLargeResponse
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *InternalResponse
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *UnavailableResponse
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ExportSpendStatementReply200Headers
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *ExportSpendStatementReply400Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *ExportSpendStatementReply401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *ExportSpendStatementReply403Headers
+	// Headers404 the parsed response headers for an HTTP 404 response
+	Headers404 *ExportSpendStatementReply404Headers
+	// Headers413 the parsed response headers for an HTTP 413 response
+	Headers413 *ExportSpendStatementReply413Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *ExportSpendStatementReply500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *ExportSpendStatementReply503Headers
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r ExportSpendStatementReply) GetJSON400() *BadRequestResponse {
+	return r.JSON400
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r ExportSpendStatementReply) GetJSON401() *UnauthorizedResponse {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r ExportSpendStatementReply) GetJSON403() *ForbiddenResponse {
+	return r.JSON403
+}
+
+// GetJSON404 returns the response for an HTTP 404 `application/json` response
+func (r ExportSpendStatementReply) GetJSON404() *NotFoundResponse {
+	return r.JSON404
+}
+
+// GetJSON413 returns the response for an HTTP 413 `application/json` response
+func (r ExportSpendStatementReply) GetJSON413() *PayloadTooLargeResponse {
+	return r.JSON413
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r ExportSpendStatementReply) GetJSON500() *InternalResponse {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r ExportSpendStatementReply) GetJSON503() *UnavailableResponse {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ExportSpendStatementReply) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ExportSpendStatementReply) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ExportSpendStatementReply) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ExportSpendStatementReply) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// RecoverStuckSpendReply200Headers the declared response headers of an HTTP 200 response for RecoverStuckSpend
+type RecoverStuckSpendReply200Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// RecoverStuckSpendReply400Headers the declared response headers of an HTTP 400 response for RecoverStuckSpend
+type RecoverStuckSpendReply400Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// RecoverStuckSpendReply401Headers the declared response headers of an HTTP 401 response for RecoverStuckSpend
+type RecoverStuckSpendReply401Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// RecoverStuckSpendReply403Headers the declared response headers of an HTTP 403 response for RecoverStuckSpend
+type RecoverStuckSpendReply403Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// RecoverStuckSpendReply408Headers the declared response headers of an HTTP 408 response for RecoverStuckSpend
+type RecoverStuckSpendReply408Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// RecoverStuckSpendReply413Headers the declared response headers of an HTTP 413 response for RecoverStuckSpend
+type RecoverStuckSpendReply413Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// RecoverStuckSpendReply415Headers the declared response headers of an HTTP 415 response for RecoverStuckSpend
+type RecoverStuckSpendReply415Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// RecoverStuckSpendReply429Headers the declared response headers of an HTTP 429 response for RecoverStuckSpend
+type RecoverStuckSpendReply429Headers struct {
+	RetryAfter  *int32
+	Traceparent *string
+	XRequestID  *string
+}
+
+// RecoverStuckSpendReply500Headers the declared response headers of an HTTP 500 response for RecoverStuckSpend
+type RecoverStuckSpendReply500Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// RecoverStuckSpendReply503Headers the declared response headers of an HTTP 503 response for RecoverStuckSpend
+type RecoverStuckSpendReply503Headers struct {
+	RetryAfter  *int32
+	Traceparent *string
+	XRequestID  *string
+}
+
+type RecoverStuckSpendReply struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *RecoverStuckSpendAnswer
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *BadRequestResponse
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *UnauthorizedResponse
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *ForbiddenResponse
+	// JSON408 the response for an HTTP 408 `application/json` response
+	JSON408 *RequestTimeoutResponse
+	// JSON413 the response for an HTTP 413 `application/json` response
+	JSON413 *PayloadTooLargeResponse
+	// JSON415 the response for an HTTP 415 `application/json` response
+	JSON415 *UnsupportedMediaTypeResponse
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *TooManyRequestsResponse
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *InternalResponse
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *UnavailableResponse
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *RecoverStuckSpendReply200Headers
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *RecoverStuckSpendReply400Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *RecoverStuckSpendReply401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *RecoverStuckSpendReply403Headers
+	// Headers408 the parsed response headers for an HTTP 408 response
+	Headers408 *RecoverStuckSpendReply408Headers
+	// Headers413 the parsed response headers for an HTTP 413 response
+	Headers413 *RecoverStuckSpendReply413Headers
+	// Headers415 the parsed response headers for an HTTP 415 response
+	Headers415 *RecoverStuckSpendReply415Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *RecoverStuckSpendReply429Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *RecoverStuckSpendReply500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *RecoverStuckSpendReply503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RecoverStuckSpendReply) GetJSON200() *RecoverStuckSpendAnswer {
+	return r.JSON200
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r RecoverStuckSpendReply) GetJSON400() *BadRequestResponse {
+	return r.JSON400
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r RecoverStuckSpendReply) GetJSON401() *UnauthorizedResponse {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r RecoverStuckSpendReply) GetJSON403() *ForbiddenResponse {
+	return r.JSON403
+}
+
+// GetJSON408 returns the response for an HTTP 408 `application/json` response
+func (r RecoverStuckSpendReply) GetJSON408() *RequestTimeoutResponse {
+	return r.JSON408
+}
+
+// GetJSON413 returns the response for an HTTP 413 `application/json` response
+func (r RecoverStuckSpendReply) GetJSON413() *PayloadTooLargeResponse {
+	return r.JSON413
+}
+
+// GetJSON415 returns the response for an HTTP 415 `application/json` response
+func (r RecoverStuckSpendReply) GetJSON415() *UnsupportedMediaTypeResponse {
+	return r.JSON415
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r RecoverStuckSpendReply) GetJSON429() *TooManyRequestsResponse {
+	return r.JSON429
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r RecoverStuckSpendReply) GetJSON500() *InternalResponse {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r RecoverStuckSpendReply) GetJSON503() *UnavailableResponse {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r RecoverStuckSpendReply) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RecoverStuckSpendReply) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RecoverStuckSpendReply) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RecoverStuckSpendReply) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListSpendReservationsReply200Headers the declared response headers of an HTTP 200 response for ListSpendReservations
+type ListSpendReservationsReply200Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListSpendReservationsReply400Headers the declared response headers of an HTTP 400 response for ListSpendReservations
+type ListSpendReservationsReply400Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListSpendReservationsReply401Headers the declared response headers of an HTTP 401 response for ListSpendReservations
+type ListSpendReservationsReply401Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListSpendReservationsReply403Headers the declared response headers of an HTTP 403 response for ListSpendReservations
+type ListSpendReservationsReply403Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListSpendReservationsReply413Headers the declared response headers of an HTTP 413 response for ListSpendReservations
+type ListSpendReservationsReply413Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListSpendReservationsReply500Headers the declared response headers of an HTTP 500 response for ListSpendReservations
+type ListSpendReservationsReply500Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ListSpendReservationsReply503Headers the declared response headers of an HTTP 503 response for ListSpendReservations
+type ListSpendReservationsReply503Headers struct {
+	RetryAfter  *int32
+	Traceparent *string
+	XRequestID  *string
+}
+
+type ListSpendReservationsReply struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SpendReservationPage
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *BadRequestResponse
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *UnauthorizedResponse
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *ForbiddenResponse
+	// JSON413 the response for an HTTP 413 `application/json` response
+	JSON413 *PayloadTooLargeResponse
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *InternalResponse
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *UnavailableResponse
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListSpendReservationsReply200Headers
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *ListSpendReservationsReply400Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *ListSpendReservationsReply401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *ListSpendReservationsReply403Headers
+	// Headers413 the parsed response headers for an HTTP 413 response
+	Headers413 *ListSpendReservationsReply413Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *ListSpendReservationsReply500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *ListSpendReservationsReply503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListSpendReservationsReply) GetJSON200() *SpendReservationPage {
+	return r.JSON200
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r ListSpendReservationsReply) GetJSON400() *BadRequestResponse {
+	return r.JSON400
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r ListSpendReservationsReply) GetJSON401() *UnauthorizedResponse {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r ListSpendReservationsReply) GetJSON403() *ForbiddenResponse {
+	return r.JSON403
+}
+
+// GetJSON413 returns the response for an HTTP 413 `application/json` response
+func (r ListSpendReservationsReply) GetJSON413() *PayloadTooLargeResponse {
+	return r.JSON413
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r ListSpendReservationsReply) GetJSON500() *InternalResponse {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r ListSpendReservationsReply) GetJSON503() *UnavailableResponse {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ListSpendReservationsReply) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListSpendReservationsReply) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListSpendReservationsReply) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListSpendReservationsReply) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ReconcileSpendReservationReply200Headers the declared response headers of an HTTP 200 response for ReconcileSpendReservation
+type ReconcileSpendReservationReply200Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ReconcileSpendReservationReply400Headers the declared response headers of an HTTP 400 response for ReconcileSpendReservation
+type ReconcileSpendReservationReply400Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ReconcileSpendReservationReply401Headers the declared response headers of an HTTP 401 response for ReconcileSpendReservation
+type ReconcileSpendReservationReply401Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ReconcileSpendReservationReply403Headers the declared response headers of an HTTP 403 response for ReconcileSpendReservation
+type ReconcileSpendReservationReply403Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ReconcileSpendReservationReply404Headers the declared response headers of an HTTP 404 response for ReconcileSpendReservation
+type ReconcileSpendReservationReply404Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ReconcileSpendReservationReply408Headers the declared response headers of an HTTP 408 response for ReconcileSpendReservation
+type ReconcileSpendReservationReply408Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ReconcileSpendReservationReply409Headers the declared response headers of an HTTP 409 response for ReconcileSpendReservation
+type ReconcileSpendReservationReply409Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ReconcileSpendReservationReply413Headers the declared response headers of an HTTP 413 response for ReconcileSpendReservation
+type ReconcileSpendReservationReply413Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ReconcileSpendReservationReply415Headers the declared response headers of an HTTP 415 response for ReconcileSpendReservation
+type ReconcileSpendReservationReply415Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ReconcileSpendReservationReply429Headers the declared response headers of an HTTP 429 response for ReconcileSpendReservation
+type ReconcileSpendReservationReply429Headers struct {
+	RetryAfter  *int32
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ReconcileSpendReservationReply500Headers the declared response headers of an HTTP 500 response for ReconcileSpendReservation
+type ReconcileSpendReservationReply500Headers struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+// ReconcileSpendReservationReply503Headers the declared response headers of an HTTP 503 response for ReconcileSpendReservation
+type ReconcileSpendReservationReply503Headers struct {
+	RetryAfter  *int32
+	Traceparent *string
+	XRequestID  *string
+}
+
+type ReconcileSpendReservationReply struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SpendReservationAnswer
+	// JSON400 the response for an HTTP 400 `application/json` response
+	JSON400 *BadRequestResponse
+	// JSON401 the response for an HTTP 401 `application/json` response
+	JSON401 *UnauthorizedResponse
+	// JSON403 the response for an HTTP 403 `application/json` response
+	JSON403 *ForbiddenResponse
+	// JSON404 the response for an HTTP 404 `application/json` response
+	JSON404 *NotFoundResponse
+	// JSON408 the response for an HTTP 408 `application/json` response
+	JSON408 *RequestTimeoutResponse
+	// JSON409 the response for an HTTP 409 `application/json` response
+	JSON409 *ConflictResponse
+	// JSON413 the response for an HTTP 413 `application/json` response
+	JSON413 *PayloadTooLargeResponse
+	// JSON415 the response for an HTTP 415 `application/json` response
+	JSON415 *UnsupportedMediaTypeResponse
+	// JSON429 the response for an HTTP 429 `application/json` response
+	JSON429 *TooManyRequestsResponse
+	// JSON500 the response for an HTTP 500 `application/json` response
+	JSON500 *InternalResponse
+	// JSON503 the response for an HTTP 503 `application/json` response
+	JSON503 *UnavailableResponse
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ReconcileSpendReservationReply200Headers
+	// Headers400 the parsed response headers for an HTTP 400 response
+	Headers400 *ReconcileSpendReservationReply400Headers
+	// Headers401 the parsed response headers for an HTTP 401 response
+	Headers401 *ReconcileSpendReservationReply401Headers
+	// Headers403 the parsed response headers for an HTTP 403 response
+	Headers403 *ReconcileSpendReservationReply403Headers
+	// Headers404 the parsed response headers for an HTTP 404 response
+	Headers404 *ReconcileSpendReservationReply404Headers
+	// Headers408 the parsed response headers for an HTTP 408 response
+	Headers408 *ReconcileSpendReservationReply408Headers
+	// Headers409 the parsed response headers for an HTTP 409 response
+	Headers409 *ReconcileSpendReservationReply409Headers
+	// Headers413 the parsed response headers for an HTTP 413 response
+	Headers413 *ReconcileSpendReservationReply413Headers
+	// Headers415 the parsed response headers for an HTTP 415 response
+	Headers415 *ReconcileSpendReservationReply415Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *ReconcileSpendReservationReply429Headers
+	// Headers500 the parsed response headers for an HTTP 500 response
+	Headers500 *ReconcileSpendReservationReply500Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *ReconcileSpendReservationReply503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ReconcileSpendReservationReply) GetJSON200() *SpendReservationAnswer {
+	return r.JSON200
+}
+
+// GetJSON400 returns the response for an HTTP 400 `application/json` response
+func (r ReconcileSpendReservationReply) GetJSON400() *BadRequestResponse {
+	return r.JSON400
+}
+
+// GetJSON401 returns the response for an HTTP 401 `application/json` response
+func (r ReconcileSpendReservationReply) GetJSON401() *UnauthorizedResponse {
+	return r.JSON401
+}
+
+// GetJSON403 returns the response for an HTTP 403 `application/json` response
+func (r ReconcileSpendReservationReply) GetJSON403() *ForbiddenResponse {
+	return r.JSON403
+}
+
+// GetJSON404 returns the response for an HTTP 404 `application/json` response
+func (r ReconcileSpendReservationReply) GetJSON404() *NotFoundResponse {
+	return r.JSON404
+}
+
+// GetJSON408 returns the response for an HTTP 408 `application/json` response
+func (r ReconcileSpendReservationReply) GetJSON408() *RequestTimeoutResponse {
+	return r.JSON408
+}
+
+// GetJSON409 returns the response for an HTTP 409 `application/json` response
+func (r ReconcileSpendReservationReply) GetJSON409() *ConflictResponse {
+	return r.JSON409
+}
+
+// GetJSON413 returns the response for an HTTP 413 `application/json` response
+func (r ReconcileSpendReservationReply) GetJSON413() *PayloadTooLargeResponse {
+	return r.JSON413
+}
+
+// GetJSON415 returns the response for an HTTP 415 `application/json` response
+func (r ReconcileSpendReservationReply) GetJSON415() *UnsupportedMediaTypeResponse {
+	return r.JSON415
+}
+
+// GetJSON429 returns the response for an HTTP 429 `application/json` response
+func (r ReconcileSpendReservationReply) GetJSON429() *TooManyRequestsResponse {
+	return r.JSON429
+}
+
+// GetJSON500 returns the response for an HTTP 500 `application/json` response
+func (r ReconcileSpendReservationReply) GetJSON500() *InternalResponse {
+	return r.JSON500
+}
+
+// GetJSON503 returns the response for an HTTP 503 `application/json` response
+func (r ReconcileSpendReservationReply) GetJSON503() *UnavailableResponse {
+	return r.JSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ReconcileSpendReservationReply) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ReconcileSpendReservationReply) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ReconcileSpendReservationReply) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ReconcileSpendReservationReply) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // GetThreadStateReply200Headers the declared response headers of an HTTP 200 response for GetThreadState
 type GetThreadStateReply200Headers struct {
 	Traceparent *string
@@ -10379,7 +14806,7 @@ func (c *ClientWithResponses) ListRunsWithResponse(ctx context.Context, params *
 
 // StartRunWithBodyWithResponse Start a run, or get the one that was started
 //
-// Creates the run envelope under the caller's runId. The same runId with the same body answers the same again and changes nothing, with the header `idempotent-replay: true`; while an executor works on the run, that answer has the status `already_running`, and streamUrl is the stream to attach to. The same runId with another body or another owner is 409 `run_conflict`. A run belongs to its guest scope when it has one, otherwise to its user. Nothing is executed until a frame is appended. An owner with too many runs at work is refused with 429 `owner_busy`, a service that is behind its work with 503 `overloaded`; both say in `retry-after` when to try again.
+// Creates the run envelope under the caller's runId. The same runId with the same body answers the same again and changes nothing, with the header `idempotent-replay: true`; while an executor works on the run, that answer has the status `already_running`, and streamUrl is the stream to attach to. The same runId with another body or another owner is 409 `run_conflict`. A run belongs to its guest scope when it has one, otherwise to its user. Nothing is executed until a frame is appended. With an authorizationId the run spends under that authorization alone: one that is not the owner's is 404 `authorization_not_found`, one of another run, thread or autopilot 403 `policy_denied`. Without one, the most specific live authorization of the owner pays. An owner with too many runs at work is refused with 429 `owner_busy`, a service that is behind its work with 503 `overloaded`; both say in `retry-after` when to try again.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -10394,7 +14821,7 @@ func (c *ClientWithResponses) StartRunWithBodyWithResponse(ctx context.Context, 
 
 // StartRunWithResponse Start a run, or get the one that was started
 //
-// Creates the run envelope under the caller's runId. The same runId with the same body answers the same again and changes nothing, with the header `idempotent-replay: true`; while an executor works on the run, that answer has the status `already_running`, and streamUrl is the stream to attach to. The same runId with another body or another owner is 409 `run_conflict`. A run belongs to its guest scope when it has one, otherwise to its user. Nothing is executed until a frame is appended. An owner with too many runs at work is refused with 429 `owner_busy`, a service that is behind its work with 503 `overloaded`; both say in `retry-after` when to try again.
+// Creates the run envelope under the caller's runId. The same runId with the same body answers the same again and changes nothing, with the header `idempotent-replay: true`; while an executor works on the run, that answer has the status `already_running`, and streamUrl is the stream to attach to. The same runId with another body or another owner is 409 `run_conflict`. A run belongs to its guest scope when it has one, otherwise to its user. Nothing is executed until a frame is appended. With an authorizationId the run spends under that authorization alone: one that is not the owner's is 404 `authorization_not_found`, one of another run, thread or autopilot 403 `policy_denied`. Without one, the most specific live authorization of the owner pays. An owner with too many runs at work is refused with 429 `owner_busy`, a service that is behind its work with 503 `overloaded`; both say in `retry-after` when to try again.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -10664,6 +15091,246 @@ func (c *ClientWithResponses) PutToolSpecWithResponse(ctx context.Context, param
 		return nil, err
 	}
 	return ParsePutToolSpecReply(rsp)
+}
+
+// ListSpendAuthorizationsWithResponse List authorizations to spend, newest first
+//
+// Those of the user or guest scope that the principal headers name. A token of scope `operator` without principal headers sees everybody's, those of the service itself among them.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /internal/v1/spend/authorizations (the `ListSpendAuthorizations` operationId).
+func (c *ClientWithResponses) ListSpendAuthorizationsWithResponse(ctx context.Context, params *ListSpendAuthorizationsParams, reqEditors ...RequestEditorFn) (*ListSpendAuthorizationsReply, error) {
+	rsp, err := c.ListSpendAuthorizations(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListSpendAuthorizationsReply(rsp)
+}
+
+// CreateSpendAuthorizationWithBodyWithResponse Issue an authorization to spend, or get the one that was issued
+//
+// The authorization belongs to the user or guest scope that the principal headers name. The same body again answers with the authorization as it stands and the header `idempotent-replay: true`; another body under its id, or the id of somebody else, is 409 `authorization_conflict`. A child narrows its parent: amounts, time and lists beyond the parent's are 403 `policy_denied` with `policy_denied.delegation_invalid`. Scopes organisation and system, mode system, and a parent of another owner need a token of scope `operator`; without principal headers its authorizations belong to `system`. An authorization that is not of mode system has a total, and ends a day after its issue unless it says when.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /internal/v1/spend/authorizations (the `CreateSpendAuthorization` operationId).
+func (c *ClientWithResponses) CreateSpendAuthorizationWithBodyWithResponse(ctx context.Context, params *CreateSpendAuthorizationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateSpendAuthorizationReply, error) {
+	rsp, err := c.CreateSpendAuthorizationWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateSpendAuthorizationReply(rsp)
+}
+
+// CreateSpendAuthorizationWithResponse Issue an authorization to spend, or get the one that was issued
+//
+// The authorization belongs to the user or guest scope that the principal headers name. The same body again answers with the authorization as it stands and the header `idempotent-replay: true`; another body under its id, or the id of somebody else, is 409 `authorization_conflict`. A child narrows its parent: amounts, time and lists beyond the parent's are 403 `policy_denied` with `policy_denied.delegation_invalid`. Scopes organisation and system, mode system, and a parent of another owner need a token of scope `operator`; without principal headers its authorizations belong to `system`. An authorization that is not of mode system has a total, and ends a day after its issue unless it says when.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /internal/v1/spend/authorizations (the `CreateSpendAuthorization` operationId).
+func (c *ClientWithResponses) CreateSpendAuthorizationWithResponse(ctx context.Context, params *CreateSpendAuthorizationParams, body CreateSpendAuthorizationJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateSpendAuthorizationReply, error) {
+	rsp, err := c.CreateSpendAuthorization(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateSpendAuthorizationReply(rsp)
+}
+
+// GetSpendAuthorizationWithResponse Get an authorization and what its chain allows
+//
+// The authorization, what is used of it, the levels above it from the root, and what all of them together still allow.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /internal/v1/spend/authorizations/{authorizationId} (the `GetSpendAuthorization` operationId).
+func (c *ClientWithResponses) GetSpendAuthorizationWithResponse(ctx context.Context, authorizationIDParam AuthorizationIDParam, params *GetSpendAuthorizationParams, reqEditors ...RequestEditorFn) (*GetSpendAuthorizationReply, error) {
+	rsp, err := c.GetSpendAuthorization(ctx, authorizationIDParam, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetSpendAuthorizationReply(rsp)
+}
+
+// AmendSpendAuthorizationWithBodyWithResponse Change the terms of an authorization
+//
+// Raises or lowers its caps, moves its expiry, replaces its constraints. `revision` is the one that the change is made to: when it has moved on, the answer is 409 `authorization_changed` with the present one in the details. The same change of the same revision again, in the same words, answers with the authorization as it stands and the header `idempotent-replay: true`, so that a change that is sent twice is made once. A cap in all below what is spent and held is 409 `authorization_in_use`, whose details name the least. A revoked authorization is 409 `authorization_closed`. Every change is kept with who made it and why.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /internal/v1/spend/authorizations/{authorizationId}/amend (the `AmendSpendAuthorization` operationId).
+func (c *ClientWithResponses) AmendSpendAuthorizationWithBodyWithResponse(ctx context.Context, authorizationIDParam AuthorizationIDParam, params *AmendSpendAuthorizationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AmendSpendAuthorizationReply, error) {
+	rsp, err := c.AmendSpendAuthorizationWithBody(ctx, authorizationIDParam, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAmendSpendAuthorizationReply(rsp)
+}
+
+// AmendSpendAuthorizationWithResponse Change the terms of an authorization
+//
+// Raises or lowers its caps, moves its expiry, replaces its constraints. `revision` is the one that the change is made to: when it has moved on, the answer is 409 `authorization_changed` with the present one in the details. The same change of the same revision again, in the same words, answers with the authorization as it stands and the header `idempotent-replay: true`, so that a change that is sent twice is made once. A cap in all below what is spent and held is 409 `authorization_in_use`, whose details name the least. A revoked authorization is 409 `authorization_closed`. Every change is kept with who made it and why.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /internal/v1/spend/authorizations/{authorizationId}/amend (the `AmendSpendAuthorization` operationId).
+func (c *ClientWithResponses) AmendSpendAuthorizationWithResponse(ctx context.Context, authorizationIDParam AuthorizationIDParam, params *AmendSpendAuthorizationParams, body AmendSpendAuthorizationJSONRequestBody, reqEditors ...RequestEditorFn) (*AmendSpendAuthorizationReply, error) {
+	rsp, err := c.AmendSpendAuthorization(ctx, authorizationIDParam, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAmendSpendAuthorizationReply(rsp)
+}
+
+// ListSpendReservationsOfWithResponse List what is held under an authorization, newest first
+//
+// The reservations of the authorization and of all below it, whatever became of them.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /internal/v1/spend/authorizations/{authorizationId}/reservations (the `ListSpendReservationsOf` operationId).
+func (c *ClientWithResponses) ListSpendReservationsOfWithResponse(ctx context.Context, authorizationIDParam AuthorizationIDParam, params *ListSpendReservationsOfParams, reqEditors ...RequestEditorFn) (*ListSpendReservationsOfReply, error) {
+	rsp, err := c.ListSpendReservationsOf(ctx, authorizationIDParam, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListSpendReservationsOfReply(rsp)
+}
+
+// RevokeSpendAuthorizationWithBodyWithResponse Revoke an authorization
+//
+// From its commit on nothing more is held under it or under any authorization below it. What is held already is settled truthfully. Asking twice is fine and keeps the first reason.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /internal/v1/spend/authorizations/{authorizationId}/revoke (the `RevokeSpendAuthorization` operationId).
+func (c *ClientWithResponses) RevokeSpendAuthorizationWithBodyWithResponse(ctx context.Context, authorizationIDParam AuthorizationIDParam, params *RevokeSpendAuthorizationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RevokeSpendAuthorizationReply, error) {
+	rsp, err := c.RevokeSpendAuthorizationWithBody(ctx, authorizationIDParam, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRevokeSpendAuthorizationReply(rsp)
+}
+
+// RevokeSpendAuthorizationWithResponse Revoke an authorization
+//
+// From its commit on nothing more is held under it or under any authorization below it. What is held already is settled truthfully. Asking twice is fine and keeps the first reason.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /internal/v1/spend/authorizations/{authorizationId}/revoke (the `RevokeSpendAuthorization` operationId).
+func (c *ClientWithResponses) RevokeSpendAuthorizationWithResponse(ctx context.Context, authorizationIDParam AuthorizationIDParam, params *RevokeSpendAuthorizationParams, body RevokeSpendAuthorizationJSONRequestBody, reqEditors ...RequestEditorFn) (*RevokeSpendAuthorizationReply, error) {
+	rsp, err := c.RevokeSpendAuthorization(ctx, authorizationIDParam, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRevokeSpendAuthorizationReply(rsp)
+}
+
+// GetSpendStatementWithResponse Get the statement of an authorization
+//
+// The movements of the authorization and of all below it over a time, oldest first, each with the balance after it; the balances at both ends and the sums are of the whole time, whatever page is asked for. The budgets of authorizations below are limits, not movements of this one's money. What is booked later than `to` is not in it, so that a statement of the past does not change: entries of the last 30 seconds may still be missing from one that ends now.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /internal/v1/spend/authorizations/{authorizationId}/statement (the `GetSpendStatement` operationId).
+func (c *ClientWithResponses) GetSpendStatementWithResponse(ctx context.Context, authorizationIDParam AuthorizationIDParam, params *GetSpendStatementParams, reqEditors ...RequestEditorFn) (*GetSpendStatementReply, error) {
+	rsp, err := c.GetSpendStatement(ctx, authorizationIDParam, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetSpendStatementReply(rsp)
+}
+
+// ExportSpendStatementWithResponse Get the statement of an authorization as a table
+//
+// The same as getSpendStatement for a spreadsheet: the first page has the column names and the opening balance, the last one the closing balance, each page in between movements alone, so that pages written one after the other are one table. Text that a spreadsheet would take for a formula begins with an apostrophe.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /internal/v1/spend/authorizations/{authorizationId}/statement.csv (the `ExportSpendStatement` operationId).
+func (c *ClientWithResponses) ExportSpendStatementWithResponse(ctx context.Context, authorizationIDParam AuthorizationIDParam, params *ExportSpendStatementParams, reqEditors ...RequestEditorFn) (*ExportSpendStatementReply, error) {
+	rsp, err := c.ExportSpendStatement(ctx, authorizationIDParam, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseExportSpendStatementReply(rsp)
+}
+
+// RecoverStuckSpendWithBodyWithResponse Settle what executors left behind
+//
+// Looks at reservations whose executor is gone and whose call is not at work any more, oldest first, `limit` of them: what the provider was never asked for is released, what it may have been asked for becomes `reconcile_required` and is looked up where the provider can be asked. Calls that are at work are left alone, so it may be sent at any time and as often as wanted. `left` says how many there still are that another request would look at.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /internal/v1/spend/recover-stuck (the `RecoverStuckSpend` operationId).
+func (c *ClientWithResponses) RecoverStuckSpendWithBodyWithResponse(ctx context.Context, params *RecoverStuckSpendParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RecoverStuckSpendReply, error) {
+	rsp, err := c.RecoverStuckSpendWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRecoverStuckSpendReply(rsp)
+}
+
+// RecoverStuckSpendWithResponse Settle what executors left behind
+//
+// Looks at reservations whose executor is gone and whose call is not at work any more, oldest first, `limit` of them: what the provider was never asked for is released, what it may have been asked for becomes `reconcile_required` and is looked up where the provider can be asked. Calls that are at work are left alone, so it may be sent at any time and as often as wanted. `left` says how many there still are that another request would look at.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /internal/v1/spend/recover-stuck (the `RecoverStuckSpend` operationId).
+func (c *ClientWithResponses) RecoverStuckSpendWithResponse(ctx context.Context, params *RecoverStuckSpendParams, body RecoverStuckSpendJSONRequestBody, reqEditors ...RequestEditorFn) (*RecoverStuckSpendReply, error) {
+	rsp, err := c.RecoverStuckSpend(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRecoverStuckSpendReply(rsp)
+}
+
+// ListSpendReservationsWithResponse List reservations, newest first
+//
+// Those of the principal's authorizations; a token of scope `operator` without principal headers sees everybody's. `state=reconcile_required` is the list of calls whose outcome is unknown and which block their repeats.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /internal/v1/spend/reservations (the `ListSpendReservations` operationId).
+func (c *ClientWithResponses) ListSpendReservationsWithResponse(ctx context.Context, params *ListSpendReservationsParams, reqEditors ...RequestEditorFn) (*ListSpendReservationsReply, error) {
+	rsp, err := c.ListSpendReservations(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListSpendReservationsReply(rsp)
+}
+
+// ReconcileSpendReservationWithBodyWithResponse Say what became of a call whose outcome is unknown
+//
+// Commits or releases what is held for a call that is `reconcile_required`, or `reserved` and left behind by its executor; of one whose run is held by an executor the answer is 409 `reservation_at_work`. `commit` books amountSats, or all that is held; `release` gives it back. A committed reservation that was booked because nobody knew better is released by a reversal. The evidence is kept in the ledger, and the run's log has a `tool.settled` that names who said so. The same outcome again answers 200 and books nothing; another is 409 `reservation_settled` with the state in the details.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /internal/v1/spend/reservations/{runId}/{toolCallId}/reconcile (the `ReconcileSpendReservation` operationId).
+func (c *ClientWithResponses) ReconcileSpendReservationWithBodyWithResponse(ctx context.Context, runIDParam RunIDParam, toolCallIDParam ToolCallIDParam, params *ReconcileSpendReservationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ReconcileSpendReservationReply, error) {
+	rsp, err := c.ReconcileSpendReservationWithBody(ctx, runIDParam, toolCallIDParam, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReconcileSpendReservationReply(rsp)
+}
+
+// ReconcileSpendReservationWithResponse Say what became of a call whose outcome is unknown
+//
+// Commits or releases what is held for a call that is `reconcile_required`, or `reserved` and left behind by its executor; of one whose run is held by an executor the answer is 409 `reservation_at_work`. `commit` books amountSats, or all that is held; `release` gives it back. A committed reservation that was booked because nobody knew better is released by a reversal. The evidence is kept in the ledger, and the run's log has a `tool.settled` that names who said so. The same outcome again answers 200 and books nothing; another is 409 `reservation_settled` with the state in the details.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /internal/v1/spend/reservations/{runId}/{toolCallId}/reconcile (the `ReconcileSpendReservation` operationId).
+func (c *ClientWithResponses) ReconcileSpendReservationWithResponse(ctx context.Context, runIDParam RunIDParam, toolCallIDParam ToolCallIDParam, params *ReconcileSpendReservationParams, body ReconcileSpendReservationJSONRequestBody, reqEditors ...RequestEditorFn) (*ReconcileSpendReservationReply, error) {
+	rsp, err := c.ReconcileSpendReservation(ctx, runIDParam, toolCallIDParam, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReconcileSpendReservationReply(rsp)
 }
 
 // GetThreadStateWithResponse Get a thread's messages and runs
@@ -11949,6 +16616,13 @@ func ParseStartRunReply(rsp *http.Response) (*StartRunReply, error) {
 		}
 		response.JSON403 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest NotFoundResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON404 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
 		var dest RequestTimeoutResponse
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -12076,6 +16750,23 @@ func ParseStartRunReply(rsp *http.Response) (*StartRunReply, error) {
 			headers.XRequestID = &value
 		}
 		response.Headers403 = &headers
+	case rsp.StatusCode == 404:
+		var headers StartRunReply404Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers404 = &headers
 	case rsp.StatusCode == 408:
 		var headers StartRunReply408Headers
 		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
@@ -15629,6 +20320,2846 @@ func ParsePutToolSpecReply(rsp *http.Response) (*PutToolSpecReply, error) {
 	return response, nil
 }
 
+// ParseListSpendAuthorizationsReply parses an HTTP response from a ListSpendAuthorizationsWithResponse call
+func ParseListSpendAuthorizationsReply(rsp *http.Response) (*ListSpendAuthorizationsReply, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListSpendAuthorizationsReply{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SpendAuthorizationPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequestResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest UnauthorizedResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest ForbiddenResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest PayloadTooLargeResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest UnavailableResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListSpendAuthorizationsReply200Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 400:
+		var headers ListSpendAuthorizationsReply400Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 401:
+		var headers ListSpendAuthorizationsReply401Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers ListSpendAuthorizationsReply403Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 413:
+		var headers ListSpendAuthorizationsReply413Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers413 = &headers
+	case rsp.StatusCode == 500:
+		var headers ListSpendAuthorizationsReply500Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers ListSpendAuthorizationsReply503Headers
+		if values := rsp.Header.Values("retry-after"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "retry-after", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseCreateSpendAuthorizationReply parses an HTTP response from a CreateSpendAuthorizationWithResponse call
+func ParseCreateSpendAuthorizationReply(rsp *http.Response) (*CreateSpendAuthorizationReply, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateSpendAuthorizationReply{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SpendAuthorizationAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequestResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest UnauthorizedResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest ForbiddenResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest NotFoundResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest RequestTimeoutResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON408 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest ConflictResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest PayloadTooLargeResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaTypeResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooManyRequestsResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest UnavailableResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers CreateSpendAuthorizationReply200Headers
+		if values := rsp.Header.Values("idempotent-replay"); len(values) > 0 {
+			var value bool
+			if err := runtime.BindStyledParameterWithOptions("simple", "idempotent-replay", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotentReplay = &value
+		}
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 400:
+		var headers CreateSpendAuthorizationReply400Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 401:
+		var headers CreateSpendAuthorizationReply401Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers CreateSpendAuthorizationReply403Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 404:
+		var headers CreateSpendAuthorizationReply404Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers404 = &headers
+	case rsp.StatusCode == 408:
+		var headers CreateSpendAuthorizationReply408Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers408 = &headers
+	case rsp.StatusCode == 409:
+		var headers CreateSpendAuthorizationReply409Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers409 = &headers
+	case rsp.StatusCode == 413:
+		var headers CreateSpendAuthorizationReply413Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers413 = &headers
+	case rsp.StatusCode == 415:
+		var headers CreateSpendAuthorizationReply415Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers415 = &headers
+	case rsp.StatusCode == 429:
+		var headers CreateSpendAuthorizationReply429Headers
+		if values := rsp.Header.Values("retry-after"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "retry-after", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 500:
+		var headers CreateSpendAuthorizationReply500Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers CreateSpendAuthorizationReply503Headers
+		if values := rsp.Header.Values("retry-after"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "retry-after", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetSpendAuthorizationReply parses an HTTP response from a GetSpendAuthorizationWithResponse call
+func ParseGetSpendAuthorizationReply(rsp *http.Response) (*GetSpendAuthorizationReply, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetSpendAuthorizationReply{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SpendAuthorizationAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequestResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest UnauthorizedResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest ForbiddenResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest NotFoundResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest PayloadTooLargeResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest UnavailableResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetSpendAuthorizationReply200Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 400:
+		var headers GetSpendAuthorizationReply400Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 401:
+		var headers GetSpendAuthorizationReply401Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers GetSpendAuthorizationReply403Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 404:
+		var headers GetSpendAuthorizationReply404Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers404 = &headers
+	case rsp.StatusCode == 413:
+		var headers GetSpendAuthorizationReply413Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers413 = &headers
+	case rsp.StatusCode == 500:
+		var headers GetSpendAuthorizationReply500Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers GetSpendAuthorizationReply503Headers
+		if values := rsp.Header.Values("retry-after"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "retry-after", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseAmendSpendAuthorizationReply parses an HTTP response from a AmendSpendAuthorizationWithResponse call
+func ParseAmendSpendAuthorizationReply(rsp *http.Response) (*AmendSpendAuthorizationReply, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &AmendSpendAuthorizationReply{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SpendAuthorizationAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequestResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest UnauthorizedResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest ForbiddenResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest NotFoundResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest RequestTimeoutResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON408 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest ConflictResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest PayloadTooLargeResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaTypeResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooManyRequestsResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest UnavailableResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers AmendSpendAuthorizationReply200Headers
+		if values := rsp.Header.Values("idempotent-replay"); len(values) > 0 {
+			var value bool
+			if err := runtime.BindStyledParameterWithOptions("simple", "idempotent-replay", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotentReplay = &value
+		}
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 400:
+		var headers AmendSpendAuthorizationReply400Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 401:
+		var headers AmendSpendAuthorizationReply401Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers AmendSpendAuthorizationReply403Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 404:
+		var headers AmendSpendAuthorizationReply404Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers404 = &headers
+	case rsp.StatusCode == 408:
+		var headers AmendSpendAuthorizationReply408Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers408 = &headers
+	case rsp.StatusCode == 409:
+		var headers AmendSpendAuthorizationReply409Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers409 = &headers
+	case rsp.StatusCode == 413:
+		var headers AmendSpendAuthorizationReply413Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers413 = &headers
+	case rsp.StatusCode == 415:
+		var headers AmendSpendAuthorizationReply415Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers415 = &headers
+	case rsp.StatusCode == 429:
+		var headers AmendSpendAuthorizationReply429Headers
+		if values := rsp.Header.Values("retry-after"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "retry-after", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 500:
+		var headers AmendSpendAuthorizationReply500Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers AmendSpendAuthorizationReply503Headers
+		if values := rsp.Header.Values("retry-after"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "retry-after", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListSpendReservationsOfReply parses an HTTP response from a ListSpendReservationsOfWithResponse call
+func ParseListSpendReservationsOfReply(rsp *http.Response) (*ListSpendReservationsOfReply, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListSpendReservationsOfReply{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SpendReservationPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequestResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest UnauthorizedResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest ForbiddenResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest NotFoundResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest PayloadTooLargeResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest UnavailableResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListSpendReservationsOfReply200Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 400:
+		var headers ListSpendReservationsOfReply400Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 401:
+		var headers ListSpendReservationsOfReply401Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers ListSpendReservationsOfReply403Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 404:
+		var headers ListSpendReservationsOfReply404Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers404 = &headers
+	case rsp.StatusCode == 413:
+		var headers ListSpendReservationsOfReply413Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers413 = &headers
+	case rsp.StatusCode == 500:
+		var headers ListSpendReservationsOfReply500Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers ListSpendReservationsOfReply503Headers
+		if values := rsp.Header.Values("retry-after"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "retry-after", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseRevokeSpendAuthorizationReply parses an HTTP response from a RevokeSpendAuthorizationWithResponse call
+func ParseRevokeSpendAuthorizationReply(rsp *http.Response) (*RevokeSpendAuthorizationReply, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RevokeSpendAuthorizationReply{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SpendAuthorizationAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequestResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest UnauthorizedResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest ForbiddenResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest NotFoundResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest RequestTimeoutResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON408 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest PayloadTooLargeResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaTypeResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooManyRequestsResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest UnavailableResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers RevokeSpendAuthorizationReply200Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 400:
+		var headers RevokeSpendAuthorizationReply400Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 401:
+		var headers RevokeSpendAuthorizationReply401Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers RevokeSpendAuthorizationReply403Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 404:
+		var headers RevokeSpendAuthorizationReply404Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers404 = &headers
+	case rsp.StatusCode == 408:
+		var headers RevokeSpendAuthorizationReply408Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers408 = &headers
+	case rsp.StatusCode == 413:
+		var headers RevokeSpendAuthorizationReply413Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers413 = &headers
+	case rsp.StatusCode == 415:
+		var headers RevokeSpendAuthorizationReply415Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers415 = &headers
+	case rsp.StatusCode == 429:
+		var headers RevokeSpendAuthorizationReply429Headers
+		if values := rsp.Header.Values("retry-after"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "retry-after", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 500:
+		var headers RevokeSpendAuthorizationReply500Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers RevokeSpendAuthorizationReply503Headers
+		if values := rsp.Header.Values("retry-after"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "retry-after", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetSpendStatementReply parses an HTTP response from a GetSpendStatementWithResponse call
+func ParseGetSpendStatementReply(rsp *http.Response) (*GetSpendStatementReply, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetSpendStatementReply{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SpendStatementPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequestResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest UnauthorizedResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest ForbiddenResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest NotFoundResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest PayloadTooLargeResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest UnavailableResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetSpendStatementReply200Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 400:
+		var headers GetSpendStatementReply400Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 401:
+		var headers GetSpendStatementReply401Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers GetSpendStatementReply403Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 404:
+		var headers GetSpendStatementReply404Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers404 = &headers
+	case rsp.StatusCode == 413:
+		var headers GetSpendStatementReply413Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers413 = &headers
+	case rsp.StatusCode == 500:
+		var headers GetSpendStatementReply500Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers GetSpendStatementReply503Headers
+		if values := rsp.Header.Values("retry-after"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "retry-after", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseExportSpendStatementReply parses an HTTP response from a ExportSpendStatementWithResponse call
+func ParseExportSpendStatementReply(rsp *http.Response) (*ExportSpendStatementReply, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ExportSpendStatementReply{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequestResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest UnauthorizedResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest ForbiddenResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest NotFoundResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest PayloadTooLargeResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest UnavailableResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ExportSpendStatementReply200Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-oa-next-page-token"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-oa-next-page-token", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XOaNextPageToken = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 400:
+		var headers ExportSpendStatementReply400Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 401:
+		var headers ExportSpendStatementReply401Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers ExportSpendStatementReply403Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 404:
+		var headers ExportSpendStatementReply404Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers404 = &headers
+	case rsp.StatusCode == 413:
+		var headers ExportSpendStatementReply413Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers413 = &headers
+	case rsp.StatusCode == 500:
+		var headers ExportSpendStatementReply500Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers ExportSpendStatementReply503Headers
+		if values := rsp.Header.Values("retry-after"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "retry-after", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseRecoverStuckSpendReply parses an HTTP response from a RecoverStuckSpendWithResponse call
+func ParseRecoverStuckSpendReply(rsp *http.Response) (*RecoverStuckSpendReply, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RecoverStuckSpendReply{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest RecoverStuckSpendAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequestResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest UnauthorizedResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest ForbiddenResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest RequestTimeoutResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON408 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest PayloadTooLargeResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaTypeResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooManyRequestsResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest UnavailableResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers RecoverStuckSpendReply200Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 400:
+		var headers RecoverStuckSpendReply400Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 401:
+		var headers RecoverStuckSpendReply401Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers RecoverStuckSpendReply403Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 408:
+		var headers RecoverStuckSpendReply408Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers408 = &headers
+	case rsp.StatusCode == 413:
+		var headers RecoverStuckSpendReply413Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers413 = &headers
+	case rsp.StatusCode == 415:
+		var headers RecoverStuckSpendReply415Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers415 = &headers
+	case rsp.StatusCode == 429:
+		var headers RecoverStuckSpendReply429Headers
+		if values := rsp.Header.Values("retry-after"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "retry-after", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 500:
+		var headers RecoverStuckSpendReply500Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers RecoverStuckSpendReply503Headers
+		if values := rsp.Header.Values("retry-after"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "retry-after", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListSpendReservationsReply parses an HTTP response from a ListSpendReservationsWithResponse call
+func ParseListSpendReservationsReply(rsp *http.Response) (*ListSpendReservationsReply, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListSpendReservationsReply{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SpendReservationPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequestResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest UnauthorizedResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest ForbiddenResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest PayloadTooLargeResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest UnavailableResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListSpendReservationsReply200Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 400:
+		var headers ListSpendReservationsReply400Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 401:
+		var headers ListSpendReservationsReply401Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers ListSpendReservationsReply403Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 413:
+		var headers ListSpendReservationsReply413Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers413 = &headers
+	case rsp.StatusCode == 500:
+		var headers ListSpendReservationsReply500Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers ListSpendReservationsReply503Headers
+		if values := rsp.Header.Values("retry-after"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "retry-after", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseReconcileSpendReservationReply parses an HTTP response from a ReconcileSpendReservationWithResponse call
+func ParseReconcileSpendReservationReply(rsp *http.Response) (*ReconcileSpendReservationReply, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ReconcileSpendReservationReply{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SpendReservationAnswer
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest BadRequestResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest UnauthorizedResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest ForbiddenResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest NotFoundResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest RequestTimeoutResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON408 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest ConflictResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest PayloadTooLargeResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaTypeResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooManyRequestsResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 500:
+		var dest InternalResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON500 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest UnavailableResponse
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ReconcileSpendReservationReply200Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 400:
+		var headers ReconcileSpendReservationReply400Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers400 = &headers
+	case rsp.StatusCode == 401:
+		var headers ReconcileSpendReservationReply401Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers401 = &headers
+	case rsp.StatusCode == 403:
+		var headers ReconcileSpendReservationReply403Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers403 = &headers
+	case rsp.StatusCode == 404:
+		var headers ReconcileSpendReservationReply404Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers404 = &headers
+	case rsp.StatusCode == 408:
+		var headers ReconcileSpendReservationReply408Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers408 = &headers
+	case rsp.StatusCode == 409:
+		var headers ReconcileSpendReservationReply409Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers409 = &headers
+	case rsp.StatusCode == 413:
+		var headers ReconcileSpendReservationReply413Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers413 = &headers
+	case rsp.StatusCode == 415:
+		var headers ReconcileSpendReservationReply415Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers415 = &headers
+	case rsp.StatusCode == 429:
+		var headers ReconcileSpendReservationReply429Headers
+		if values := rsp.Header.Values("retry-after"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "retry-after", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 500:
+		var headers ReconcileSpendReservationReply500Headers
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers500 = &headers
+	case rsp.StatusCode == 503:
+		var headers ReconcileSpendReservationReply503Headers
+		if values := rsp.Header.Values("retry-after"); len(values) > 0 {
+			var value int32
+			if err := runtime.BindStyledParameterWithOptions("simple", "retry-after", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int32"}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		if values := rsp.Header.Values("traceparent"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "traceparent", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Traceparent = &value
+		}
+		if values := rsp.Header.Values("x-request-id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "x-request-id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XRequestID = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseGetThreadStateReply parses an HTTP response from a GetThreadStateWithResponse call
 func ParseGetThreadStateReply(rsp *http.Response) (*GetThreadStateReply, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -17047,6 +24578,39 @@ type ServerInterface interface {
 	// PutToolSpec Store a version of a tool spec
 	// (POST /internal/v1/skills/tool-specs)
 	PutToolSpec(w http.ResponseWriter, r *http.Request, params PutToolSpecParams)
+	// ListSpendAuthorizations List authorizations to spend, newest first
+	// (GET /internal/v1/spend/authorizations)
+	ListSpendAuthorizations(w http.ResponseWriter, r *http.Request, params ListSpendAuthorizationsParams)
+	// CreateSpendAuthorization Issue an authorization to spend, or get the one that was issued
+	// (POST /internal/v1/spend/authorizations)
+	CreateSpendAuthorization(w http.ResponseWriter, r *http.Request, params CreateSpendAuthorizationParams)
+	// GetSpendAuthorization Get an authorization and what its chain allows
+	// (GET /internal/v1/spend/authorizations/{authorizationId})
+	GetSpendAuthorization(w http.ResponseWriter, r *http.Request, authorizationIDParam AuthorizationIDParam, params GetSpendAuthorizationParams)
+	// AmendSpendAuthorization Change the terms of an authorization
+	// (POST /internal/v1/spend/authorizations/{authorizationId}/amend)
+	AmendSpendAuthorization(w http.ResponseWriter, r *http.Request, authorizationIDParam AuthorizationIDParam, params AmendSpendAuthorizationParams)
+	// ListSpendReservationsOf List what is held under an authorization, newest first
+	// (GET /internal/v1/spend/authorizations/{authorizationId}/reservations)
+	ListSpendReservationsOf(w http.ResponseWriter, r *http.Request, authorizationIDParam AuthorizationIDParam, params ListSpendReservationsOfParams)
+	// RevokeSpendAuthorization Revoke an authorization
+	// (POST /internal/v1/spend/authorizations/{authorizationId}/revoke)
+	RevokeSpendAuthorization(w http.ResponseWriter, r *http.Request, authorizationIDParam AuthorizationIDParam, params RevokeSpendAuthorizationParams)
+	// GetSpendStatement Get the statement of an authorization
+	// (GET /internal/v1/spend/authorizations/{authorizationId}/statement)
+	GetSpendStatement(w http.ResponseWriter, r *http.Request, authorizationIDParam AuthorizationIDParam, params GetSpendStatementParams)
+	// ExportSpendStatement Get the statement of an authorization as a table
+	// (GET /internal/v1/spend/authorizations/{authorizationId}/statement.csv)
+	ExportSpendStatement(w http.ResponseWriter, r *http.Request, authorizationIDParam AuthorizationIDParam, params ExportSpendStatementParams)
+	// RecoverStuckSpend Settle what executors left behind
+	// (POST /internal/v1/spend/recover-stuck)
+	RecoverStuckSpend(w http.ResponseWriter, r *http.Request, params RecoverStuckSpendParams)
+	// ListSpendReservations List reservations, newest first
+	// (GET /internal/v1/spend/reservations)
+	ListSpendReservations(w http.ResponseWriter, r *http.Request, params ListSpendReservationsParams)
+	// ReconcileSpendReservation Say what became of a call whose outcome is unknown
+	// (POST /internal/v1/spend/reservations/{runId}/{toolCallId}/reconcile)
+	ReconcileSpendReservation(w http.ResponseWriter, r *http.Request, runIDParam RunIDParam, toolCallIDParam ToolCallIDParam, params ReconcileSpendReservationParams)
 	// GetThreadState Get a thread's messages and runs
 	// (GET /internal/v1/threads/{threadId}/state)
 	GetThreadState(w http.ResponseWriter, r *http.Request, threadIDParam ThreadIDParam, params GetThreadStateParams)
@@ -19667,6 +27231,1651 @@ func (siw *ServerInterfaceWrapper) PutToolSpec(w http.ResponseWriter, r *http.Re
 	handler.ServeHTTP(w, r)
 }
 
+// ListSpendAuthorizations operation middleware
+func (siw *ServerInterfaceWrapper) ListSpendAuthorizations(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListSpendAuthorizationsParams
+
+	// ------------- Optional query parameter "state" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "state", r.URL.Query(), &params.State, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "state"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "state", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "owner" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "owner", r.URL.Query(), &params.Owner, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "owner"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "owner", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "parentAuthorizationId" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "parentAuthorizationId", r.URL.Query(), &params.ParentAuthorizationID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "parentAuthorizationId"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "parentAuthorizationId", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "runId" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "runId", r.URL.Query(), &params.RunID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "runId"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "runId", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "threadId" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "threadId", r.URL.Query(), &params.ThreadID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "threadId"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "threadId", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "pageToken" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "pageToken", r.URL.Query(), &params.PageToken, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "pageToken"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "pageToken", Err: err})
+		}
+		return
+	}
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "X-OA-USER-ID" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-USER-ID")]; found {
+		var UserIDParam UserIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-USER-ID", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-USER-ID", valueList[0], &UserIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-USER-ID", Err: err})
+			return
+		}
+
+		params.UserIDParam = &UserIDParam
+
+	}
+
+	// ------------- Optional header parameter "X-OA-GUEST-SCOPE" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-GUEST-SCOPE")]; found {
+		var GuestScopeParam GuestScopeParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-GUEST-SCOPE", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-GUEST-SCOPE", valueList[0], &GuestScopeParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-GUEST-SCOPE", Err: err})
+			return
+		}
+
+		params.GuestScopeParam = &GuestScopeParam
+
+	}
+
+	// ------------- Optional header parameter "traceparent" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("traceparent")]; found {
+		var TraceparentParam TraceparentParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "traceparent", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "traceparent", valueList[0], &TraceparentParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "traceparent", Err: err})
+			return
+		}
+
+		params.TraceparentParam = &TraceparentParam
+
+	}
+
+	// ------------- Optional header parameter "tracestate" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("tracestate")]; found {
+		var TracestateParam TracestateParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "tracestate", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "tracestate", valueList[0], &TracestateParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "tracestate", Err: err})
+			return
+		}
+
+		params.TracestateParam = &TracestateParam
+
+	}
+
+	// ------------- Optional header parameter "x-request-id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("x-request-id")]; found {
+		var RequestIDParam RequestIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "x-request-id", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "x-request-id", valueList[0], &RequestIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "x-request-id", Err: err})
+			return
+		}
+
+		params.RequestIDParam = &RequestIDParam
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListSpendAuthorizations(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// CreateSpendAuthorization operation middleware
+func (siw *ServerInterfaceWrapper) CreateSpendAuthorization(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CreateSpendAuthorizationParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "X-OA-USER-ID" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-USER-ID")]; found {
+		var UserIDParam UserIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-USER-ID", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-USER-ID", valueList[0], &UserIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-USER-ID", Err: err})
+			return
+		}
+
+		params.UserIDParam = &UserIDParam
+
+	}
+
+	// ------------- Optional header parameter "X-OA-GUEST-SCOPE" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-GUEST-SCOPE")]; found {
+		var GuestScopeParam GuestScopeParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-GUEST-SCOPE", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-GUEST-SCOPE", valueList[0], &GuestScopeParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-GUEST-SCOPE", Err: err})
+			return
+		}
+
+		params.GuestScopeParam = &GuestScopeParam
+
+	}
+
+	// ------------- Optional header parameter "traceparent" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("traceparent")]; found {
+		var TraceparentParam TraceparentParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "traceparent", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "traceparent", valueList[0], &TraceparentParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "traceparent", Err: err})
+			return
+		}
+
+		params.TraceparentParam = &TraceparentParam
+
+	}
+
+	// ------------- Optional header parameter "tracestate" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("tracestate")]; found {
+		var TracestateParam TracestateParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "tracestate", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "tracestate", valueList[0], &TracestateParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "tracestate", Err: err})
+			return
+		}
+
+		params.TracestateParam = &TracestateParam
+
+	}
+
+	// ------------- Optional header parameter "x-request-id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("x-request-id")]; found {
+		var RequestIDParam RequestIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "x-request-id", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "x-request-id", valueList[0], &RequestIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "x-request-id", Err: err})
+			return
+		}
+
+		params.RequestIDParam = &RequestIDParam
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.CreateSpendAuthorization(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetSpendAuthorization operation middleware
+func (siw *ServerInterfaceWrapper) GetSpendAuthorization(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "authorizationId" -------------
+	var authorizationIDParam AuthorizationIDParam
+
+	err = runtime.BindStyledParameterWithOptions("simple", "authorizationId", r.PathValue("authorizationId"), &authorizationIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "authorizationId", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetSpendAuthorizationParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "X-OA-USER-ID" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-USER-ID")]; found {
+		var UserIDParam UserIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-USER-ID", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-USER-ID", valueList[0], &UserIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-USER-ID", Err: err})
+			return
+		}
+
+		params.UserIDParam = &UserIDParam
+
+	}
+
+	// ------------- Optional header parameter "X-OA-GUEST-SCOPE" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-GUEST-SCOPE")]; found {
+		var GuestScopeParam GuestScopeParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-GUEST-SCOPE", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-GUEST-SCOPE", valueList[0], &GuestScopeParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-GUEST-SCOPE", Err: err})
+			return
+		}
+
+		params.GuestScopeParam = &GuestScopeParam
+
+	}
+
+	// ------------- Optional header parameter "traceparent" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("traceparent")]; found {
+		var TraceparentParam TraceparentParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "traceparent", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "traceparent", valueList[0], &TraceparentParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "traceparent", Err: err})
+			return
+		}
+
+		params.TraceparentParam = &TraceparentParam
+
+	}
+
+	// ------------- Optional header parameter "tracestate" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("tracestate")]; found {
+		var TracestateParam TracestateParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "tracestate", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "tracestate", valueList[0], &TracestateParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "tracestate", Err: err})
+			return
+		}
+
+		params.TracestateParam = &TracestateParam
+
+	}
+
+	// ------------- Optional header parameter "x-request-id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("x-request-id")]; found {
+		var RequestIDParam RequestIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "x-request-id", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "x-request-id", valueList[0], &RequestIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "x-request-id", Err: err})
+			return
+		}
+
+		params.RequestIDParam = &RequestIDParam
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetSpendAuthorization(w, r, authorizationIDParam, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// AmendSpendAuthorization operation middleware
+func (siw *ServerInterfaceWrapper) AmendSpendAuthorization(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "authorizationId" -------------
+	var authorizationIDParam AuthorizationIDParam
+
+	err = runtime.BindStyledParameterWithOptions("simple", "authorizationId", r.PathValue("authorizationId"), &authorizationIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "authorizationId", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params AmendSpendAuthorizationParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "X-OA-USER-ID" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-USER-ID")]; found {
+		var UserIDParam UserIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-USER-ID", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-USER-ID", valueList[0], &UserIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-USER-ID", Err: err})
+			return
+		}
+
+		params.UserIDParam = &UserIDParam
+
+	}
+
+	// ------------- Optional header parameter "X-OA-GUEST-SCOPE" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-GUEST-SCOPE")]; found {
+		var GuestScopeParam GuestScopeParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-GUEST-SCOPE", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-GUEST-SCOPE", valueList[0], &GuestScopeParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-GUEST-SCOPE", Err: err})
+			return
+		}
+
+		params.GuestScopeParam = &GuestScopeParam
+
+	}
+
+	// ------------- Optional header parameter "traceparent" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("traceparent")]; found {
+		var TraceparentParam TraceparentParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "traceparent", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "traceparent", valueList[0], &TraceparentParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "traceparent", Err: err})
+			return
+		}
+
+		params.TraceparentParam = &TraceparentParam
+
+	}
+
+	// ------------- Optional header parameter "tracestate" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("tracestate")]; found {
+		var TracestateParam TracestateParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "tracestate", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "tracestate", valueList[0], &TracestateParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "tracestate", Err: err})
+			return
+		}
+
+		params.TracestateParam = &TracestateParam
+
+	}
+
+	// ------------- Optional header parameter "x-request-id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("x-request-id")]; found {
+		var RequestIDParam RequestIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "x-request-id", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "x-request-id", valueList[0], &RequestIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "x-request-id", Err: err})
+			return
+		}
+
+		params.RequestIDParam = &RequestIDParam
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.AmendSpendAuthorization(w, r, authorizationIDParam, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListSpendReservationsOf operation middleware
+func (siw *ServerInterfaceWrapper) ListSpendReservationsOf(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "authorizationId" -------------
+	var authorizationIDParam AuthorizationIDParam
+
+	err = runtime.BindStyledParameterWithOptions("simple", "authorizationId", r.PathValue("authorizationId"), &authorizationIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "authorizationId", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListSpendReservationsOfParams
+
+	// ------------- Optional query parameter "state" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "state", r.URL.Query(), &params.State, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "state"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "state", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "pageToken" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "pageToken", r.URL.Query(), &params.PageToken, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "pageToken"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "pageToken", Err: err})
+		}
+		return
+	}
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "X-OA-USER-ID" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-USER-ID")]; found {
+		var UserIDParam UserIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-USER-ID", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-USER-ID", valueList[0], &UserIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-USER-ID", Err: err})
+			return
+		}
+
+		params.UserIDParam = &UserIDParam
+
+	}
+
+	// ------------- Optional header parameter "X-OA-GUEST-SCOPE" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-GUEST-SCOPE")]; found {
+		var GuestScopeParam GuestScopeParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-GUEST-SCOPE", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-GUEST-SCOPE", valueList[0], &GuestScopeParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-GUEST-SCOPE", Err: err})
+			return
+		}
+
+		params.GuestScopeParam = &GuestScopeParam
+
+	}
+
+	// ------------- Optional header parameter "traceparent" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("traceparent")]; found {
+		var TraceparentParam TraceparentParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "traceparent", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "traceparent", valueList[0], &TraceparentParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "traceparent", Err: err})
+			return
+		}
+
+		params.TraceparentParam = &TraceparentParam
+
+	}
+
+	// ------------- Optional header parameter "tracestate" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("tracestate")]; found {
+		var TracestateParam TracestateParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "tracestate", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "tracestate", valueList[0], &TracestateParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "tracestate", Err: err})
+			return
+		}
+
+		params.TracestateParam = &TracestateParam
+
+	}
+
+	// ------------- Optional header parameter "x-request-id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("x-request-id")]; found {
+		var RequestIDParam RequestIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "x-request-id", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "x-request-id", valueList[0], &RequestIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "x-request-id", Err: err})
+			return
+		}
+
+		params.RequestIDParam = &RequestIDParam
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListSpendReservationsOf(w, r, authorizationIDParam, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RevokeSpendAuthorization operation middleware
+func (siw *ServerInterfaceWrapper) RevokeSpendAuthorization(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "authorizationId" -------------
+	var authorizationIDParam AuthorizationIDParam
+
+	err = runtime.BindStyledParameterWithOptions("simple", "authorizationId", r.PathValue("authorizationId"), &authorizationIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "authorizationId", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RevokeSpendAuthorizationParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "X-OA-USER-ID" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-USER-ID")]; found {
+		var UserIDParam UserIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-USER-ID", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-USER-ID", valueList[0], &UserIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-USER-ID", Err: err})
+			return
+		}
+
+		params.UserIDParam = &UserIDParam
+
+	}
+
+	// ------------- Optional header parameter "X-OA-GUEST-SCOPE" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-GUEST-SCOPE")]; found {
+		var GuestScopeParam GuestScopeParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-GUEST-SCOPE", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-GUEST-SCOPE", valueList[0], &GuestScopeParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-GUEST-SCOPE", Err: err})
+			return
+		}
+
+		params.GuestScopeParam = &GuestScopeParam
+
+	}
+
+	// ------------- Optional header parameter "traceparent" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("traceparent")]; found {
+		var TraceparentParam TraceparentParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "traceparent", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "traceparent", valueList[0], &TraceparentParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "traceparent", Err: err})
+			return
+		}
+
+		params.TraceparentParam = &TraceparentParam
+
+	}
+
+	// ------------- Optional header parameter "tracestate" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("tracestate")]; found {
+		var TracestateParam TracestateParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "tracestate", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "tracestate", valueList[0], &TracestateParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "tracestate", Err: err})
+			return
+		}
+
+		params.TracestateParam = &TracestateParam
+
+	}
+
+	// ------------- Optional header parameter "x-request-id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("x-request-id")]; found {
+		var RequestIDParam RequestIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "x-request-id", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "x-request-id", valueList[0], &RequestIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "x-request-id", Err: err})
+			return
+		}
+
+		params.RequestIDParam = &RequestIDParam
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RevokeSpendAuthorization(w, r, authorizationIDParam, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// GetSpendStatement operation middleware
+func (siw *ServerInterfaceWrapper) GetSpendStatement(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "authorizationId" -------------
+	var authorizationIDParam AuthorizationIDParam
+
+	err = runtime.BindStyledParameterWithOptions("simple", "authorizationId", r.PathValue("authorizationId"), &authorizationIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "authorizationId", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetSpendStatementParams
+
+	// ------------- Optional query parameter "from" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "from", r.URL.Query(), &params.From, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "from"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "from", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "to" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "to", r.URL.Query(), &params.To, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "to"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "to", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "pageToken" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "pageToken", r.URL.Query(), &params.PageToken, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "pageToken"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "pageToken", Err: err})
+		}
+		return
+	}
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "X-OA-USER-ID" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-USER-ID")]; found {
+		var UserIDParam UserIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-USER-ID", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-USER-ID", valueList[0], &UserIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-USER-ID", Err: err})
+			return
+		}
+
+		params.UserIDParam = &UserIDParam
+
+	}
+
+	// ------------- Optional header parameter "X-OA-GUEST-SCOPE" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-GUEST-SCOPE")]; found {
+		var GuestScopeParam GuestScopeParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-GUEST-SCOPE", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-GUEST-SCOPE", valueList[0], &GuestScopeParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-GUEST-SCOPE", Err: err})
+			return
+		}
+
+		params.GuestScopeParam = &GuestScopeParam
+
+	}
+
+	// ------------- Optional header parameter "traceparent" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("traceparent")]; found {
+		var TraceparentParam TraceparentParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "traceparent", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "traceparent", valueList[0], &TraceparentParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "traceparent", Err: err})
+			return
+		}
+
+		params.TraceparentParam = &TraceparentParam
+
+	}
+
+	// ------------- Optional header parameter "tracestate" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("tracestate")]; found {
+		var TracestateParam TracestateParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "tracestate", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "tracestate", valueList[0], &TracestateParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "tracestate", Err: err})
+			return
+		}
+
+		params.TracestateParam = &TracestateParam
+
+	}
+
+	// ------------- Optional header parameter "x-request-id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("x-request-id")]; found {
+		var RequestIDParam RequestIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "x-request-id", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "x-request-id", valueList[0], &RequestIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "x-request-id", Err: err})
+			return
+		}
+
+		params.RequestIDParam = &RequestIDParam
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.GetSpendStatement(w, r, authorizationIDParam, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ExportSpendStatement operation middleware
+func (siw *ServerInterfaceWrapper) ExportSpendStatement(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "authorizationId" -------------
+	var authorizationIDParam AuthorizationIDParam
+
+	err = runtime.BindStyledParameterWithOptions("simple", "authorizationId", r.PathValue("authorizationId"), &authorizationIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "authorizationId", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ExportSpendStatementParams
+
+	// ------------- Optional query parameter "from" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "from", r.URL.Query(), &params.From, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "from"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "from", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "to" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "to", r.URL.Query(), &params.To, runtime.BindQueryParameterOptions{Type: "string", Format: "date-time"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "to"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "to", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "pageToken" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "pageToken", r.URL.Query(), &params.PageToken, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "pageToken"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "pageToken", Err: err})
+		}
+		return
+	}
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "X-OA-USER-ID" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-USER-ID")]; found {
+		var UserIDParam UserIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-USER-ID", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-USER-ID", valueList[0], &UserIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-USER-ID", Err: err})
+			return
+		}
+
+		params.UserIDParam = &UserIDParam
+
+	}
+
+	// ------------- Optional header parameter "X-OA-GUEST-SCOPE" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-GUEST-SCOPE")]; found {
+		var GuestScopeParam GuestScopeParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-GUEST-SCOPE", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-GUEST-SCOPE", valueList[0], &GuestScopeParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-GUEST-SCOPE", Err: err})
+			return
+		}
+
+		params.GuestScopeParam = &GuestScopeParam
+
+	}
+
+	// ------------- Optional header parameter "traceparent" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("traceparent")]; found {
+		var TraceparentParam TraceparentParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "traceparent", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "traceparent", valueList[0], &TraceparentParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "traceparent", Err: err})
+			return
+		}
+
+		params.TraceparentParam = &TraceparentParam
+
+	}
+
+	// ------------- Optional header parameter "tracestate" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("tracestate")]; found {
+		var TracestateParam TracestateParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "tracestate", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "tracestate", valueList[0], &TracestateParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "tracestate", Err: err})
+			return
+		}
+
+		params.TracestateParam = &TracestateParam
+
+	}
+
+	// ------------- Optional header parameter "x-request-id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("x-request-id")]; found {
+		var RequestIDParam RequestIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "x-request-id", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "x-request-id", valueList[0], &RequestIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "x-request-id", Err: err})
+			return
+		}
+
+		params.RequestIDParam = &RequestIDParam
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ExportSpendStatement(w, r, authorizationIDParam, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// RecoverStuckSpend operation middleware
+func (siw *ServerInterfaceWrapper) RecoverStuckSpend(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RecoverStuckSpendParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "X-OA-USER-ID" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-USER-ID")]; found {
+		var UserIDParam UserIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-USER-ID", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-USER-ID", valueList[0], &UserIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-USER-ID", Err: err})
+			return
+		}
+
+		params.UserIDParam = &UserIDParam
+
+	}
+
+	// ------------- Optional header parameter "X-OA-GUEST-SCOPE" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-GUEST-SCOPE")]; found {
+		var GuestScopeParam GuestScopeParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-GUEST-SCOPE", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-GUEST-SCOPE", valueList[0], &GuestScopeParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-GUEST-SCOPE", Err: err})
+			return
+		}
+
+		params.GuestScopeParam = &GuestScopeParam
+
+	}
+
+	// ------------- Optional header parameter "traceparent" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("traceparent")]; found {
+		var TraceparentParam TraceparentParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "traceparent", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "traceparent", valueList[0], &TraceparentParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "traceparent", Err: err})
+			return
+		}
+
+		params.TraceparentParam = &TraceparentParam
+
+	}
+
+	// ------------- Optional header parameter "tracestate" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("tracestate")]; found {
+		var TracestateParam TracestateParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "tracestate", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "tracestate", valueList[0], &TracestateParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "tracestate", Err: err})
+			return
+		}
+
+		params.TracestateParam = &TracestateParam
+
+	}
+
+	// ------------- Optional header parameter "x-request-id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("x-request-id")]; found {
+		var RequestIDParam RequestIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "x-request-id", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "x-request-id", valueList[0], &RequestIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "x-request-id", Err: err})
+			return
+		}
+
+		params.RequestIDParam = &RequestIDParam
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.RecoverStuckSpend(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ListSpendReservations operation middleware
+func (siw *ServerInterfaceWrapper) ListSpendReservations(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListSpendReservationsParams
+
+	// ------------- Optional query parameter "state" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "state", r.URL.Query(), &params.State, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "state"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "state", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "runId" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "runId", r.URL.Query(), &params.RunID, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "runId"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "runId", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", r.URL.Query(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: "int32"})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "limit"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "limit", Err: err})
+		}
+		return
+	}
+
+	// ------------- Optional query parameter "pageToken" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "pageToken", r.URL.Query(), &params.PageToken, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		var requiredError *runtime.RequiredParameterError
+		if errors.As(err, &requiredError) {
+			siw.ErrorHandlerFunc(w, r, &RequiredParamError{ParamName: "pageToken"})
+		} else {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "pageToken", Err: err})
+		}
+		return
+	}
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "X-OA-USER-ID" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-USER-ID")]; found {
+		var UserIDParam UserIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-USER-ID", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-USER-ID", valueList[0], &UserIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-USER-ID", Err: err})
+			return
+		}
+
+		params.UserIDParam = &UserIDParam
+
+	}
+
+	// ------------- Optional header parameter "X-OA-GUEST-SCOPE" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-GUEST-SCOPE")]; found {
+		var GuestScopeParam GuestScopeParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-GUEST-SCOPE", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-GUEST-SCOPE", valueList[0], &GuestScopeParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-GUEST-SCOPE", Err: err})
+			return
+		}
+
+		params.GuestScopeParam = &GuestScopeParam
+
+	}
+
+	// ------------- Optional header parameter "traceparent" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("traceparent")]; found {
+		var TraceparentParam TraceparentParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "traceparent", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "traceparent", valueList[0], &TraceparentParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "traceparent", Err: err})
+			return
+		}
+
+		params.TraceparentParam = &TraceparentParam
+
+	}
+
+	// ------------- Optional header parameter "tracestate" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("tracestate")]; found {
+		var TracestateParam TracestateParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "tracestate", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "tracestate", valueList[0], &TracestateParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "tracestate", Err: err})
+			return
+		}
+
+		params.TracestateParam = &TracestateParam
+
+	}
+
+	// ------------- Optional header parameter "x-request-id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("x-request-id")]; found {
+		var RequestIDParam RequestIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "x-request-id", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "x-request-id", valueList[0], &RequestIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "x-request-id", Err: err})
+			return
+		}
+
+		params.RequestIDParam = &RequestIDParam
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ListSpendReservations(w, r, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
+// ReconcileSpendReservation operation middleware
+func (siw *ServerInterfaceWrapper) ReconcileSpendReservation(w http.ResponseWriter, r *http.Request) {
+
+	var err error
+	_ = err
+
+	// ------------- Path parameter "runId" -------------
+	var runIDParam RunIDParam
+
+	err = runtime.BindStyledParameterWithOptions("simple", "runId", r.PathValue("runId"), &runIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "runId", Err: err})
+		return
+	}
+
+	// ------------- Path parameter "toolCallId" -------------
+	var toolCallIDParam ToolCallIDParam
+
+	err = runtime.BindStyledParameterWithOptions("simple", "toolCallId", r.PathValue("toolCallId"), &toolCallIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: true})
+	if err != nil {
+		siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "toolCallId", Err: err})
+		return
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ReconcileSpendReservationParams
+
+	headers := r.Header
+
+	// ------------- Optional header parameter "X-OA-USER-ID" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-USER-ID")]; found {
+		var UserIDParam UserIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-USER-ID", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-USER-ID", valueList[0], &UserIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-USER-ID", Err: err})
+			return
+		}
+
+		params.UserIDParam = &UserIDParam
+
+	}
+
+	// ------------- Optional header parameter "X-OA-GUEST-SCOPE" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("X-OA-GUEST-SCOPE")]; found {
+		var GuestScopeParam GuestScopeParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "X-OA-GUEST-SCOPE", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "X-OA-GUEST-SCOPE", valueList[0], &GuestScopeParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "X-OA-GUEST-SCOPE", Err: err})
+			return
+		}
+
+		params.GuestScopeParam = &GuestScopeParam
+
+	}
+
+	// ------------- Optional header parameter "traceparent" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("traceparent")]; found {
+		var TraceparentParam TraceparentParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "traceparent", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "traceparent", valueList[0], &TraceparentParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "traceparent", Err: err})
+			return
+		}
+
+		params.TraceparentParam = &TraceparentParam
+
+	}
+
+	// ------------- Optional header parameter "tracestate" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("tracestate")]; found {
+		var TracestateParam TracestateParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "tracestate", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "tracestate", valueList[0], &TracestateParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "tracestate", Err: err})
+			return
+		}
+
+		params.TracestateParam = &TracestateParam
+
+	}
+
+	// ------------- Optional header parameter "x-request-id" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("x-request-id")]; found {
+		var RequestIDParam RequestIDParam
+		n := len(valueList)
+		if n != 1 {
+			siw.ErrorHandlerFunc(w, r, &TooManyValuesForParamError{ParamName: "x-request-id", Count: n})
+			return
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "x-request-id", valueList[0], &RequestIDParam, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			siw.ErrorHandlerFunc(w, r, &InvalidParamFormatError{ParamName: "x-request-id", Err: err})
+			return
+		}
+
+		params.RequestIDParam = &RequestIDParam
+
+	}
+
+	handler := http.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		siw.Handler.ReconcileSpendReservation(w, r, runIDParam, toolCallIDParam, params)
+	}))
+
+	for _, middleware := range siw.HandlerMiddlewares {
+		handler = middleware(handler)
+	}
+
+	handler.ServeHTTP(w, r)
+}
+
 // GetThreadState operation middleware
 func (siw *ServerInterfaceWrapper) GetThreadState(w http.ResponseWriter, r *http.Request) {
 
@@ -20501,6 +29710,17 @@ func HandlerWithOptions(si ServerInterface, options StdHTTPServerOptions) http.H
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/internal/v1/skills/skill-specs", wrapper.PutSkillSpec)
 	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/internal/v1/skills/skill-specs/{skillId}/{version}/publish", wrapper.PublishSkill)
 	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/internal/v1/skills/releases/{skillId}/{version}", wrapper.GetSkillRelease)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/internal/v1/spend/authorizations", wrapper.ListSpendAuthorizations)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/internal/v1/spend/authorizations", wrapper.CreateSpendAuthorization)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/internal/v1/spend/authorizations/{authorizationId}", wrapper.GetSpendAuthorization)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/internal/v1/spend/authorizations/{authorizationId}/amend", wrapper.AmendSpendAuthorization)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/internal/v1/spend/authorizations/{authorizationId}/revoke", wrapper.RevokeSpendAuthorization)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/internal/v1/spend/authorizations/{authorizationId}/reservations", wrapper.ListSpendReservationsOf)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/internal/v1/spend/authorizations/{authorizationId}/statement", wrapper.GetSpendStatement)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/internal/v1/spend/authorizations/{authorizationId}/statement.csv", wrapper.ExportSpendStatement)
+	m.HandleFunc(http.MethodGet+" "+options.BaseURL+"/internal/v1/spend/reservations", wrapper.ListSpendReservations)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/internal/v1/spend/reservations/{runId}/{toolCallId}/reconcile", wrapper.ReconcileSpendReservation)
+	m.HandleFunc(http.MethodPost+" "+options.BaseURL+"/internal/v1/spend/recover-stuck", wrapper.RecoverStuckSpend)
 
 	return m
 }
@@ -21684,6 +30904,26 @@ func (response StartRun403JSONResponse) VisitStartRunResponse(w http.ResponseWri
 		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
 	}
 	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type StartRun404JSONResponse struct{ NotFoundResponseJSONResponse }
+
+func (response StartRun404JSONResponse) VisitStartRunResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(404)
 	_, err := buf.WriteTo(w)
 	return err
 }
@@ -24767,6 +34007,2415 @@ func (response PutToolSpec503JSONResponse) VisitPutToolSpecResponse(w http.Respo
 	return err
 }
 
+type ListSpendAuthorizationsRequestObject struct {
+	Params ListSpendAuthorizationsParams
+}
+
+type ListSpendAuthorizationsResponseObject interface {
+	VisitListSpendAuthorizationsResponse(w http.ResponseWriter) error
+}
+
+type ListSpendAuthorizations200ResponseHeaders struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+type ListSpendAuthorizations200JSONResponse struct {
+	Body    SpendAuthorizationPage
+	Headers ListSpendAuthorizations200ResponseHeaders
+}
+
+func (response ListSpendAuthorizations200JSONResponse) VisitListSpendAuthorizationsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSpendAuthorizations400JSONResponse struct{ BadRequestResponseJSONResponse }
+
+func (response ListSpendAuthorizations400JSONResponse) VisitListSpendAuthorizationsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSpendAuthorizations401JSONResponse struct {
+	UnauthorizedResponseJSONResponse
+}
+
+func (response ListSpendAuthorizations401JSONResponse) VisitListSpendAuthorizationsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSpendAuthorizations403JSONResponse struct{ ForbiddenResponseJSONResponse }
+
+func (response ListSpendAuthorizations403JSONResponse) VisitListSpendAuthorizationsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSpendAuthorizations413JSONResponse struct {
+	PayloadTooLargeResponseJSONResponse
+}
+
+func (response ListSpendAuthorizations413JSONResponse) VisitListSpendAuthorizationsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSpendAuthorizations500JSONResponse struct{ InternalResponseJSONResponse }
+
+func (response ListSpendAuthorizations500JSONResponse) VisitListSpendAuthorizationsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSpendAuthorizations503JSONResponse struct {
+	UnavailableResponseJSONResponse
+}
+
+func (response ListSpendAuthorizations503JSONResponse) VisitListSpendAuthorizationsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("retry-after", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateSpendAuthorizationRequestObject struct {
+	Params CreateSpendAuthorizationParams
+	Body   *CreateSpendAuthorizationJSONRequestBody
+}
+
+type CreateSpendAuthorizationResponseObject interface {
+	VisitCreateSpendAuthorizationResponse(w http.ResponseWriter) error
+}
+
+type CreateSpendAuthorization200ResponseHeaders struct {
+	IdempotentReplay *bool
+	Traceparent      *string
+	XRequestID       *string
+}
+
+type CreateSpendAuthorization200JSONResponse struct {
+	Body    SpendAuthorizationAnswer
+	Headers CreateSpendAuthorization200ResponseHeaders
+}
+
+func (response CreateSpendAuthorization200JSONResponse) VisitCreateSpendAuthorizationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.IdempotentReplay != nil {
+		w.Header().Set("idempotent-replay", fmt.Sprint(*response.Headers.IdempotentReplay))
+	}
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateSpendAuthorization400JSONResponse struct{ BadRequestResponseJSONResponse }
+
+func (response CreateSpendAuthorization400JSONResponse) VisitCreateSpendAuthorizationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateSpendAuthorization401JSONResponse struct {
+	UnauthorizedResponseJSONResponse
+}
+
+func (response CreateSpendAuthorization401JSONResponse) VisitCreateSpendAuthorizationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateSpendAuthorization403JSONResponse struct{ ForbiddenResponseJSONResponse }
+
+func (response CreateSpendAuthorization403JSONResponse) VisitCreateSpendAuthorizationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateSpendAuthorization404JSONResponse struct{ NotFoundResponseJSONResponse }
+
+func (response CreateSpendAuthorization404JSONResponse) VisitCreateSpendAuthorizationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateSpendAuthorization408JSONResponse struct {
+	RequestTimeoutResponseJSONResponse
+}
+
+func (response CreateSpendAuthorization408JSONResponse) VisitCreateSpendAuthorizationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(408)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateSpendAuthorization409JSONResponse struct{ ConflictResponseJSONResponse }
+
+func (response CreateSpendAuthorization409JSONResponse) VisitCreateSpendAuthorizationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateSpendAuthorization413JSONResponse struct {
+	PayloadTooLargeResponseJSONResponse
+}
+
+func (response CreateSpendAuthorization413JSONResponse) VisitCreateSpendAuthorizationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateSpendAuthorization415JSONResponse struct {
+	UnsupportedMediaTypeResponseJSONResponse
+}
+
+func (response CreateSpendAuthorization415JSONResponse) VisitCreateSpendAuthorizationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateSpendAuthorization429JSONResponse struct {
+	TooManyRequestsResponseJSONResponse
+}
+
+func (response CreateSpendAuthorization429JSONResponse) VisitCreateSpendAuthorizationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("retry-after", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateSpendAuthorization500JSONResponse struct{ InternalResponseJSONResponse }
+
+func (response CreateSpendAuthorization500JSONResponse) VisitCreateSpendAuthorizationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateSpendAuthorization503JSONResponse struct {
+	UnavailableResponseJSONResponse
+}
+
+func (response CreateSpendAuthorization503JSONResponse) VisitCreateSpendAuthorizationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("retry-after", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSpendAuthorizationRequestObject struct {
+	AuthorizationIDParam AuthorizationIDParam `json:"authorizationId"`
+	Params               GetSpendAuthorizationParams
+}
+
+type GetSpendAuthorizationResponseObject interface {
+	VisitGetSpendAuthorizationResponse(w http.ResponseWriter) error
+}
+
+type GetSpendAuthorization200ResponseHeaders struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+type GetSpendAuthorization200JSONResponse struct {
+	Body    SpendAuthorizationAnswer
+	Headers GetSpendAuthorization200ResponseHeaders
+}
+
+func (response GetSpendAuthorization200JSONResponse) VisitGetSpendAuthorizationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSpendAuthorization400JSONResponse struct{ BadRequestResponseJSONResponse }
+
+func (response GetSpendAuthorization400JSONResponse) VisitGetSpendAuthorizationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSpendAuthorization401JSONResponse struct {
+	UnauthorizedResponseJSONResponse
+}
+
+func (response GetSpendAuthorization401JSONResponse) VisitGetSpendAuthorizationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSpendAuthorization403JSONResponse struct{ ForbiddenResponseJSONResponse }
+
+func (response GetSpendAuthorization403JSONResponse) VisitGetSpendAuthorizationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSpendAuthorization404JSONResponse struct{ NotFoundResponseJSONResponse }
+
+func (response GetSpendAuthorization404JSONResponse) VisitGetSpendAuthorizationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSpendAuthorization413JSONResponse struct {
+	PayloadTooLargeResponseJSONResponse
+}
+
+func (response GetSpendAuthorization413JSONResponse) VisitGetSpendAuthorizationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSpendAuthorization500JSONResponse struct{ InternalResponseJSONResponse }
+
+func (response GetSpendAuthorization500JSONResponse) VisitGetSpendAuthorizationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSpendAuthorization503JSONResponse struct {
+	UnavailableResponseJSONResponse
+}
+
+func (response GetSpendAuthorization503JSONResponse) VisitGetSpendAuthorizationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("retry-after", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AmendSpendAuthorizationRequestObject struct {
+	AuthorizationIDParam AuthorizationIDParam `json:"authorizationId"`
+	Params               AmendSpendAuthorizationParams
+	Body                 *AmendSpendAuthorizationJSONRequestBody
+}
+
+type AmendSpendAuthorizationResponseObject interface {
+	VisitAmendSpendAuthorizationResponse(w http.ResponseWriter) error
+}
+
+type AmendSpendAuthorization200ResponseHeaders struct {
+	IdempotentReplay *bool
+	Traceparent      *string
+	XRequestID       *string
+}
+
+type AmendSpendAuthorization200JSONResponse struct {
+	Body    SpendAuthorizationAnswer
+	Headers AmendSpendAuthorization200ResponseHeaders
+}
+
+func (response AmendSpendAuthorization200JSONResponse) VisitAmendSpendAuthorizationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.IdempotentReplay != nil {
+		w.Header().Set("idempotent-replay", fmt.Sprint(*response.Headers.IdempotentReplay))
+	}
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AmendSpendAuthorization400JSONResponse struct{ BadRequestResponseJSONResponse }
+
+func (response AmendSpendAuthorization400JSONResponse) VisitAmendSpendAuthorizationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AmendSpendAuthorization401JSONResponse struct {
+	UnauthorizedResponseJSONResponse
+}
+
+func (response AmendSpendAuthorization401JSONResponse) VisitAmendSpendAuthorizationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AmendSpendAuthorization403JSONResponse struct{ ForbiddenResponseJSONResponse }
+
+func (response AmendSpendAuthorization403JSONResponse) VisitAmendSpendAuthorizationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AmendSpendAuthorization404JSONResponse struct{ NotFoundResponseJSONResponse }
+
+func (response AmendSpendAuthorization404JSONResponse) VisitAmendSpendAuthorizationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AmendSpendAuthorization408JSONResponse struct {
+	RequestTimeoutResponseJSONResponse
+}
+
+func (response AmendSpendAuthorization408JSONResponse) VisitAmendSpendAuthorizationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(408)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AmendSpendAuthorization409JSONResponse struct{ ConflictResponseJSONResponse }
+
+func (response AmendSpendAuthorization409JSONResponse) VisitAmendSpendAuthorizationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AmendSpendAuthorization413JSONResponse struct {
+	PayloadTooLargeResponseJSONResponse
+}
+
+func (response AmendSpendAuthorization413JSONResponse) VisitAmendSpendAuthorizationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AmendSpendAuthorization415JSONResponse struct {
+	UnsupportedMediaTypeResponseJSONResponse
+}
+
+func (response AmendSpendAuthorization415JSONResponse) VisitAmendSpendAuthorizationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AmendSpendAuthorization429JSONResponse struct {
+	TooManyRequestsResponseJSONResponse
+}
+
+func (response AmendSpendAuthorization429JSONResponse) VisitAmendSpendAuthorizationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("retry-after", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AmendSpendAuthorization500JSONResponse struct{ InternalResponseJSONResponse }
+
+func (response AmendSpendAuthorization500JSONResponse) VisitAmendSpendAuthorizationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AmendSpendAuthorization503JSONResponse struct {
+	UnavailableResponseJSONResponse
+}
+
+func (response AmendSpendAuthorization503JSONResponse) VisitAmendSpendAuthorizationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("retry-after", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSpendReservationsOfRequestObject struct {
+	AuthorizationIDParam AuthorizationIDParam `json:"authorizationId"`
+	Params               ListSpendReservationsOfParams
+}
+
+type ListSpendReservationsOfResponseObject interface {
+	VisitListSpendReservationsOfResponse(w http.ResponseWriter) error
+}
+
+type ListSpendReservationsOf200ResponseHeaders struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+type ListSpendReservationsOf200JSONResponse struct {
+	Body    SpendReservationPage
+	Headers ListSpendReservationsOf200ResponseHeaders
+}
+
+func (response ListSpendReservationsOf200JSONResponse) VisitListSpendReservationsOfResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSpendReservationsOf400JSONResponse struct{ BadRequestResponseJSONResponse }
+
+func (response ListSpendReservationsOf400JSONResponse) VisitListSpendReservationsOfResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSpendReservationsOf401JSONResponse struct {
+	UnauthorizedResponseJSONResponse
+}
+
+func (response ListSpendReservationsOf401JSONResponse) VisitListSpendReservationsOfResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSpendReservationsOf403JSONResponse struct{ ForbiddenResponseJSONResponse }
+
+func (response ListSpendReservationsOf403JSONResponse) VisitListSpendReservationsOfResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSpendReservationsOf404JSONResponse struct{ NotFoundResponseJSONResponse }
+
+func (response ListSpendReservationsOf404JSONResponse) VisitListSpendReservationsOfResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSpendReservationsOf413JSONResponse struct {
+	PayloadTooLargeResponseJSONResponse
+}
+
+func (response ListSpendReservationsOf413JSONResponse) VisitListSpendReservationsOfResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSpendReservationsOf500JSONResponse struct{ InternalResponseJSONResponse }
+
+func (response ListSpendReservationsOf500JSONResponse) VisitListSpendReservationsOfResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSpendReservationsOf503JSONResponse struct {
+	UnavailableResponseJSONResponse
+}
+
+func (response ListSpendReservationsOf503JSONResponse) VisitListSpendReservationsOfResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("retry-after", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RevokeSpendAuthorizationRequestObject struct {
+	AuthorizationIDParam AuthorizationIDParam `json:"authorizationId"`
+	Params               RevokeSpendAuthorizationParams
+	Body                 *RevokeSpendAuthorizationJSONRequestBody
+}
+
+type RevokeSpendAuthorizationResponseObject interface {
+	VisitRevokeSpendAuthorizationResponse(w http.ResponseWriter) error
+}
+
+type RevokeSpendAuthorization200ResponseHeaders struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+type RevokeSpendAuthorization200JSONResponse struct {
+	Body    SpendAuthorizationAnswer
+	Headers RevokeSpendAuthorization200ResponseHeaders
+}
+
+func (response RevokeSpendAuthorization200JSONResponse) VisitRevokeSpendAuthorizationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RevokeSpendAuthorization400JSONResponse struct{ BadRequestResponseJSONResponse }
+
+func (response RevokeSpendAuthorization400JSONResponse) VisitRevokeSpendAuthorizationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RevokeSpendAuthorization401JSONResponse struct {
+	UnauthorizedResponseJSONResponse
+}
+
+func (response RevokeSpendAuthorization401JSONResponse) VisitRevokeSpendAuthorizationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RevokeSpendAuthorization403JSONResponse struct{ ForbiddenResponseJSONResponse }
+
+func (response RevokeSpendAuthorization403JSONResponse) VisitRevokeSpendAuthorizationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RevokeSpendAuthorization404JSONResponse struct{ NotFoundResponseJSONResponse }
+
+func (response RevokeSpendAuthorization404JSONResponse) VisitRevokeSpendAuthorizationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RevokeSpendAuthorization408JSONResponse struct {
+	RequestTimeoutResponseJSONResponse
+}
+
+func (response RevokeSpendAuthorization408JSONResponse) VisitRevokeSpendAuthorizationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(408)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RevokeSpendAuthorization413JSONResponse struct {
+	PayloadTooLargeResponseJSONResponse
+}
+
+func (response RevokeSpendAuthorization413JSONResponse) VisitRevokeSpendAuthorizationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RevokeSpendAuthorization415JSONResponse struct {
+	UnsupportedMediaTypeResponseJSONResponse
+}
+
+func (response RevokeSpendAuthorization415JSONResponse) VisitRevokeSpendAuthorizationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RevokeSpendAuthorization429JSONResponse struct {
+	TooManyRequestsResponseJSONResponse
+}
+
+func (response RevokeSpendAuthorization429JSONResponse) VisitRevokeSpendAuthorizationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("retry-after", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RevokeSpendAuthorization500JSONResponse struct{ InternalResponseJSONResponse }
+
+func (response RevokeSpendAuthorization500JSONResponse) VisitRevokeSpendAuthorizationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RevokeSpendAuthorization503JSONResponse struct {
+	UnavailableResponseJSONResponse
+}
+
+func (response RevokeSpendAuthorization503JSONResponse) VisitRevokeSpendAuthorizationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("retry-after", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSpendStatementRequestObject struct {
+	AuthorizationIDParam AuthorizationIDParam `json:"authorizationId"`
+	Params               GetSpendStatementParams
+}
+
+type GetSpendStatementResponseObject interface {
+	VisitGetSpendStatementResponse(w http.ResponseWriter) error
+}
+
+type GetSpendStatement200ResponseHeaders struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+type GetSpendStatement200JSONResponse struct {
+	Body    SpendStatementPage
+	Headers GetSpendStatement200ResponseHeaders
+}
+
+func (response GetSpendStatement200JSONResponse) VisitGetSpendStatementResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSpendStatement400JSONResponse struct{ BadRequestResponseJSONResponse }
+
+func (response GetSpendStatement400JSONResponse) VisitGetSpendStatementResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSpendStatement401JSONResponse struct {
+	UnauthorizedResponseJSONResponse
+}
+
+func (response GetSpendStatement401JSONResponse) VisitGetSpendStatementResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSpendStatement403JSONResponse struct{ ForbiddenResponseJSONResponse }
+
+func (response GetSpendStatement403JSONResponse) VisitGetSpendStatementResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSpendStatement404JSONResponse struct{ NotFoundResponseJSONResponse }
+
+func (response GetSpendStatement404JSONResponse) VisitGetSpendStatementResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSpendStatement413JSONResponse struct {
+	PayloadTooLargeResponseJSONResponse
+}
+
+func (response GetSpendStatement413JSONResponse) VisitGetSpendStatementResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSpendStatement500JSONResponse struct{ InternalResponseJSONResponse }
+
+func (response GetSpendStatement500JSONResponse) VisitGetSpendStatementResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetSpendStatement503JSONResponse struct {
+	UnavailableResponseJSONResponse
+}
+
+func (response GetSpendStatement503JSONResponse) VisitGetSpendStatementResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("retry-after", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExportSpendStatementRequestObject struct {
+	AuthorizationIDParam AuthorizationIDParam `json:"authorizationId"`
+	Params               ExportSpendStatementParams
+}
+
+type ExportSpendStatementResponseObject interface {
+	VisitExportSpendStatementResponse(w http.ResponseWriter) error
+}
+
+type ExportSpendStatement200ResponseHeaders struct {
+	Traceparent      *string
+	XOaNextPageToken *string
+	XRequestID       *string
+}
+
+type ExportSpendStatement200TextCsvResponse struct {
+	Body          io.Reader
+	Headers       ExportSpendStatement200ResponseHeaders
+	ContentLength int64
+}
+
+func (response ExportSpendStatement200TextCsvResponse) VisitExportSpendStatementResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "text/csv")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XOaNextPageToken != nil {
+		w.Header().Set("x-oa-next-page-token", fmt.Sprint(*response.Headers.XOaNextPageToken))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type ExportSpendStatement400JSONResponse struct{ BadRequestResponseJSONResponse }
+
+func (response ExportSpendStatement400JSONResponse) VisitExportSpendStatementResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExportSpendStatement401JSONResponse struct {
+	UnauthorizedResponseJSONResponse
+}
+
+func (response ExportSpendStatement401JSONResponse) VisitExportSpendStatementResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExportSpendStatement403JSONResponse struct{ ForbiddenResponseJSONResponse }
+
+func (response ExportSpendStatement403JSONResponse) VisitExportSpendStatementResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExportSpendStatement404JSONResponse struct{ NotFoundResponseJSONResponse }
+
+func (response ExportSpendStatement404JSONResponse) VisitExportSpendStatementResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExportSpendStatement413JSONResponse struct {
+	PayloadTooLargeResponseJSONResponse
+}
+
+func (response ExportSpendStatement413JSONResponse) VisitExportSpendStatementResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExportSpendStatement500JSONResponse struct{ InternalResponseJSONResponse }
+
+func (response ExportSpendStatement500JSONResponse) VisitExportSpendStatementResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ExportSpendStatement503JSONResponse struct {
+	UnavailableResponseJSONResponse
+}
+
+func (response ExportSpendStatement503JSONResponse) VisitExportSpendStatementResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("retry-after", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RecoverStuckSpendRequestObject struct {
+	Params RecoverStuckSpendParams
+	Body   *RecoverStuckSpendJSONRequestBody
+}
+
+type RecoverStuckSpendResponseObject interface {
+	VisitRecoverStuckSpendResponse(w http.ResponseWriter) error
+}
+
+type RecoverStuckSpend200ResponseHeaders struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+type RecoverStuckSpend200JSONResponse struct {
+	Body    RecoverStuckSpendAnswer
+	Headers RecoverStuckSpend200ResponseHeaders
+}
+
+func (response RecoverStuckSpend200JSONResponse) VisitRecoverStuckSpendResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RecoverStuckSpend400JSONResponse struct{ BadRequestResponseJSONResponse }
+
+func (response RecoverStuckSpend400JSONResponse) VisitRecoverStuckSpendResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RecoverStuckSpend401JSONResponse struct {
+	UnauthorizedResponseJSONResponse
+}
+
+func (response RecoverStuckSpend401JSONResponse) VisitRecoverStuckSpendResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RecoverStuckSpend403JSONResponse struct{ ForbiddenResponseJSONResponse }
+
+func (response RecoverStuckSpend403JSONResponse) VisitRecoverStuckSpendResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RecoverStuckSpend408JSONResponse struct {
+	RequestTimeoutResponseJSONResponse
+}
+
+func (response RecoverStuckSpend408JSONResponse) VisitRecoverStuckSpendResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(408)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RecoverStuckSpend413JSONResponse struct {
+	PayloadTooLargeResponseJSONResponse
+}
+
+func (response RecoverStuckSpend413JSONResponse) VisitRecoverStuckSpendResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RecoverStuckSpend415JSONResponse struct {
+	UnsupportedMediaTypeResponseJSONResponse
+}
+
+func (response RecoverStuckSpend415JSONResponse) VisitRecoverStuckSpendResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RecoverStuckSpend429JSONResponse struct {
+	TooManyRequestsResponseJSONResponse
+}
+
+func (response RecoverStuckSpend429JSONResponse) VisitRecoverStuckSpendResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("retry-after", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RecoverStuckSpend500JSONResponse struct{ InternalResponseJSONResponse }
+
+func (response RecoverStuckSpend500JSONResponse) VisitRecoverStuckSpendResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RecoverStuckSpend503JSONResponse struct {
+	UnavailableResponseJSONResponse
+}
+
+func (response RecoverStuckSpend503JSONResponse) VisitRecoverStuckSpendResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("retry-after", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSpendReservationsRequestObject struct {
+	Params ListSpendReservationsParams
+}
+
+type ListSpendReservationsResponseObject interface {
+	VisitListSpendReservationsResponse(w http.ResponseWriter) error
+}
+
+type ListSpendReservations200ResponseHeaders struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+type ListSpendReservations200JSONResponse struct {
+	Body    SpendReservationPage
+	Headers ListSpendReservations200ResponseHeaders
+}
+
+func (response ListSpendReservations200JSONResponse) VisitListSpendReservationsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSpendReservations400JSONResponse struct{ BadRequestResponseJSONResponse }
+
+func (response ListSpendReservations400JSONResponse) VisitListSpendReservationsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSpendReservations401JSONResponse struct {
+	UnauthorizedResponseJSONResponse
+}
+
+func (response ListSpendReservations401JSONResponse) VisitListSpendReservationsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSpendReservations403JSONResponse struct{ ForbiddenResponseJSONResponse }
+
+func (response ListSpendReservations403JSONResponse) VisitListSpendReservationsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSpendReservations413JSONResponse struct {
+	PayloadTooLargeResponseJSONResponse
+}
+
+func (response ListSpendReservations413JSONResponse) VisitListSpendReservationsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSpendReservations500JSONResponse struct{ InternalResponseJSONResponse }
+
+func (response ListSpendReservations500JSONResponse) VisitListSpendReservationsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListSpendReservations503JSONResponse struct {
+	UnavailableResponseJSONResponse
+}
+
+func (response ListSpendReservations503JSONResponse) VisitListSpendReservationsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("retry-after", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReconcileSpendReservationRequestObject struct {
+	RunIDParam      RunIDParam      `json:"runId"`
+	ToolCallIDParam ToolCallIDParam `json:"toolCallId"`
+	Params          ReconcileSpendReservationParams
+	Body            *ReconcileSpendReservationJSONRequestBody
+}
+
+type ReconcileSpendReservationResponseObject interface {
+	VisitReconcileSpendReservationResponse(w http.ResponseWriter) error
+}
+
+type ReconcileSpendReservation200ResponseHeaders struct {
+	Traceparent *string
+	XRequestID  *string
+}
+
+type ReconcileSpendReservation200JSONResponse struct {
+	Body    SpendReservationAnswer
+	Headers ReconcileSpendReservation200ResponseHeaders
+}
+
+func (response ReconcileSpendReservation200JSONResponse) VisitReconcileSpendReservationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReconcileSpendReservation400JSONResponse struct{ BadRequestResponseJSONResponse }
+
+func (response ReconcileSpendReservation400JSONResponse) VisitReconcileSpendReservationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(400)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReconcileSpendReservation401JSONResponse struct {
+	UnauthorizedResponseJSONResponse
+}
+
+func (response ReconcileSpendReservation401JSONResponse) VisitReconcileSpendReservationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(401)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReconcileSpendReservation403JSONResponse struct{ ForbiddenResponseJSONResponse }
+
+func (response ReconcileSpendReservation403JSONResponse) VisitReconcileSpendReservationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(403)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReconcileSpendReservation404JSONResponse struct{ NotFoundResponseJSONResponse }
+
+func (response ReconcileSpendReservation404JSONResponse) VisitReconcileSpendReservationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(404)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReconcileSpendReservation408JSONResponse struct {
+	RequestTimeoutResponseJSONResponse
+}
+
+func (response ReconcileSpendReservation408JSONResponse) VisitReconcileSpendReservationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(408)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReconcileSpendReservation409JSONResponse struct{ ConflictResponseJSONResponse }
+
+func (response ReconcileSpendReservation409JSONResponse) VisitReconcileSpendReservationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(409)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReconcileSpendReservation413JSONResponse struct {
+	PayloadTooLargeResponseJSONResponse
+}
+
+func (response ReconcileSpendReservation413JSONResponse) VisitReconcileSpendReservationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(413)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReconcileSpendReservation415JSONResponse struct {
+	UnsupportedMediaTypeResponseJSONResponse
+}
+
+func (response ReconcileSpendReservation415JSONResponse) VisitReconcileSpendReservationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(415)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReconcileSpendReservation429JSONResponse struct {
+	TooManyRequestsResponseJSONResponse
+}
+
+func (response ReconcileSpendReservation429JSONResponse) VisitReconcileSpendReservationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("retry-after", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(429)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReconcileSpendReservation500JSONResponse struct{ InternalResponseJSONResponse }
+
+func (response ReconcileSpendReservation500JSONResponse) VisitReconcileSpendReservationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(500)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ReconcileSpendReservation503JSONResponse struct {
+	UnavailableResponseJSONResponse
+}
+
+func (response ReconcileSpendReservation503JSONResponse) VisitReconcileSpendReservationResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.RetryAfter != nil {
+		w.Header().Set("retry-after", fmt.Sprint(*response.Headers.RetryAfter))
+	}
+	if response.Headers.Traceparent != nil {
+		w.Header().Set("traceparent", fmt.Sprint(*response.Headers.Traceparent))
+	}
+	if response.Headers.XRequestID != nil {
+		w.Header().Set("x-request-id", fmt.Sprint(*response.Headers.XRequestID))
+	}
+	w.WriteHeader(503)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetThreadStateRequestObject struct {
 	ThreadIDParam ThreadIDParam `json:"threadId"`
 	Params        GetThreadStateParams
@@ -25990,6 +37639,39 @@ type StrictServerInterface interface {
 	// PutToolSpec Store a version of a tool spec
 	// (POST /internal/v1/skills/tool-specs)
 	PutToolSpec(ctx context.Context, request PutToolSpecRequestObject) (PutToolSpecResponseObject, error)
+	// ListSpendAuthorizations List authorizations to spend, newest first
+	// (GET /internal/v1/spend/authorizations)
+	ListSpendAuthorizations(ctx context.Context, request ListSpendAuthorizationsRequestObject) (ListSpendAuthorizationsResponseObject, error)
+	// CreateSpendAuthorization Issue an authorization to spend, or get the one that was issued
+	// (POST /internal/v1/spend/authorizations)
+	CreateSpendAuthorization(ctx context.Context, request CreateSpendAuthorizationRequestObject) (CreateSpendAuthorizationResponseObject, error)
+	// GetSpendAuthorization Get an authorization and what its chain allows
+	// (GET /internal/v1/spend/authorizations/{authorizationId})
+	GetSpendAuthorization(ctx context.Context, request GetSpendAuthorizationRequestObject) (GetSpendAuthorizationResponseObject, error)
+	// AmendSpendAuthorization Change the terms of an authorization
+	// (POST /internal/v1/spend/authorizations/{authorizationId}/amend)
+	AmendSpendAuthorization(ctx context.Context, request AmendSpendAuthorizationRequestObject) (AmendSpendAuthorizationResponseObject, error)
+	// ListSpendReservationsOf List what is held under an authorization, newest first
+	// (GET /internal/v1/spend/authorizations/{authorizationId}/reservations)
+	ListSpendReservationsOf(ctx context.Context, request ListSpendReservationsOfRequestObject) (ListSpendReservationsOfResponseObject, error)
+	// RevokeSpendAuthorization Revoke an authorization
+	// (POST /internal/v1/spend/authorizations/{authorizationId}/revoke)
+	RevokeSpendAuthorization(ctx context.Context, request RevokeSpendAuthorizationRequestObject) (RevokeSpendAuthorizationResponseObject, error)
+	// GetSpendStatement Get the statement of an authorization
+	// (GET /internal/v1/spend/authorizations/{authorizationId}/statement)
+	GetSpendStatement(ctx context.Context, request GetSpendStatementRequestObject) (GetSpendStatementResponseObject, error)
+	// ExportSpendStatement Get the statement of an authorization as a table
+	// (GET /internal/v1/spend/authorizations/{authorizationId}/statement.csv)
+	ExportSpendStatement(ctx context.Context, request ExportSpendStatementRequestObject) (ExportSpendStatementResponseObject, error)
+	// RecoverStuckSpend Settle what executors left behind
+	// (POST /internal/v1/spend/recover-stuck)
+	RecoverStuckSpend(ctx context.Context, request RecoverStuckSpendRequestObject) (RecoverStuckSpendResponseObject, error)
+	// ListSpendReservations List reservations, newest first
+	// (GET /internal/v1/spend/reservations)
+	ListSpendReservations(ctx context.Context, request ListSpendReservationsRequestObject) (ListSpendReservationsResponseObject, error)
+	// ReconcileSpendReservation Say what became of a call whose outcome is unknown
+	// (POST /internal/v1/spend/reservations/{runId}/{toolCallId}/reconcile)
+	ReconcileSpendReservation(ctx context.Context, request ReconcileSpendReservationRequestObject) (ReconcileSpendReservationResponseObject, error)
 	// GetThreadState Get a thread's messages and runs
 	// (GET /internal/v1/threads/{threadId}/state)
 	GetThreadState(ctx context.Context, request GetThreadStateRequestObject) (GetThreadStateResponseObject, error)
@@ -26591,6 +38273,335 @@ func (sh *strictHandler) PutToolSpec(w http.ResponseWriter, r *http.Request, par
 		sh.options.ResponseErrorHandlerFunc(w, r, err)
 	} else if validResponse, ok := response.(PutToolSpecResponseObject); ok {
 		if err := validResponse.VisitPutToolSpecResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListSpendAuthorizations operation middleware
+func (sh *strictHandler) ListSpendAuthorizations(w http.ResponseWriter, r *http.Request, params ListSpendAuthorizationsParams) {
+	var request ListSpendAuthorizationsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListSpendAuthorizations(ctx, request.(ListSpendAuthorizationsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListSpendAuthorizations")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListSpendAuthorizationsResponseObject); ok {
+		if err := validResponse.VisitListSpendAuthorizationsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// CreateSpendAuthorization operation middleware
+func (sh *strictHandler) CreateSpendAuthorization(w http.ResponseWriter, r *http.Request, params CreateSpendAuthorizationParams) {
+	var request CreateSpendAuthorizationRequestObject
+
+	request.Params = params
+
+	var body CreateSpendAuthorizationJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateSpendAuthorization(ctx, request.(CreateSpendAuthorizationRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateSpendAuthorization")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(CreateSpendAuthorizationResponseObject); ok {
+		if err := validResponse.VisitCreateSpendAuthorizationResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetSpendAuthorization operation middleware
+func (sh *strictHandler) GetSpendAuthorization(w http.ResponseWriter, r *http.Request, authorizationIDParam AuthorizationIDParam, params GetSpendAuthorizationParams) {
+	var request GetSpendAuthorizationRequestObject
+
+	request.AuthorizationIDParam = authorizationIDParam
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetSpendAuthorization(ctx, request.(GetSpendAuthorizationRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetSpendAuthorization")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetSpendAuthorizationResponseObject); ok {
+		if err := validResponse.VisitGetSpendAuthorizationResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// AmendSpendAuthorization operation middleware
+func (sh *strictHandler) AmendSpendAuthorization(w http.ResponseWriter, r *http.Request, authorizationIDParam AuthorizationIDParam, params AmendSpendAuthorizationParams) {
+	var request AmendSpendAuthorizationRequestObject
+
+	request.AuthorizationIDParam = authorizationIDParam
+	request.Params = params
+
+	var body AmendSpendAuthorizationJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.AmendSpendAuthorization(ctx, request.(AmendSpendAuthorizationRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "AmendSpendAuthorization")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(AmendSpendAuthorizationResponseObject); ok {
+		if err := validResponse.VisitAmendSpendAuthorizationResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListSpendReservationsOf operation middleware
+func (sh *strictHandler) ListSpendReservationsOf(w http.ResponseWriter, r *http.Request, authorizationIDParam AuthorizationIDParam, params ListSpendReservationsOfParams) {
+	var request ListSpendReservationsOfRequestObject
+
+	request.AuthorizationIDParam = authorizationIDParam
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListSpendReservationsOf(ctx, request.(ListSpendReservationsOfRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListSpendReservationsOf")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListSpendReservationsOfResponseObject); ok {
+		if err := validResponse.VisitListSpendReservationsOfResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RevokeSpendAuthorization operation middleware
+func (sh *strictHandler) RevokeSpendAuthorization(w http.ResponseWriter, r *http.Request, authorizationIDParam AuthorizationIDParam, params RevokeSpendAuthorizationParams) {
+	var request RevokeSpendAuthorizationRequestObject
+
+	request.AuthorizationIDParam = authorizationIDParam
+	request.Params = params
+
+	var body RevokeSpendAuthorizationJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RevokeSpendAuthorization(ctx, request.(RevokeSpendAuthorizationRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RevokeSpendAuthorization")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RevokeSpendAuthorizationResponseObject); ok {
+		if err := validResponse.VisitRevokeSpendAuthorizationResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// GetSpendStatement operation middleware
+func (sh *strictHandler) GetSpendStatement(w http.ResponseWriter, r *http.Request, authorizationIDParam AuthorizationIDParam, params GetSpendStatementParams) {
+	var request GetSpendStatementRequestObject
+
+	request.AuthorizationIDParam = authorizationIDParam
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.GetSpendStatement(ctx, request.(GetSpendStatementRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetSpendStatement")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(GetSpendStatementResponseObject); ok {
+		if err := validResponse.VisitGetSpendStatementResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ExportSpendStatement operation middleware
+func (sh *strictHandler) ExportSpendStatement(w http.ResponseWriter, r *http.Request, authorizationIDParam AuthorizationIDParam, params ExportSpendStatementParams) {
+	var request ExportSpendStatementRequestObject
+
+	request.AuthorizationIDParam = authorizationIDParam
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ExportSpendStatement(ctx, request.(ExportSpendStatementRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ExportSpendStatement")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ExportSpendStatementResponseObject); ok {
+		if err := validResponse.VisitExportSpendStatementResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// RecoverStuckSpend operation middleware
+func (sh *strictHandler) RecoverStuckSpend(w http.ResponseWriter, r *http.Request, params RecoverStuckSpendParams) {
+	var request RecoverStuckSpendRequestObject
+
+	request.Params = params
+
+	var body RecoverStuckSpendJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.RecoverStuckSpend(ctx, request.(RecoverStuckSpendRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RecoverStuckSpend")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(RecoverStuckSpendResponseObject); ok {
+		if err := validResponse.VisitRecoverStuckSpendResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ListSpendReservations operation middleware
+func (sh *strictHandler) ListSpendReservations(w http.ResponseWriter, r *http.Request, params ListSpendReservationsParams) {
+	var request ListSpendReservationsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ListSpendReservations(ctx, request.(ListSpendReservationsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListSpendReservations")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ListSpendReservationsResponseObject); ok {
+		if err := validResponse.VisitListSpendReservationsResponse(w); err != nil {
+			sh.options.ResponseErrorHandlerFunc(w, r, err)
+		}
+	} else if response != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, fmt.Errorf("unexpected response type: %T", response))
+	}
+}
+
+// ReconcileSpendReservation operation middleware
+func (sh *strictHandler) ReconcileSpendReservation(w http.ResponseWriter, r *http.Request, runIDParam RunIDParam, toolCallIDParam ToolCallIDParam, params ReconcileSpendReservationParams) {
+	var request ReconcileSpendReservationRequestObject
+
+	request.RunIDParam = runIDParam
+	request.ToolCallIDParam = toolCallIDParam
+	request.Params = params
+
+	var body ReconcileSpendReservationJSONRequestBody
+	if err := runtime.BindJSONBody(r, &body); err != nil {
+		sh.options.RequestErrorHandlerFunc(w, r, fmt.Errorf("can't decode JSON body: %w", err))
+		return
+	}
+	request.Body = &body
+
+	handler := func(ctx context.Context, w http.ResponseWriter, r *http.Request, request interface{}) (interface{}, error) {
+		return sh.ssi.ReconcileSpendReservation(ctx, request.(ReconcileSpendReservationRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ReconcileSpendReservation")
+	}
+
+	response, err := handler(r.Context(), w, r, request)
+
+	if err != nil {
+		sh.options.ResponseErrorHandlerFunc(w, r, err)
+	} else if validResponse, ok := response.(ReconcileSpendReservationResponseObject); ok {
+		if err := validResponse.VisitReconcileSpendReservationResponse(w); err != nil {
 			sh.options.ResponseErrorHandlerFunc(w, r, err)
 		}
 	} else if response != nil {

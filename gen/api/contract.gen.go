@@ -7,40 +7,48 @@ type ErrorCode string
 
 // The error codes of the contract.
 const (
-	InvalidRequest       ErrorCode = "invalid_request"
-	InvalidJSON          ErrorCode = "invalid_json"
-	InvalidCursor        ErrorCode = "invalid_cursor"
-	HistoryNotAccepted   ErrorCode = "history_not_accepted"
-	ManifestInvalid      ErrorCode = "manifest_invalid"
-	ToolInputInvalid     ErrorCode = "tool_input_invalid"
-	Unauthorized         ErrorCode = "unauthorized"
-	Forbidden            ErrorCode = "forbidden"
-	PolicyDenied         ErrorCode = "policy_denied"
-	RunNotFound          ErrorCode = "run_not_found"
-	ThreadNotFound       ErrorCode = "thread_not_found"
-	SpecNotFound         ErrorCode = "spec_not_found"
-	ApprovalNotFound     ErrorCode = "approval_not_found"
-	ToolTaskNotFound     ErrorCode = "tool_task_not_found"
-	ToolNotFound         ErrorCode = "tool_not_found"
-	RouteNotFound        ErrorCode = "route_not_found"
-	MethodNotAllowed     ErrorCode = "method_not_allowed"
-	RequestTimeout       ErrorCode = "request_timeout"
-	RunConflict          ErrorCode = "run_conflict"
-	FrameConflict        ErrorCode = "frame_conflict"
-	RunFinished          ErrorCode = "run_finished"
-	RunBusy              ErrorCode = "run_busy"
-	SpecConflict         ErrorCode = "spec_conflict"
-	ApprovalChanged      ErrorCode = "approval_changed"
-	ApprovalClosed       ErrorCode = "approval_closed"
-	ToolCallConflict     ErrorCode = "tool_call_conflict"
-	StaleCursor          ErrorCode = "stale_cursor"
-	PayloadTooLarge      ErrorCode = "payload_too_large"
-	UnsupportedMediaType ErrorCode = "unsupported_media_type"
-	TooManyFrames        ErrorCode = "too_many_frames"
-	OwnerBusy            ErrorCode = "owner_busy"
-	Internal             ErrorCode = "internal"
-	Unavailable          ErrorCode = "unavailable"
-	Overloaded           ErrorCode = "overloaded"
+	InvalidRequest        ErrorCode = "invalid_request"
+	InvalidJSON           ErrorCode = "invalid_json"
+	InvalidCursor         ErrorCode = "invalid_cursor"
+	HistoryNotAccepted    ErrorCode = "history_not_accepted"
+	ManifestInvalid       ErrorCode = "manifest_invalid"
+	ToolInputInvalid      ErrorCode = "tool_input_invalid"
+	Unauthorized          ErrorCode = "unauthorized"
+	Forbidden             ErrorCode = "forbidden"
+	PolicyDenied          ErrorCode = "policy_denied"
+	RunNotFound           ErrorCode = "run_not_found"
+	ThreadNotFound        ErrorCode = "thread_not_found"
+	SpecNotFound          ErrorCode = "spec_not_found"
+	AuthorizationNotFound ErrorCode = "authorization_not_found"
+	ReservationNotFound   ErrorCode = "reservation_not_found"
+	ApprovalNotFound      ErrorCode = "approval_not_found"
+	ToolTaskNotFound      ErrorCode = "tool_task_not_found"
+	ToolNotFound          ErrorCode = "tool_not_found"
+	RouteNotFound         ErrorCode = "route_not_found"
+	MethodNotAllowed      ErrorCode = "method_not_allowed"
+	RequestTimeout        ErrorCode = "request_timeout"
+	RunConflict           ErrorCode = "run_conflict"
+	FrameConflict         ErrorCode = "frame_conflict"
+	RunFinished           ErrorCode = "run_finished"
+	RunBusy               ErrorCode = "run_busy"
+	SpecConflict          ErrorCode = "spec_conflict"
+	AuthorizationConflict ErrorCode = "authorization_conflict"
+	AuthorizationChanged  ErrorCode = "authorization_changed"
+	AuthorizationInUse    ErrorCode = "authorization_in_use"
+	AuthorizationClosed   ErrorCode = "authorization_closed"
+	ReservationSettled    ErrorCode = "reservation_settled"
+	ReservationAtWork     ErrorCode = "reservation_at_work"
+	ApprovalChanged       ErrorCode = "approval_changed"
+	ApprovalClosed        ErrorCode = "approval_closed"
+	ToolCallConflict      ErrorCode = "tool_call_conflict"
+	StaleCursor           ErrorCode = "stale_cursor"
+	PayloadTooLarge       ErrorCode = "payload_too_large"
+	UnsupportedMediaType  ErrorCode = "unsupported_media_type"
+	TooManyFrames         ErrorCode = "too_many_frames"
+	OwnerBusy             ErrorCode = "owner_busy"
+	Internal              ErrorCode = "internal"
+	Unavailable           ErrorCode = "unavailable"
+	Overloaded            ErrorCode = "overloaded"
 )
 
 // ErrorCodes returns every code, in the contract's order.
@@ -58,6 +66,8 @@ func ErrorCodes() []ErrorCode {
 		RunNotFound,
 		ThreadNotFound,
 		SpecNotFound,
+		AuthorizationNotFound,
+		ReservationNotFound,
 		ApprovalNotFound,
 		ToolTaskNotFound,
 		ToolNotFound,
@@ -69,6 +79,12 @@ func ErrorCodes() []ErrorCode {
 		RunFinished,
 		RunBusy,
 		SpecConflict,
+		AuthorizationConflict,
+		AuthorizationChanged,
+		AuthorizationInUse,
+		AuthorizationClosed,
+		ReservationSettled,
+		ReservationAtWork,
 		ApprovalChanged,
 		ApprovalClosed,
 		ToolCallConflict,
@@ -110,6 +126,10 @@ func (c ErrorCode) Status() int {
 		return 404
 	case SpecNotFound:
 		return 404
+	case AuthorizationNotFound:
+		return 404
+	case ReservationNotFound:
+		return 404
 	case ApprovalNotFound:
 		return 404
 	case ToolTaskNotFound:
@@ -131,6 +151,18 @@ func (c ErrorCode) Status() int {
 	case RunBusy:
 		return 409
 	case SpecConflict:
+		return 409
+	case AuthorizationConflict:
+		return 409
+	case AuthorizationChanged:
+		return 409
+	case AuthorizationInUse:
+		return 409
+	case AuthorizationClosed:
+		return 409
+	case ReservationSettled:
+		return 409
+	case ReservationAtWork:
 		return 409
 	case ApprovalChanged:
 		return 409
@@ -166,8 +198,9 @@ type Scope string
 
 // The scopes that operations require.
 const (
-	ScopeRead    Scope = "read"
-	ScopeService Scope = "service"
+	ScopeOperator Scope = "operator"
+	ScopeRead     Scope = "read"
+	ScopeService  Scope = "service"
 )
 
 // Operation is what the contract says about an operation beside its shapes.
@@ -201,7 +234,7 @@ func Operations() []Operation {
 			ID: "startRun", Method: "POST", Path: "/internal/v1/runs", Tag: "runs",
 			Scope: ScopeService, Idempotent: true, BodyRequired: true, MaxBodyBytes: 65536,
 			Streams: false, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, AuthorizationConflict, AuthorizationChanged, AuthorizationInUse, AuthorizationClosed, ReservationSettled, ReservationAtWork, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
 		},
 		{
 			ID: "listRuns", Method: "GET", Path: "/internal/v1/runs", Tag: "runs",
@@ -213,73 +246,73 @@ func Operations() []Operation {
 			ID: "getRun", Method: "GET", Path: "/internal/v1/runs/{runId}", Tag: "runs",
 			Scope: ScopeRead, Idempotent: true, BodyRequired: false, MaxBodyBytes: 0,
 			Streams: false, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, PayloadTooLarge, Internal, Unavailable, Overloaded},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, PayloadTooLarge, Internal, Unavailable, Overloaded},
 		},
 		{
 			ID: "appendFrame", Method: "POST", Path: "/internal/v1/runs/{runId}/frames", Tag: "runs",
 			Scope: ScopeService, Idempotent: true, BodyRequired: true, MaxBodyBytes: 262144,
 			Streams: false, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, AuthorizationConflict, AuthorizationChanged, AuthorizationInUse, AuthorizationClosed, ReservationSettled, ReservationAtWork, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
 		},
 		{
 			ID: "cancelRun", Method: "POST", Path: "/internal/v1/runs/{runId}/cancel", Tag: "runs",
 			Scope: ScopeService, Idempotent: true, BodyRequired: false, MaxBodyBytes: 16384,
 			Streams: false, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, PayloadTooLarge, UnsupportedMediaType, Internal, Unavailable, Overloaded},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, PayloadTooLarge, UnsupportedMediaType, Internal, Unavailable, Overloaded},
 		},
 		{
 			ID: "streamRun", Method: "GET", Path: "/internal/v1/runs/{runId}/stream", Tag: "streams",
 			Scope: ScopeRead, Idempotent: true, BodyRequired: false, MaxBodyBytes: 0,
 			Streams: true, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, StaleCursor, PayloadTooLarge, Internal, Unavailable, Overloaded},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, StaleCursor, PayloadTooLarge, Internal, Unavailable, Overloaded},
 		},
 		{
 			ID: "probeRunStream", Method: "HEAD", Path: "/internal/v1/runs/{runId}/stream", Tag: "streams",
 			Scope: ScopeRead, Idempotent: true, BodyRequired: false, MaxBodyBytes: 0,
 			Streams: false, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, PayloadTooLarge, Internal, Unavailable, Overloaded},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, PayloadTooLarge, Internal, Unavailable, Overloaded},
 		},
 		{
 			ID: "listRunEvents", Method: "GET", Path: "/internal/v1/runs/{runId}/events", Tag: "streams",
 			Scope: ScopeRead, Idempotent: true, BodyRequired: false, MaxBodyBytes: 0,
 			Streams: false, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, StaleCursor, PayloadTooLarge, Internal, Unavailable, Overloaded},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, StaleCursor, PayloadTooLarge, Internal, Unavailable, Overloaded},
 		},
 		{
 			ID: "getThreadState", Method: "GET", Path: "/internal/v1/threads/{threadId}/state", Tag: "threads",
 			Scope: ScopeRead, Idempotent: true, BodyRequired: false, MaxBodyBytes: 0,
 			Streams: false, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, PayloadTooLarge, Internal, Unavailable, Overloaded},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, PayloadTooLarge, Internal, Unavailable, Overloaded},
 		},
 		{
 			ID: "listTools", Method: "GET", Path: "/internal/v1/tools", Tag: "tools",
 			Scope: ScopeRead, Idempotent: true, BodyRequired: false, MaxBodyBytes: 0,
 			Streams: false, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, PayloadTooLarge, Internal, Unavailable, Overloaded},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, PayloadTooLarge, Internal, Unavailable, Overloaded},
 		},
 		{
 			ID: "executeTool", Method: "POST", Path: "/internal/v1/tools/execute", Tag: "tools",
 			Scope: ScopeService, Idempotent: true, BodyRequired: true, MaxBodyBytes: 262144,
 			Streams: false, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, AuthorizationConflict, AuthorizationChanged, AuthorizationInUse, AuthorizationClosed, ReservationSettled, ReservationAtWork, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
 		},
 		{
 			ID: "getToolTask", Method: "GET", Path: "/internal/v1/tool-tasks/{toolCallId}", Tag: "tools",
 			Scope: ScopeRead, Idempotent: true, BodyRequired: false, MaxBodyBytes: 0,
 			Streams: false, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, PayloadTooLarge, Internal, Unavailable, Overloaded},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, PayloadTooLarge, Internal, Unavailable, Overloaded},
 		},
 		{
 			ID: "cancelToolTask", Method: "POST", Path: "/internal/v1/tool-tasks/{toolCallId}/cancel", Tag: "tools",
 			Scope: ScopeService, Idempotent: true, BodyRequired: false, MaxBodyBytes: 16384,
 			Streams: false, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, AuthorizationConflict, AuthorizationChanged, AuthorizationInUse, AuthorizationClosed, ReservationSettled, ReservationAtWork, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
 		},
 		{
 			ID: "listToolTasks", Method: "GET", Path: "/internal/v1/runs/{runId}/tool-tasks", Tag: "tools",
 			Scope: ScopeRead, Idempotent: true, BodyRequired: false, MaxBodyBytes: 0,
 			Streams: false, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, PayloadTooLarge, Internal, Unavailable, Overloaded},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, PayloadTooLarge, Internal, Unavailable, Overloaded},
 		},
 		{
 			ID: "listApprovals", Method: "GET", Path: "/internal/v1/approvals", Tag: "approvals",
@@ -291,13 +324,13 @@ func Operations() []Operation {
 			ID: "getApproval", Method: "GET", Path: "/internal/v1/approvals/{approvalId}", Tag: "approvals",
 			Scope: ScopeRead, Idempotent: true, BodyRequired: false, MaxBodyBytes: 0,
 			Streams: false, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, PayloadTooLarge, Internal, Unavailable, Overloaded},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, PayloadTooLarge, Internal, Unavailable, Overloaded},
 		},
 		{
 			ID: "decideApproval", Method: "POST", Path: "/internal/v1/approvals/{approvalId}/decision", Tag: "approvals",
 			Scope: ScopeService, Idempotent: true, BodyRequired: true, MaxBodyBytes: 16384,
 			Streams: false, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, AuthorizationConflict, AuthorizationChanged, AuthorizationInUse, AuthorizationClosed, ReservationSettled, ReservationAtWork, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
 		},
 		{
 			ID: "listToolSpecs", Method: "GET", Path: "/internal/v1/skills/tool-specs", Tag: "registry",
@@ -309,7 +342,7 @@ func Operations() []Operation {
 			ID: "putToolSpec", Method: "POST", Path: "/internal/v1/skills/tool-specs", Tag: "registry",
 			Scope: ScopeService, Idempotent: true, BodyRequired: true, MaxBodyBytes: 262144,
 			Streams: false, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, AuthorizationConflict, AuthorizationChanged, AuthorizationInUse, AuthorizationClosed, ReservationSettled, ReservationAtWork, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
 		},
 		{
 			ID: "listSkillSpecs", Method: "GET", Path: "/internal/v1/skills/skill-specs", Tag: "registry",
@@ -321,19 +354,85 @@ func Operations() []Operation {
 			ID: "putSkillSpec", Method: "POST", Path: "/internal/v1/skills/skill-specs", Tag: "registry",
 			Scope: ScopeService, Idempotent: true, BodyRequired: true, MaxBodyBytes: 1048576,
 			Streams: false, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, AuthorizationConflict, AuthorizationChanged, AuthorizationInUse, AuthorizationClosed, ReservationSettled, ReservationAtWork, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
 		},
 		{
 			ID: "publishSkill", Method: "POST", Path: "/internal/v1/skills/skill-specs/{skillId}/{version}/publish", Tag: "registry",
 			Scope: ScopeService, Idempotent: true, BodyRequired: false, MaxBodyBytes: 0,
 			Streams: false, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, AuthorizationConflict, AuthorizationChanged, AuthorizationInUse, AuthorizationClosed, ReservationSettled, ReservationAtWork, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
 		},
 		{
 			ID: "getSkillRelease", Method: "GET", Path: "/internal/v1/skills/releases/{skillId}/{version}", Tag: "registry",
 			Scope: ScopeRead, Idempotent: true, BodyRequired: false, MaxBodyBytes: 0,
 			Streams: false, Deprecated: false,
-			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, PayloadTooLarge, Internal, Unavailable, Overloaded},
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, PayloadTooLarge, Internal, Unavailable, Overloaded},
+		},
+		{
+			ID: "listSpendAuthorizations", Method: "GET", Path: "/internal/v1/spend/authorizations", Tag: "spend",
+			Scope: ScopeRead, Idempotent: true, BodyRequired: false, MaxBodyBytes: 0,
+			Streams: false, Deprecated: false,
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, PayloadTooLarge, Internal, Unavailable, Overloaded},
+		},
+		{
+			ID: "createSpendAuthorization", Method: "POST", Path: "/internal/v1/spend/authorizations", Tag: "spend",
+			Scope: ScopeService, Idempotent: true, BodyRequired: true, MaxBodyBytes: 65536,
+			Streams: false, Deprecated: false,
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, AuthorizationConflict, AuthorizationChanged, AuthorizationInUse, AuthorizationClosed, ReservationSettled, ReservationAtWork, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
+		},
+		{
+			ID: "getSpendAuthorization", Method: "GET", Path: "/internal/v1/spend/authorizations/{authorizationId}", Tag: "spend",
+			Scope: ScopeRead, Idempotent: true, BodyRequired: false, MaxBodyBytes: 0,
+			Streams: false, Deprecated: false,
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, PayloadTooLarge, Internal, Unavailable, Overloaded},
+		},
+		{
+			ID: "amendSpendAuthorization", Method: "POST", Path: "/internal/v1/spend/authorizations/{authorizationId}/amend", Tag: "spend",
+			Scope: ScopeOperator, Idempotent: true, BodyRequired: true, MaxBodyBytes: 65536,
+			Streams: false, Deprecated: false,
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, AuthorizationConflict, AuthorizationChanged, AuthorizationInUse, AuthorizationClosed, ReservationSettled, ReservationAtWork, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
+		},
+		{
+			ID: "revokeSpendAuthorization", Method: "POST", Path: "/internal/v1/spend/authorizations/{authorizationId}/revoke", Tag: "spend",
+			Scope: ScopeService, Idempotent: true, BodyRequired: true, MaxBodyBytes: 16384,
+			Streams: false, Deprecated: false,
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
+		},
+		{
+			ID: "listSpendReservationsOf", Method: "GET", Path: "/internal/v1/spend/authorizations/{authorizationId}/reservations", Tag: "spend",
+			Scope: ScopeRead, Idempotent: true, BodyRequired: false, MaxBodyBytes: 0,
+			Streams: false, Deprecated: false,
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, PayloadTooLarge, Internal, Unavailable, Overloaded},
+		},
+		{
+			ID: "getSpendStatement", Method: "GET", Path: "/internal/v1/spend/authorizations/{authorizationId}/statement", Tag: "spend",
+			Scope: ScopeRead, Idempotent: true, BodyRequired: false, MaxBodyBytes: 0,
+			Streams: false, Deprecated: false,
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, PayloadTooLarge, Internal, Unavailable, Overloaded},
+		},
+		{
+			ID: "exportSpendStatement", Method: "GET", Path: "/internal/v1/spend/authorizations/{authorizationId}/statement.csv", Tag: "spend",
+			Scope: ScopeRead, Idempotent: true, BodyRequired: false, MaxBodyBytes: 0,
+			Streams: false, Deprecated: false,
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, PayloadTooLarge, Internal, Unavailable, Overloaded},
+		},
+		{
+			ID: "listSpendReservations", Method: "GET", Path: "/internal/v1/spend/reservations", Tag: "spend",
+			Scope: ScopeRead, Idempotent: true, BodyRequired: false, MaxBodyBytes: 0,
+			Streams: false, Deprecated: false,
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, PayloadTooLarge, Internal, Unavailable, Overloaded},
+		},
+		{
+			ID: "reconcileSpendReservation", Method: "POST", Path: "/internal/v1/spend/reservations/{runId}/{toolCallId}/reconcile", Tag: "spend",
+			Scope: ScopeOperator, Idempotent: true, BodyRequired: true, MaxBodyBytes: 16384,
+			Streams: false, Deprecated: false,
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RunNotFound, ThreadNotFound, SpecNotFound, AuthorizationNotFound, ReservationNotFound, ApprovalNotFound, ToolTaskNotFound, ToolNotFound, RouteNotFound, RequestTimeout, RunConflict, FrameConflict, RunFinished, RunBusy, SpecConflict, AuthorizationConflict, AuthorizationChanged, AuthorizationInUse, AuthorizationClosed, ReservationSettled, ReservationAtWork, ApprovalChanged, ApprovalClosed, ToolCallConflict, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
+		},
+		{
+			ID: "recoverStuckSpend", Method: "POST", Path: "/internal/v1/spend/recover-stuck", Tag: "spend",
+			Scope: ScopeOperator, Idempotent: true, BodyRequired: true, MaxBodyBytes: 16384,
+			Streams: false, Deprecated: false,
+			Errors: []ErrorCode{InvalidRequest, InvalidJSON, InvalidCursor, HistoryNotAccepted, ManifestInvalid, ToolInputInvalid, Unauthorized, Forbidden, PolicyDenied, RequestTimeout, PayloadTooLarge, UnsupportedMediaType, TooManyFrames, OwnerBusy, Internal, Unavailable, Overloaded},
 		},
 	}
 }

@@ -271,6 +271,7 @@ type SpendReservation struct {
 	Kind                   string
 	ToolName               *string
 	Provider               *string
+	Host                   *string
 	Payee                  *string
 	AmountSats             int64
 	CommittedSats          *int64

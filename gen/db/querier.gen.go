@@ -290,6 +290,8 @@ type Querier interface {
 	// A page of the movements of an authorization and of what is below it, the oldest
 	// first.
 	SpendLedgerEntryListBetween(ctx context.Context, arg SpendLedgerEntryListBetweenParams) ([]SpendLedgerEntry, error)
+	// What moved in an authorization and below it over a time, by kind.
+	SpendLedgerEntrySums(ctx context.Context, arg SpendLedgerEntrySumsParams) ([]SpendLedgerEntrySumsRow, error)
 	SpendPeriodDelete(ctx context.Context, arg SpendPeriodDeleteParams) error
 	// The caps of some authorizations, as they stand now.
 	SpendPeriodListMany(ctx context.Context, authorizationIds []string) ([]SpendPeriodListManyRow, error)
@@ -314,6 +316,8 @@ type Querier interface {
 	SpendReservationInsertMany(ctx context.Context, arg SpendReservationInsertManyParams) error
 	// Newest first, after the last one of the page before.
 	SpendReservationList(ctx context.Context, arg SpendReservationListParams) ([]SpendReservation, error)
+	// The reservations of some calls.
+	SpendReservationListMany(ctx context.Context, arg SpendReservationListManyParams) ([]SpendReservation, error)
 	SpendReservationListOfRun(ctx context.Context, runKey uuid.UUID) ([]SpendReservation, error)
 	// What a run holds: reservations that are not settled.
 	SpendReservationListOpenOfRun(ctx context.Context, runKey uuid.UUID) ([]SpendReservation, error)

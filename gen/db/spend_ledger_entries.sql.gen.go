@@ -174,3 +174,53 @@ func (q *Queries) SpendLedgerEntryListBetween(ctx context.Context, arg SpendLedg
 	}
 	return items, nil
 }
+
+const spendLedgerEntrySums = `-- name: SpendLedgerEntrySums :many
+SELECT e.kind, e.debit, e.credit, count(*) AS movements, sum(e.amount_sats)::bigint AS amount_sats
+FROM spend_ledger_entries e
+WHERE e.authorization_id IN (SELECT b.authorization_id FROM spend_authorizations b WHERE b.path @> ARRAY[$1::text])
+  AND (e.authorization_id = $1 OR e.kind NOT IN ('issue', 'raise', 'lower'))
+  AND e.inserted_at >= $2::timestamptz AND e.inserted_at < $3::timestamptz
+GROUP BY e.kind, e.debit, e.credit
+`
+
+type SpendLedgerEntrySumsParams struct {
+	AuthorizationID string
+	FromAt          time.Time
+	UntilAt         time.Time
+}
+
+type SpendLedgerEntrySumsRow struct {
+	Kind       string
+	Debit      string
+	Credit     string
+	Movements  int64
+	AmountSats int64
+}
+
+// What moved in an authorization and below it over a time, by kind.
+func (q *Queries) SpendLedgerEntrySums(ctx context.Context, arg SpendLedgerEntrySumsParams) ([]SpendLedgerEntrySumsRow, error) {
+	rows, err := q.db.Query(ctx, spendLedgerEntrySums, arg.AuthorizationID, arg.FromAt, arg.UntilAt)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []SpendLedgerEntrySumsRow{}
+	for rows.Next() {
+		var i SpendLedgerEntrySumsRow
+		if err := rows.Scan(
+			&i.Kind,
+			&i.Debit,
+			&i.Credit,
+			&i.Movements,
+			&i.AmountSats,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}

@@ -34,7 +34,7 @@ func (q *Queries) SpendReservationCountStuck(ctx context.Context, age time.Durat
 }
 
 const spendReservationGet = `-- name: SpendReservationGet :one
-SELECT run_key, tool_call_id, authorization_id, path, run_id, kind, tool_name, provider, payee, amount_sats, committed_sats, max_overage_bps, state, retry_class, request_hash, lease_epoch, provider_idempotency_key, provider_correlation_id, payment_hash, quote, proof, maybe_billed, failure_reason, evaluation_hash, approval_id, reserved_at, started_at, marked_at, committed_at, released_at, reconciled_at, reconciled_by, probe_count, next_probe_at, inserted_at, updated_at FROM spend_reservations WHERE run_key = $1 AND tool_call_id = $2
+SELECT run_key, tool_call_id, authorization_id, path, run_id, kind, tool_name, provider, host, payee, amount_sats, committed_sats, max_overage_bps, state, retry_class, request_hash, lease_epoch, provider_idempotency_key, provider_correlation_id, payment_hash, quote, proof, maybe_billed, failure_reason, evaluation_hash, approval_id, reserved_at, started_at, marked_at, committed_at, released_at, reconciled_at, reconciled_by, probe_count, next_probe_at, inserted_at, updated_at FROM spend_reservations WHERE run_key = $1 AND tool_call_id = $2
 `
 
 type SpendReservationGetParams struct {
@@ -54,6 +54,7 @@ func (q *Queries) SpendReservationGet(ctx context.Context, arg SpendReservationG
 		&i.Kind,
 		&i.ToolName,
 		&i.Provider,
+		&i.Host,
 		&i.Payee,
 		&i.AmountSats,
 		&i.CommittedSats,
@@ -87,7 +88,7 @@ func (q *Queries) SpendReservationGet(ctx context.Context, arg SpendReservationG
 }
 
 const spendReservationGetByInvoice = `-- name: SpendReservationGetByInvoice :one
-SELECT run_key, tool_call_id, authorization_id, path, run_id, kind, tool_name, provider, payee, amount_sats, committed_sats, max_overage_bps, state, retry_class, request_hash, lease_epoch, provider_idempotency_key, provider_correlation_id, payment_hash, quote, proof, maybe_billed, failure_reason, evaluation_hash, approval_id, reserved_at, started_at, marked_at, committed_at, released_at, reconciled_at, reconciled_by, probe_count, next_probe_at, inserted_at, updated_at FROM spend_reservations WHERE payment_hash = $1 AND state <> 'released'
+SELECT run_key, tool_call_id, authorization_id, path, run_id, kind, tool_name, provider, host, payee, amount_sats, committed_sats, max_overage_bps, state, retry_class, request_hash, lease_epoch, provider_idempotency_key, provider_correlation_id, payment_hash, quote, proof, maybe_billed, failure_reason, evaluation_hash, approval_id, reserved_at, started_at, marked_at, committed_at, released_at, reconciled_at, reconciled_by, probe_count, next_probe_at, inserted_at, updated_at FROM spend_reservations WHERE payment_hash = $1 AND state <> 'released'
 `
 
 // Who holds an invoice, or has paid it.
@@ -103,6 +104,7 @@ func (q *Queries) SpendReservationGetByInvoice(ctx context.Context, paymentHash 
 		&i.Kind,
 		&i.ToolName,
 		&i.Provider,
+		&i.Host,
 		&i.Payee,
 		&i.AmountSats,
 		&i.CommittedSats,
@@ -137,11 +139,11 @@ func (q *Queries) SpendReservationGetByInvoice(ctx context.Context, paymentHash 
 
 const spendReservationInsertMany = `-- name: SpendReservationInsertMany :exec
 WITH held AS (
-    INSERT INTO spend_reservations (run_key, tool_call_id, authorization_id, path, run_id, kind, tool_name, provider, payee,
+    INSERT INTO spend_reservations (run_key, tool_call_id, authorization_id, path, run_id, kind, tool_name, provider, host, payee,
         amount_sats, max_overage_bps, retry_class, request_hash, lease_epoch, provider_idempotency_key, payment_hash, quote,
         evaluation_hash, approval_id, started_at)
     SELECT u.run_key, u.tool_call_id, u.authorization_id, string_to_array(u.path, ','), u.run_id, u.kind,
-           nullif(u.tool_name, ''), nullif(u.provider, ''), nullif(u.payee, ''),
+           nullif(u.tool_name, ''), nullif(u.provider, ''), nullif(u.host, ''), nullif(u.payee, ''),
            u.amount_sats, u.max_overage_bps, u.retry_class, nullif(u.request_hash, ''), u.lease_epoch,
            nullif(u.provider_idempotency_key, ''), nullif(u.payment_hash, ''), nullif(u.quote, '')::json,
            u.evaluation_hash, nullif(u.approval_id, ''), CASE WHEN u.started THEN clock_timestamp() END
@@ -153,18 +155,19 @@ WITH held AS (
                  unnest($6::text[]) AS kind,
                  unnest($7::text[]) AS tool_name,
                  unnest($8::text[]) AS provider,
-                 unnest($9::text[]) AS payee,
-                 unnest($10::bigint[]) AS amount_sats,
-                 unnest($11::integer[]) AS max_overage_bps,
-                 unnest($12::text[]) AS retry_class,
-                 unnest($13::text[]) AS request_hash,
-                 unnest($14::bigint[]) AS lease_epoch,
-                 unnest($15::text[]) AS provider_idempotency_key,
-                 unnest($16::text[]) AS payment_hash,
-                 unnest($17::text[]) AS quote,
-                 unnest($18::text[]) AS evaluation_hash,
-                 unnest($19::text[]) AS approval_id,
-                 unnest($20::boolean[]) AS started) u
+                 unnest($9::text[]) AS host,
+                 unnest($10::text[]) AS payee,
+                 unnest($11::bigint[]) AS amount_sats,
+                 unnest($12::integer[]) AS max_overage_bps,
+                 unnest($13::text[]) AS retry_class,
+                 unnest($14::text[]) AS request_hash,
+                 unnest($15::bigint[]) AS lease_epoch,
+                 unnest($16::text[]) AS provider_idempotency_key,
+                 unnest($17::text[]) AS payment_hash,
+                 unnest($18::text[]) AS quote,
+                 unnest($19::text[]) AS evaluation_hash,
+                 unnest($20::text[]) AS approval_id,
+                 unnest($21::boolean[]) AS started) u
     JOIN run_heads h ON h.run_key = u.run_key AND h.lease_epoch = u.lease_epoch
     ORDER BY u.payment_hash
     RETURNING 1
@@ -181,6 +184,7 @@ type SpendReservationInsertManyParams struct {
 	Kinds                   []string
 	ToolNames               []string
 	Providers               []string
+	Hosts                   []string
 	Payees                  []string
 	AmountsSats             []int64
 	MaxOveragesBps          []int32
@@ -209,6 +213,7 @@ func (q *Queries) SpendReservationInsertMany(ctx context.Context, arg SpendReser
 		arg.Kinds,
 		arg.ToolNames,
 		arg.Providers,
+		arg.Hosts,
 		arg.Payees,
 		arg.AmountsSats,
 		arg.MaxOveragesBps,
@@ -226,19 +231,25 @@ func (q *Queries) SpendReservationInsertMany(ctx context.Context, arg SpendReser
 }
 
 const spendReservationList = `-- name: SpendReservationList :many
-SELECT run_key, tool_call_id, authorization_id, path, run_id, kind, tool_name, provider, payee, amount_sats, committed_sats, max_overage_bps, state, retry_class, request_hash, lease_epoch, provider_idempotency_key, provider_correlation_id, payment_hash, quote, proof, maybe_billed, failure_reason, evaluation_hash, approval_id, reserved_at, started_at, marked_at, committed_at, released_at, reconciled_at, reconciled_by, probe_count, next_probe_at, inserted_at, updated_at FROM spend_reservations
+SELECT run_key, tool_call_id, authorization_id, path, run_id, kind, tool_name, provider, host, payee, amount_sats, committed_sats, max_overage_bps, state, retry_class, request_hash, lease_epoch, provider_idempotency_key, provider_correlation_id, payment_hash, quote, proof, maybe_billed, failure_reason, evaluation_hash, approval_id, reserved_at, started_at, marked_at, committed_at, released_at, reconciled_at, reconciled_by, probe_count, next_probe_at, inserted_at, updated_at FROM spend_reservations
 WHERE ($1::text IS NULL OR authorization_id = $1::text)
-  AND ($2::text IS NULL OR state = $2::text)
-  AND ($3::uuid IS NULL OR run_key = $3::uuid)
-  AND ($4::timestamptz IS NULL
+  AND ($2::text IS NULL OR authorization_id IN
+       (SELECT b.authorization_id FROM spend_authorizations b WHERE b.path @> ARRAY[$2::text]))
+  AND ($3::text IS NULL OR authorization_id IN
+       (SELECT o.authorization_id FROM spend_authorizations o WHERE o.owner = $3::text))
+  AND ($4::text IS NULL OR state = $4::text)
+  AND ($5::uuid IS NULL OR run_key = $5::uuid)
+  AND ($6::timestamptz IS NULL
        OR (reserved_at, run_key, tool_call_id) <
-          ($4::timestamptz, $5::uuid, $6::text))
+          ($6::timestamptz, $7::uuid, $8::text))
 ORDER BY reserved_at DESC, run_key DESC, tool_call_id DESC
-LIMIT $7
+LIMIT $9
 `
 
 type SpendReservationListParams struct {
 	AuthorizationID *string
+	BelowID         *string
+	Owner           *string
 	State           *string
 	RunKey          *uuid.UUID
 	BeforeAt        *time.Time
@@ -251,6 +262,8 @@ type SpendReservationListParams struct {
 func (q *Queries) SpendReservationList(ctx context.Context, arg SpendReservationListParams) ([]SpendReservation, error) {
 	rows, err := q.db.Query(ctx, spendReservationList,
 		arg.AuthorizationID,
+		arg.BelowID,
+		arg.Owner,
 		arg.State,
 		arg.RunKey,
 		arg.BeforeAt,
@@ -274,6 +287,76 @@ func (q *Queries) SpendReservationList(ctx context.Context, arg SpendReservation
 			&i.Kind,
 			&i.ToolName,
 			&i.Provider,
+			&i.Host,
+			&i.Payee,
+			&i.AmountSats,
+			&i.CommittedSats,
+			&i.MaxOverageBps,
+			&i.State,
+			&i.RetryClass,
+			&i.RequestHash,
+			&i.LeaseEpoch,
+			&i.ProviderIdempotencyKey,
+			&i.ProviderCorrelationID,
+			&i.PaymentHash,
+			&i.Quote,
+			&i.Proof,
+			&i.MaybeBilled,
+			&i.FailureReason,
+			&i.EvaluationHash,
+			&i.ApprovalID,
+			&i.ReservedAt,
+			&i.StartedAt,
+			&i.MarkedAt,
+			&i.CommittedAt,
+			&i.ReleasedAt,
+			&i.ReconciledAt,
+			&i.ReconciledBy,
+			&i.ProbeCount,
+			&i.NextProbeAt,
+			&i.InsertedAt,
+			&i.UpdatedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const spendReservationListMany = `-- name: SpendReservationListMany :many
+SELECT r.run_key, r.tool_call_id, r.authorization_id, r.path, r.run_id, r.kind, r.tool_name, r.provider, r.host, r.payee, r.amount_sats, r.committed_sats, r.max_overage_bps, r.state, r.retry_class, r.request_hash, r.lease_epoch, r.provider_idempotency_key, r.provider_correlation_id, r.payment_hash, r.quote, r.proof, r.maybe_billed, r.failure_reason, r.evaluation_hash, r.approval_id, r.reserved_at, r.started_at, r.marked_at, r.committed_at, r.released_at, r.reconciled_at, r.reconciled_by, r.probe_count, r.next_probe_at, r.inserted_at, r.updated_at FROM spend_reservations r
+JOIN (SELECT unnest($1::uuid[]) AS run_key, unnest($2::text[]) AS tool_call_id) c USING (run_key, tool_call_id)
+`
+
+type SpendReservationListManyParams struct {
+	RunKeys     []uuid.UUID
+	ToolCallIds []string
+}
+
+// The reservations of some calls.
+func (q *Queries) SpendReservationListMany(ctx context.Context, arg SpendReservationListManyParams) ([]SpendReservation, error) {
+	rows, err := q.db.Query(ctx, spendReservationListMany, arg.RunKeys, arg.ToolCallIds)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	items := []SpendReservation{}
+	for rows.Next() {
+		var i SpendReservation
+		if err := rows.Scan(
+			&i.RunKey,
+			&i.ToolCallID,
+			&i.AuthorizationID,
+			&i.Path,
+			&i.RunID,
+			&i.Kind,
+			&i.ToolName,
+			&i.Provider,
+			&i.Host,
 			&i.Payee,
 			&i.AmountSats,
 			&i.CommittedSats,
@@ -314,7 +397,7 @@ func (q *Queries) SpendReservationList(ctx context.Context, arg SpendReservation
 }
 
 const spendReservationListOfRun = `-- name: SpendReservationListOfRun :many
-SELECT run_key, tool_call_id, authorization_id, path, run_id, kind, tool_name, provider, payee, amount_sats, committed_sats, max_overage_bps, state, retry_class, request_hash, lease_epoch, provider_idempotency_key, provider_correlation_id, payment_hash, quote, proof, maybe_billed, failure_reason, evaluation_hash, approval_id, reserved_at, started_at, marked_at, committed_at, released_at, reconciled_at, reconciled_by, probe_count, next_probe_at, inserted_at, updated_at FROM spend_reservations WHERE run_key = $1 ORDER BY reserved_at, tool_call_id
+SELECT run_key, tool_call_id, authorization_id, path, run_id, kind, tool_name, provider, host, payee, amount_sats, committed_sats, max_overage_bps, state, retry_class, request_hash, lease_epoch, provider_idempotency_key, provider_correlation_id, payment_hash, quote, proof, maybe_billed, failure_reason, evaluation_hash, approval_id, reserved_at, started_at, marked_at, committed_at, released_at, reconciled_at, reconciled_by, probe_count, next_probe_at, inserted_at, updated_at FROM spend_reservations WHERE run_key = $1 ORDER BY reserved_at, tool_call_id
 `
 
 func (q *Queries) SpendReservationListOfRun(ctx context.Context, runKey uuid.UUID) ([]SpendReservation, error) {
@@ -335,6 +418,7 @@ func (q *Queries) SpendReservationListOfRun(ctx context.Context, runKey uuid.UUI
 			&i.Kind,
 			&i.ToolName,
 			&i.Provider,
+			&i.Host,
 			&i.Payee,
 			&i.AmountSats,
 			&i.CommittedSats,
@@ -375,7 +459,7 @@ func (q *Queries) SpendReservationListOfRun(ctx context.Context, runKey uuid.UUI
 }
 
 const spendReservationListOpenOfRun = `-- name: SpendReservationListOpenOfRun :many
-SELECT run_key, tool_call_id, authorization_id, path, run_id, kind, tool_name, provider, payee, amount_sats, committed_sats, max_overage_bps, state, retry_class, request_hash, lease_epoch, provider_idempotency_key, provider_correlation_id, payment_hash, quote, proof, maybe_billed, failure_reason, evaluation_hash, approval_id, reserved_at, started_at, marked_at, committed_at, released_at, reconciled_at, reconciled_by, probe_count, next_probe_at, inserted_at, updated_at FROM spend_reservations
+SELECT run_key, tool_call_id, authorization_id, path, run_id, kind, tool_name, provider, host, payee, amount_sats, committed_sats, max_overage_bps, state, retry_class, request_hash, lease_epoch, provider_idempotency_key, provider_correlation_id, payment_hash, quote, proof, maybe_billed, failure_reason, evaluation_hash, approval_id, reserved_at, started_at, marked_at, committed_at, released_at, reconciled_at, reconciled_by, probe_count, next_probe_at, inserted_at, updated_at FROM spend_reservations
 WHERE run_key = $1 AND state IN ('reserved', 'reconcile_required')
 ORDER BY reserved_at, tool_call_id
 `
@@ -399,6 +483,7 @@ func (q *Queries) SpendReservationListOpenOfRun(ctx context.Context, runKey uuid
 			&i.Kind,
 			&i.ToolName,
 			&i.Provider,
+			&i.Host,
 			&i.Payee,
 			&i.AmountSats,
 			&i.CommittedSats,
@@ -439,7 +524,7 @@ func (q *Queries) SpendReservationListOpenOfRun(ctx context.Context, runKey uuid
 }
 
 const spendReservationListStuck = `-- name: SpendReservationListStuck :many
-SELECT r.run_key, r.tool_call_id, r.authorization_id, r.path, r.run_id, r.kind, r.tool_name, r.provider, r.payee, r.amount_sats, r.committed_sats, r.max_overage_bps, r.state, r.retry_class, r.request_hash, r.lease_epoch, r.provider_idempotency_key, r.provider_correlation_id, r.payment_hash, r.quote, r.proof, r.maybe_billed, r.failure_reason, r.evaluation_hash, r.approval_id, r.reserved_at, r.started_at, r.marked_at, r.committed_at, r.released_at, r.reconciled_at, r.reconciled_by, r.probe_count, r.next_probe_at, r.inserted_at, r.updated_at, h.lease_epoch AS head_epoch
+SELECT r.run_key, r.tool_call_id, r.authorization_id, r.path, r.run_id, r.kind, r.tool_name, r.provider, r.host, r.payee, r.amount_sats, r.committed_sats, r.max_overage_bps, r.state, r.retry_class, r.request_hash, r.lease_epoch, r.provider_idempotency_key, r.provider_correlation_id, r.payment_hash, r.quote, r.proof, r.maybe_billed, r.failure_reason, r.evaluation_hash, r.approval_id, r.reserved_at, r.started_at, r.marked_at, r.committed_at, r.released_at, r.reconciled_at, r.reconciled_by, r.probe_count, r.next_probe_at, r.inserted_at, r.updated_at, h.lease_epoch AS head_epoch
 FROM spend_reservations r
 JOIN runs u USING (run_key)
 JOIN run_heads h USING (run_key)
@@ -485,6 +570,7 @@ func (q *Queries) SpendReservationListStuck(ctx context.Context, arg SpendReserv
 			&i.SpendReservation.Kind,
 			&i.SpendReservation.ToolName,
 			&i.SpendReservation.Provider,
+			&i.SpendReservation.Host,
 			&i.SpendReservation.Payee,
 			&i.SpendReservation.AmountSats,
 			&i.SpendReservation.CommittedSats,
@@ -622,7 +708,7 @@ WHERE (r.run_key, r.tool_call_id) IN (
     ORDER BY d.next_probe_at
     LIMIT $2
     FOR UPDATE SKIP LOCKED)
-RETURNING r.run_key, r.tool_call_id, r.authorization_id, r.path, r.run_id, r.kind, r.tool_name, r.provider, r.payee, r.amount_sats, r.committed_sats, r.max_overage_bps, r.state, r.retry_class, r.request_hash, r.lease_epoch, r.provider_idempotency_key, r.provider_correlation_id, r.payment_hash, r.quote, r.proof, r.maybe_billed, r.failure_reason, r.evaluation_hash, r.approval_id, r.reserved_at, r.started_at, r.marked_at, r.committed_at, r.released_at, r.reconciled_at, r.reconciled_by, r.probe_count, r.next_probe_at, r.inserted_at, r.updated_at
+RETURNING r.run_key, r.tool_call_id, r.authorization_id, r.path, r.run_id, r.kind, r.tool_name, r.provider, r.host, r.payee, r.amount_sats, r.committed_sats, r.max_overage_bps, r.state, r.retry_class, r.request_hash, r.lease_epoch, r.provider_idempotency_key, r.provider_correlation_id, r.payment_hash, r.quote, r.proof, r.maybe_billed, r.failure_reason, r.evaluation_hash, r.approval_id, r.reserved_at, r.started_at, r.marked_at, r.committed_at, r.released_at, r.reconciled_at, r.reconciled_by, r.probe_count, r.next_probe_at, r.inserted_at, r.updated_at
 `
 
 type SpendReservationTakeDueParams struct {
@@ -650,6 +736,7 @@ func (q *Queries) SpendReservationTakeDue(ctx context.Context, arg SpendReservat
 			&i.Kind,
 			&i.ToolName,
 			&i.Provider,
+			&i.Host,
 			&i.Payee,
 			&i.AmountSats,
 			&i.CommittedSats,

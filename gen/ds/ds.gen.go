@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
+
+	openapi_types "github.com/oapi-codegen/runtime/types"
 )
 
 // Defines values for ExtensionManifestV1ManifestVersion.
@@ -810,6 +812,567 @@ const (
 func (e SignatureContractV1PromptIRVersion) Valid() bool {
 	switch e {
 	case SignatureContractV1PromptIRVersionN1:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SpendAuthorizationV1Mode.
+const (
+	SpendAuthorizationV1ModeDelegatedBudget              SpendAuthorizationV1Mode = "delegated_budget"
+	SpendAuthorizationV1ModeDelegatedBudgetWithThreshold SpendAuthorizationV1Mode = "delegated_budget_with_threshold"
+	SpendAuthorizationV1ModeDeny                         SpendAuthorizationV1Mode = "deny"
+	SpendAuthorizationV1ModeInteractive                  SpendAuthorizationV1Mode = "interactive"
+	SpendAuthorizationV1ModeSystem                       SpendAuthorizationV1Mode = "system"
+)
+
+// Valid indicates whether the value is a known member of the SpendAuthorizationV1Mode enum.
+func (e SpendAuthorizationV1Mode) Valid() bool {
+	switch e {
+	case SpendAuthorizationV1ModeDelegatedBudget:
+		return true
+	case SpendAuthorizationV1ModeDelegatedBudgetWithThreshold:
+		return true
+	case SpendAuthorizationV1ModeDeny:
+		return true
+	case SpendAuthorizationV1ModeInteractive:
+		return true
+	case SpendAuthorizationV1ModeSystem:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SpendAuthorizationV1OnExhaustion.
+const (
+	SpendAuthorizationV1OnExhaustionContinue SpendAuthorizationV1OnExhaustion = "continue"
+	SpendAuthorizationV1OnExhaustionFinish   SpendAuthorizationV1OnExhaustion = "finish"
+	SpendAuthorizationV1OnExhaustionWait     SpendAuthorizationV1OnExhaustion = "wait"
+)
+
+// Valid indicates whether the value is a known member of the SpendAuthorizationV1OnExhaustion enum.
+func (e SpendAuthorizationV1OnExhaustion) Valid() bool {
+	switch e {
+	case SpendAuthorizationV1OnExhaustionContinue:
+		return true
+	case SpendAuthorizationV1OnExhaustionFinish:
+		return true
+	case SpendAuthorizationV1OnExhaustionWait:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SpendAuthorizationV1ScopeKind.
+const (
+	SpendAuthorizationV1ScopeKindAutopilot    SpendAuthorizationV1ScopeKind = "autopilot"
+	SpendAuthorizationV1ScopeKindOrganisation SpendAuthorizationV1ScopeKind = "organisation"
+	SpendAuthorizationV1ScopeKindOwner        SpendAuthorizationV1ScopeKind = "owner"
+	SpendAuthorizationV1ScopeKindRun          SpendAuthorizationV1ScopeKind = "run"
+	SpendAuthorizationV1ScopeKindSystem       SpendAuthorizationV1ScopeKind = "system"
+	SpendAuthorizationV1ScopeKindThread       SpendAuthorizationV1ScopeKind = "thread"
+)
+
+// Valid indicates whether the value is a known member of the SpendAuthorizationV1ScopeKind enum.
+func (e SpendAuthorizationV1ScopeKind) Valid() bool {
+	switch e {
+	case SpendAuthorizationV1ScopeKindAutopilot:
+		return true
+	case SpendAuthorizationV1ScopeKindOrganisation:
+		return true
+	case SpendAuthorizationV1ScopeKindOwner:
+		return true
+	case SpendAuthorizationV1ScopeKindRun:
+		return true
+	case SpendAuthorizationV1ScopeKindSystem:
+		return true
+	case SpendAuthorizationV1ScopeKindThread:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SpendAuthorizationV1State.
+const (
+	SpendAuthorizationV1StateExpired    SpendAuthorizationV1State = "expired"
+	SpendAuthorizationV1StateLive       SpendAuthorizationV1State = "live"
+	SpendAuthorizationV1StateNotStarted SpendAuthorizationV1State = "not_started"
+	SpendAuthorizationV1StateRevoked    SpendAuthorizationV1State = "revoked"
+)
+
+// Valid indicates whether the value is a known member of the SpendAuthorizationV1State enum.
+func (e SpendAuthorizationV1State) Valid() bool {
+	switch e {
+	case SpendAuthorizationV1StateExpired:
+		return true
+	case SpendAuthorizationV1StateLive:
+		return true
+	case SpendAuthorizationV1StateNotStarted:
+		return true
+	case SpendAuthorizationV1StateRevoked:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SpendAuthorizationV1UnknownPrice.
+const (
+	SpendAuthorizationV1UnknownPriceAsk  SpendAuthorizationV1UnknownPrice = "ask"
+	SpendAuthorizationV1UnknownPriceDeny SpendAuthorizationV1UnknownPrice = "deny"
+)
+
+// Valid indicates whether the value is a known member of the SpendAuthorizationV1UnknownPrice enum.
+func (e SpendAuthorizationV1UnknownPrice) Valid() bool {
+	switch e {
+	case SpendAuthorizationV1UnknownPriceAsk:
+		return true
+	case SpendAuthorizationV1UnknownPriceDeny:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SpendAuthorizationV1EffectiveState.
+const (
+	SpendAuthorizationV1EffectiveStateExpired    SpendAuthorizationV1EffectiveState = "expired"
+	SpendAuthorizationV1EffectiveStateLive       SpendAuthorizationV1EffectiveState = "live"
+	SpendAuthorizationV1EffectiveStateNotStarted SpendAuthorizationV1EffectiveState = "not_started"
+	SpendAuthorizationV1EffectiveStateRevoked    SpendAuthorizationV1EffectiveState = "revoked"
+)
+
+// Valid indicates whether the value is a known member of the SpendAuthorizationV1EffectiveState enum.
+func (e SpendAuthorizationV1EffectiveState) Valid() bool {
+	switch e {
+	case SpendAuthorizationV1EffectiveStateExpired:
+		return true
+	case SpendAuthorizationV1EffectiveStateLive:
+		return true
+	case SpendAuthorizationV1EffectiveStateNotStarted:
+		return true
+	case SpendAuthorizationV1EffectiveStateRevoked:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SpendAuthorizationV1LevelMode.
+const (
+	SpendAuthorizationV1LevelModeDelegatedBudget              SpendAuthorizationV1LevelMode = "delegated_budget"
+	SpendAuthorizationV1LevelModeDelegatedBudgetWithThreshold SpendAuthorizationV1LevelMode = "delegated_budget_with_threshold"
+	SpendAuthorizationV1LevelModeDeny                         SpendAuthorizationV1LevelMode = "deny"
+	SpendAuthorizationV1LevelModeInteractive                  SpendAuthorizationV1LevelMode = "interactive"
+	SpendAuthorizationV1LevelModeSystem                       SpendAuthorizationV1LevelMode = "system"
+)
+
+// Valid indicates whether the value is a known member of the SpendAuthorizationV1LevelMode enum.
+func (e SpendAuthorizationV1LevelMode) Valid() bool {
+	switch e {
+	case SpendAuthorizationV1LevelModeDelegatedBudget:
+		return true
+	case SpendAuthorizationV1LevelModeDelegatedBudgetWithThreshold:
+		return true
+	case SpendAuthorizationV1LevelModeDeny:
+		return true
+	case SpendAuthorizationV1LevelModeInteractive:
+		return true
+	case SpendAuthorizationV1LevelModeSystem:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SpendAuthorizationV1LevelScopeKind.
+const (
+	SpendAuthorizationV1LevelScopeKindAutopilot    SpendAuthorizationV1LevelScopeKind = "autopilot"
+	SpendAuthorizationV1LevelScopeKindOrganisation SpendAuthorizationV1LevelScopeKind = "organisation"
+	SpendAuthorizationV1LevelScopeKindOwner        SpendAuthorizationV1LevelScopeKind = "owner"
+	SpendAuthorizationV1LevelScopeKindRun          SpendAuthorizationV1LevelScopeKind = "run"
+	SpendAuthorizationV1LevelScopeKindSystem       SpendAuthorizationV1LevelScopeKind = "system"
+	SpendAuthorizationV1LevelScopeKindThread       SpendAuthorizationV1LevelScopeKind = "thread"
+)
+
+// Valid indicates whether the value is a known member of the SpendAuthorizationV1LevelScopeKind enum.
+func (e SpendAuthorizationV1LevelScopeKind) Valid() bool {
+	switch e {
+	case SpendAuthorizationV1LevelScopeKindAutopilot:
+		return true
+	case SpendAuthorizationV1LevelScopeKindOrganisation:
+		return true
+	case SpendAuthorizationV1LevelScopeKindOwner:
+		return true
+	case SpendAuthorizationV1LevelScopeKindRun:
+		return true
+	case SpendAuthorizationV1LevelScopeKindSystem:
+		return true
+	case SpendAuthorizationV1LevelScopeKindThread:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SpendAuthorizationV1LevelState.
+const (
+	SpendAuthorizationV1LevelStateExpired    SpendAuthorizationV1LevelState = "expired"
+	SpendAuthorizationV1LevelStateLive       SpendAuthorizationV1LevelState = "live"
+	SpendAuthorizationV1LevelStateNotStarted SpendAuthorizationV1LevelState = "not_started"
+	SpendAuthorizationV1LevelStateRevoked    SpendAuthorizationV1LevelState = "revoked"
+)
+
+// Valid indicates whether the value is a known member of the SpendAuthorizationV1LevelState enum.
+func (e SpendAuthorizationV1LevelState) Valid() bool {
+	switch e {
+	case SpendAuthorizationV1LevelStateExpired:
+		return true
+	case SpendAuthorizationV1LevelStateLive:
+		return true
+	case SpendAuthorizationV1LevelStateNotStarted:
+		return true
+	case SpendAuthorizationV1LevelStateRevoked:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SpendAuthorizationV1PeriodPeriod.
+const (
+	SpendAuthorizationV1PeriodPeriodDay   SpendAuthorizationV1PeriodPeriod = "day"
+	SpendAuthorizationV1PeriodPeriodHour  SpendAuthorizationV1PeriodPeriod = "hour"
+	SpendAuthorizationV1PeriodPeriodMonth SpendAuthorizationV1PeriodPeriod = "month"
+	SpendAuthorizationV1PeriodPeriodWeek  SpendAuthorizationV1PeriodPeriod = "week"
+)
+
+// Valid indicates whether the value is a known member of the SpendAuthorizationV1PeriodPeriod enum.
+func (e SpendAuthorizationV1PeriodPeriod) Valid() bool {
+	switch e {
+	case SpendAuthorizationV1PeriodPeriodDay:
+		return true
+	case SpendAuthorizationV1PeriodPeriodHour:
+		return true
+	case SpendAuthorizationV1PeriodPeriodMonth:
+		return true
+	case SpendAuthorizationV1PeriodPeriodWeek:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SpendGrantV1Mode.
+const (
+	SpendGrantV1ModeDelegatedBudget              SpendGrantV1Mode = "delegated_budget"
+	SpendGrantV1ModeDelegatedBudgetWithThreshold SpendGrantV1Mode = "delegated_budget_with_threshold"
+	SpendGrantV1ModeDeny                         SpendGrantV1Mode = "deny"
+	SpendGrantV1ModeInteractive                  SpendGrantV1Mode = "interactive"
+	SpendGrantV1ModeSystem                       SpendGrantV1Mode = "system"
+)
+
+// Valid indicates whether the value is a known member of the SpendGrantV1Mode enum.
+func (e SpendGrantV1Mode) Valid() bool {
+	switch e {
+	case SpendGrantV1ModeDelegatedBudget:
+		return true
+	case SpendGrantV1ModeDelegatedBudgetWithThreshold:
+		return true
+	case SpendGrantV1ModeDeny:
+		return true
+	case SpendGrantV1ModeInteractive:
+		return true
+	case SpendGrantV1ModeSystem:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SpendGrantV1OnExhaustion.
+const (
+	SpendGrantV1OnExhaustionContinue SpendGrantV1OnExhaustion = "continue"
+	SpendGrantV1OnExhaustionFinish   SpendGrantV1OnExhaustion = "finish"
+	SpendGrantV1OnExhaustionWait     SpendGrantV1OnExhaustion = "wait"
+)
+
+// Valid indicates whether the value is a known member of the SpendGrantV1OnExhaustion enum.
+func (e SpendGrantV1OnExhaustion) Valid() bool {
+	switch e {
+	case SpendGrantV1OnExhaustionContinue:
+		return true
+	case SpendGrantV1OnExhaustionFinish:
+		return true
+	case SpendGrantV1OnExhaustionWait:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SpendGrantV1ScopeKind.
+const (
+	SpendGrantV1ScopeKindAutopilot    SpendGrantV1ScopeKind = "autopilot"
+	SpendGrantV1ScopeKindOrganisation SpendGrantV1ScopeKind = "organisation"
+	SpendGrantV1ScopeKindOwner        SpendGrantV1ScopeKind = "owner"
+	SpendGrantV1ScopeKindRun          SpendGrantV1ScopeKind = "run"
+	SpendGrantV1ScopeKindSystem       SpendGrantV1ScopeKind = "system"
+	SpendGrantV1ScopeKindThread       SpendGrantV1ScopeKind = "thread"
+)
+
+// Valid indicates whether the value is a known member of the SpendGrantV1ScopeKind enum.
+func (e SpendGrantV1ScopeKind) Valid() bool {
+	switch e {
+	case SpendGrantV1ScopeKindAutopilot:
+		return true
+	case SpendGrantV1ScopeKindOrganisation:
+		return true
+	case SpendGrantV1ScopeKindOwner:
+		return true
+	case SpendGrantV1ScopeKindRun:
+		return true
+	case SpendGrantV1ScopeKindSystem:
+		return true
+	case SpendGrantV1ScopeKindThread:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SpendGrantV1UnknownPrice.
+const (
+	SpendGrantV1UnknownPriceAsk  SpendGrantV1UnknownPrice = "ask"
+	SpendGrantV1UnknownPriceDeny SpendGrantV1UnknownPrice = "deny"
+)
+
+// Valid indicates whether the value is a known member of the SpendGrantV1UnknownPrice enum.
+func (e SpendGrantV1UnknownPrice) Valid() bool {
+	switch e {
+	case SpendGrantV1UnknownPriceAsk:
+		return true
+	case SpendGrantV1UnknownPriceDeny:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SpendGrantV1ChangesClear.
+const (
+	SpendGrantV1ChangesClearMaxPerCallSats  SpendGrantV1ChangesClear = "max_per_call_sats"
+	SpendGrantV1ChangesClearMaxPerDaySats   SpendGrantV1ChangesClear = "max_per_day_sats"
+	SpendGrantV1ChangesClearMaxPerHourSats  SpendGrantV1ChangesClear = "max_per_hour_sats"
+	SpendGrantV1ChangesClearMaxPerMonthSats SpendGrantV1ChangesClear = "max_per_month_sats"
+	SpendGrantV1ChangesClearMaxPerWeekSats  SpendGrantV1ChangesClear = "max_per_week_sats"
+	SpendGrantV1ChangesClearMaxTotalSats    SpendGrantV1ChangesClear = "max_total_sats"
+	SpendGrantV1ChangesClearNotBefore       SpendGrantV1ChangesClear = "not_before"
+)
+
+// Valid indicates whether the value is a known member of the SpendGrantV1ChangesClear enum.
+func (e SpendGrantV1ChangesClear) Valid() bool {
+	switch e {
+	case SpendGrantV1ChangesClearMaxPerCallSats:
+		return true
+	case SpendGrantV1ChangesClearMaxPerDaySats:
+		return true
+	case SpendGrantV1ChangesClearMaxPerHourSats:
+		return true
+	case SpendGrantV1ChangesClearMaxPerMonthSats:
+		return true
+	case SpendGrantV1ChangesClearMaxPerWeekSats:
+		return true
+	case SpendGrantV1ChangesClearMaxTotalSats:
+		return true
+	case SpendGrantV1ChangesClearNotBefore:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SpendGrantV1ChangesOnExhaustion.
+const (
+	SpendGrantV1ChangesOnExhaustionContinue SpendGrantV1ChangesOnExhaustion = "continue"
+	SpendGrantV1ChangesOnExhaustionFinish   SpendGrantV1ChangesOnExhaustion = "finish"
+	SpendGrantV1ChangesOnExhaustionWait     SpendGrantV1ChangesOnExhaustion = "wait"
+)
+
+// Valid indicates whether the value is a known member of the SpendGrantV1ChangesOnExhaustion enum.
+func (e SpendGrantV1ChangesOnExhaustion) Valid() bool {
+	switch e {
+	case SpendGrantV1ChangesOnExhaustionContinue:
+		return true
+	case SpendGrantV1ChangesOnExhaustionFinish:
+		return true
+	case SpendGrantV1ChangesOnExhaustionWait:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SpendGrantV1ChangesUnknownPrice.
+const (
+	SpendGrantV1ChangesUnknownPriceAsk  SpendGrantV1ChangesUnknownPrice = "ask"
+	SpendGrantV1ChangesUnknownPriceDeny SpendGrantV1ChangesUnknownPrice = "deny"
+)
+
+// Valid indicates whether the value is a known member of the SpendGrantV1ChangesUnknownPrice enum.
+func (e SpendGrantV1ChangesUnknownPrice) Valid() bool {
+	switch e {
+	case SpendGrantV1ChangesUnknownPriceAsk:
+		return true
+	case SpendGrantV1ChangesUnknownPriceDeny:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SpendReservationV1Kind.
+const (
+	SpendReservationV1KindModel SpendReservationV1Kind = "model"
+	SpendReservationV1KindTool  SpendReservationV1Kind = "tool"
+)
+
+// Valid indicates whether the value is a known member of the SpendReservationV1Kind enum.
+func (e SpendReservationV1Kind) Valid() bool {
+	switch e {
+	case SpendReservationV1KindModel:
+		return true
+	case SpendReservationV1KindTool:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SpendReservationV1RetryClass.
+const (
+	SpendReservationV1RetryClassDedupeReconcileRequired SpendReservationV1RetryClass = "dedupe_reconcile_required"
+	SpendReservationV1RetryClassSafeRetry               SpendReservationV1RetryClass = "safe_retry"
+)
+
+// Valid indicates whether the value is a known member of the SpendReservationV1RetryClass enum.
+func (e SpendReservationV1RetryClass) Valid() bool {
+	switch e {
+	case SpendReservationV1RetryClassDedupeReconcileRequired:
+		return true
+	case SpendReservationV1RetryClassSafeRetry:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SpendReservationV1State.
+const (
+	SpendReservationV1StateCommitted         SpendReservationV1State = "committed"
+	SpendReservationV1StateReconcileRequired SpendReservationV1State = "reconcile_required"
+	SpendReservationV1StateReleased          SpendReservationV1State = "released"
+	SpendReservationV1StateReserved          SpendReservationV1State = "reserved"
+)
+
+// Valid indicates whether the value is a known member of the SpendReservationV1State enum.
+func (e SpendReservationV1State) Valid() bool {
+	switch e {
+	case SpendReservationV1StateCommitted:
+		return true
+	case SpendReservationV1StateReconcileRequired:
+		return true
+	case SpendReservationV1StateReleased:
+		return true
+	case SpendReservationV1StateReserved:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SpendStatementV1MovementCredit.
+const (
+	SpendStatementV1MovementCreditAvailable SpendStatementV1MovementCredit = "available"
+	SpendStatementV1MovementCreditOutside   SpendStatementV1MovementCredit = "outside"
+	SpendStatementV1MovementCreditReserved  SpendStatementV1MovementCredit = "reserved"
+	SpendStatementV1MovementCreditSpent     SpendStatementV1MovementCredit = "spent"
+)
+
+// Valid indicates whether the value is a known member of the SpendStatementV1MovementCredit enum.
+func (e SpendStatementV1MovementCredit) Valid() bool {
+	switch e {
+	case SpendStatementV1MovementCreditAvailable:
+		return true
+	case SpendStatementV1MovementCreditOutside:
+		return true
+	case SpendStatementV1MovementCreditReserved:
+		return true
+	case SpendStatementV1MovementCreditSpent:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SpendStatementV1MovementDebit.
+const (
+	SpendStatementV1MovementDebitAvailable SpendStatementV1MovementDebit = "available"
+	SpendStatementV1MovementDebitOutside   SpendStatementV1MovementDebit = "outside"
+	SpendStatementV1MovementDebitReserved  SpendStatementV1MovementDebit = "reserved"
+	SpendStatementV1MovementDebitSpent     SpendStatementV1MovementDebit = "spent"
+)
+
+// Valid indicates whether the value is a known member of the SpendStatementV1MovementDebit enum.
+func (e SpendStatementV1MovementDebit) Valid() bool {
+	switch e {
+	case SpendStatementV1MovementDebitAvailable:
+		return true
+	case SpendStatementV1MovementDebitOutside:
+		return true
+	case SpendStatementV1MovementDebitReserved:
+		return true
+	case SpendStatementV1MovementDebitSpent:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SpendStatementV1MovementKind.
+const (
+	SpendStatementV1MovementKindCapture  SpendStatementV1MovementKind = "capture"
+	SpendStatementV1MovementKindHold     SpendStatementV1MovementKind = "hold"
+	SpendStatementV1MovementKindIssue    SpendStatementV1MovementKind = "issue"
+	SpendStatementV1MovementKindLower    SpendStatementV1MovementKind = "lower"
+	SpendStatementV1MovementKindOverage  SpendStatementV1MovementKind = "overage"
+	SpendStatementV1MovementKindRaise    SpendStatementV1MovementKind = "raise"
+	SpendStatementV1MovementKindRelease  SpendStatementV1MovementKind = "release"
+	SpendStatementV1MovementKindReversal SpendStatementV1MovementKind = "reversal"
+)
+
+// Valid indicates whether the value is a known member of the SpendStatementV1MovementKind enum.
+func (e SpendStatementV1MovementKind) Valid() bool {
+	switch e {
+	case SpendStatementV1MovementKindCapture:
+		return true
+	case SpendStatementV1MovementKindHold:
+		return true
+	case SpendStatementV1MovementKindIssue:
+		return true
+	case SpendStatementV1MovementKindLower:
+		return true
+	case SpendStatementV1MovementKindOverage:
+		return true
+	case SpendStatementV1MovementKindRaise:
+		return true
+	case SpendStatementV1MovementKindRelease:
+		return true
+	case SpendStatementV1MovementKindReversal:
 		return true
 	default:
 		return false
@@ -1847,6 +2410,597 @@ type SkillSpecV1ToolRef struct {
 
 	// Version The version.
 	Version int32 `json:"version"`
+}
+
+// SpendAuthorizationV1 How much may be spent for what, and how much of it is used. Amounts are whole sats.
+type SpendAuthorizationV1 struct {
+	// AuthorizationID The authorization, as its issuer names it.
+	AuthorizationID string `json:"authorization_id"`
+
+	// AutopilotID The one autopilot whose runs may; of scope autopilot.
+	AutopilotID *string `json:"autopilot_id,omitempty"`
+
+	// Constraints What may be paid. A list that is absent or empty does not restrict.
+	Constraints SpendGrantV1Constraints `json:"constraints"`
+
+	// ExpiresAt Until when it counts.
+	ExpiresAt *time.Time `json:"expires_at,omitempty"`
+
+	// IssuedAt When it was issued.
+	IssuedAt time.Time `json:"issued_at"`
+
+	// MaxPerCallSats Sats that one call may cost at the most.
+	MaxPerCallSats *int64 `json:"max_per_call_sats,omitempty"`
+
+	// MaxPerDaySats Sats of a day of UTC at the most.
+	MaxPerDaySats *int64 `json:"max_per_day_sats,omitempty"`
+
+	// MaxPerHourSats Sats of an hour of UTC at the most.
+	MaxPerHourSats *int64 `json:"max_per_hour_sats,omitempty"`
+
+	// MaxPerMonthSats Sats of a month of UTC at the most.
+	MaxPerMonthSats *int64 `json:"max_per_month_sats,omitempty"`
+
+	// MaxPerWeekSats Sats of a week of UTC, from Monday, at the most.
+	MaxPerWeekSats *int64 `json:"max_per_week_sats,omitempty"`
+
+	// MaxTotalSats Sats that may be spent in all; absent only in mode system.
+	MaxTotalSats *int64 `json:"max_total_sats,omitempty"`
+
+	// Metadata What the issuer keeps with it.
+	Metadata map[string]interface{} `json:"metadata,omitempty"`
+
+	// Mode Who agrees to a call: a person each time, nobody within the budget, a person above a threshold; deny is never, system is the service's own work.
+	Mode SpendAuthorizationV1Mode `json:"mode"`
+
+	// NotBefore From when it counts.
+	NotBefore *time.Time `json:"not_before,omitempty"`
+
+	// OnExhaustion What a run does when the budget refuses a call: it waits for a raise, ends, or goes on without the call.
+	OnExhaustion SpendAuthorizationV1OnExhaustion `json:"on_exhaustion"`
+
+	// OverageSats Spent beyond what had been held and the caps left.
+	OverageSats int64 `json:"overage_sats"`
+
+	// Owner Whose it is: user:<id>, guest:<scope> or system.
+	Owner string `json:"owner"`
+
+	// ParentAuthorizationID The authorization that this one is a part of; its caps hold too.
+	ParentAuthorizationID *string `json:"parent_authorization_id,omitempty"`
+
+	// Path The authorizations from the root to this one.
+	Path []string `json:"path"`
+
+	// Periods The caps by period.
+	Periods []SpendAuthorizationV1Period `json:"periods"`
+
+	// RemainingSats What its total leaves, negative when more was paid than it had; absent when it has none.
+	RemainingSats *int64 `json:"remaining_sats,omitempty"`
+
+	// ReservedSats Held for calls that are not settled.
+	ReservedSats int64 `json:"reserved_sats"`
+
+	// Revision Counts the changes of its terms, from 1.
+	Revision int64 `json:"revision"`
+
+	// RevokeReason Why.
+	RevokeReason *string `json:"revoke_reason,omitempty"`
+
+	// RevokedAt When it was revoked.
+	RevokedAt *time.Time `json:"revoked_at,omitempty"`
+
+	// RevokedBy Who revoked it.
+	RevokedBy *string `json:"revoked_by,omitempty"`
+
+	// RunID The one run that may spend it; of scope run.
+	RunID *string `json:"run_id,omitempty"`
+
+	// ScopeKind What it is for.
+	ScopeKind SpendAuthorizationV1ScopeKind `json:"scope_kind"`
+
+	// SpentSats Spent.
+	SpentSats int64 `json:"spent_sats"`
+
+	// State Where it stands. live is the one that reserves.
+	State SpendAuthorizationV1State `json:"state"`
+
+	// ThreadID The one thread whose runs may; of scope thread.
+	ThreadID *string `json:"thread_id,omitempty"`
+
+	// ThresholdSats Above it a person is asked; of mode delegated_budget_with_threshold alone.
+	ThresholdSats *int64 `json:"threshold_sats,omitempty"`
+
+	// UnknownPrice What is said to a call whose price nobody knows.
+	UnknownPrice SpendAuthorizationV1UnknownPrice `json:"unknown_price"`
+}
+
+// SpendAuthorizationV1Mode Who agrees to a call: a person each time, nobody within the budget, a person above a threshold; deny is never, system is the service's own work.
+type SpendAuthorizationV1Mode string
+
+// SpendAuthorizationV1OnExhaustion What a run does when the budget refuses a call: it waits for a raise, ends, or goes on without the call.
+type SpendAuthorizationV1OnExhaustion string
+
+// SpendAuthorizationV1ScopeKind What it is for.
+type SpendAuthorizationV1ScopeKind string
+
+// SpendAuthorizationV1State Where it stands. live is the one that reserves.
+type SpendAuthorizationV1State string
+
+// SpendAuthorizationV1UnknownPrice What is said to a call whose price nobody knows.
+type SpendAuthorizationV1UnknownPrice string
+
+// SpendAuthorizationV1Effective What the whole chain allows: each level's caps hold at once.
+type SpendAuthorizationV1Effective struct {
+	// ExpiresAt Until when the chain counts.
+	ExpiresAt *time.Time `json:"expires_at,omitempty"`
+
+	// LimitedBy The authorization that allows least, or that is not live.
+	LimitedBy *string `json:"limited_by,omitempty"`
+
+	// MaxPerCallSats Sats that one call may cost at the most.
+	MaxPerCallSats *int64 `json:"max_per_call_sats,omitempty"`
+
+	// RemainingSats What can still be held, negative when more was paid; all totals and periods together; absent when nothing bounds it.
+	RemainingSats *int64 `json:"remaining_sats,omitempty"`
+
+	// State Where it stands. live is the one that reserves.
+	State SpendAuthorizationV1EffectiveState `json:"state"`
+}
+
+// SpendAuthorizationV1EffectiveState Where it stands. live is the one that reserves.
+type SpendAuthorizationV1EffectiveState string
+
+// SpendAuthorizationV1Level One authorization of a chain, as far as those below it are told.
+type SpendAuthorizationV1Level struct {
+	// AuthorizationID The authorization.
+	AuthorizationID string `json:"authorization_id"`
+
+	// ExpiresAt Until when it counts.
+	ExpiresAt *time.Time `json:"expires_at,omitempty"`
+
+	// MaxPerCallSats Sats that one call may cost at the most.
+	MaxPerCallSats *int64 `json:"max_per_call_sats,omitempty"`
+
+	// Mode Who agrees to a call: a person each time, nobody within the budget, a person above a threshold; deny is never, system is the service's own work.
+	Mode SpendAuthorizationV1LevelMode `json:"mode"`
+
+	// RemainingSats What its total leaves, negative when more was paid than it had; absent when it has none.
+	RemainingSats *int64 `json:"remaining_sats,omitempty"`
+
+	// ScopeKind What it is for.
+	ScopeKind SpendAuthorizationV1LevelScopeKind `json:"scope_kind"`
+
+	// State Where it stands. live is the one that reserves.
+	State SpendAuthorizationV1LevelState `json:"state"`
+}
+
+// SpendAuthorizationV1LevelMode Who agrees to a call: a person each time, nobody within the budget, a person above a threshold; deny is never, system is the service's own work.
+type SpendAuthorizationV1LevelMode string
+
+// SpendAuthorizationV1LevelScopeKind What it is for.
+type SpendAuthorizationV1LevelScopeKind string
+
+// SpendAuthorizationV1LevelState Where it stands. live is the one that reserves.
+type SpendAuthorizationV1LevelState string
+
+// SpendAuthorizationV1Period How much of a period's cap is used. What is held counts while it is, whatever period it was held in.
+type SpendAuthorizationV1Period struct {
+	// CapturedSats Spent in this period.
+	CapturedSats int64 `json:"captured_sats"`
+
+	// HeldSats Held now.
+	HeldSats int64 `json:"held_sats"`
+
+	// MaxSats The cap.
+	MaxSats int64 `json:"max_sats"`
+
+	// Period The period, in UTC.
+	Period SpendAuthorizationV1PeriodPeriod `json:"period"`
+
+	// PeriodStart When the running period began.
+	PeriodStart time.Time `json:"period_start"`
+
+	// RemainingSats What can still be held; negative when more was paid than the period had.
+	RemainingSats int64 `json:"remaining_sats"`
+}
+
+// SpendAuthorizationV1PeriodPeriod The period, in UTC.
+type SpendAuthorizationV1PeriodPeriod string
+
+// SpendGrantV1 How much may be spent for what, as it is issued. Amounts are whole sats.
+type SpendGrantV1 struct {
+	// AuthorizationID The authorization, as its issuer names it.
+	AuthorizationID string `json:"authorization_id"`
+
+	// AutopilotID The one autopilot whose runs may; of scope autopilot.
+	AutopilotID *string `json:"autopilot_id,omitempty"`
+
+	// Constraints What may be paid. A list that is absent or empty does not restrict.
+	Constraints *SpendGrantV1Constraints `json:"constraints,omitempty"`
+
+	// ExpiresAt Until when it counts; a day from now when absent.
+	ExpiresAt *time.Time `json:"expires_at,omitempty"`
+
+	// MaxPerCallSats Sats that one call may cost at the most.
+	MaxPerCallSats *int64 `json:"max_per_call_sats,omitempty"`
+
+	// MaxPerDaySats Sats of a day of UTC at the most.
+	MaxPerDaySats *int64 `json:"max_per_day_sats,omitempty"`
+
+	// MaxPerHourSats Sats of an hour of UTC at the most.
+	MaxPerHourSats *int64 `json:"max_per_hour_sats,omitempty"`
+
+	// MaxPerMonthSats Sats of a month of UTC at the most.
+	MaxPerMonthSats *int64 `json:"max_per_month_sats,omitempty"`
+
+	// MaxPerWeekSats Sats of a week of UTC, from Monday, at the most.
+	MaxPerWeekSats *int64 `json:"max_per_week_sats,omitempty"`
+
+	// MaxTotalSats Sats that may be spent in all; absent only in mode system.
+	MaxTotalSats *int64 `json:"max_total_sats,omitempty"`
+
+	// Metadata What the issuer keeps with it.
+	Metadata map[string]interface{} `json:"metadata,omitempty"`
+
+	// Mode Who agrees to a call: a person each time, nobody within the budget, a person above a threshold; deny is never, system is the service's own work.
+	Mode SpendGrantV1Mode `json:"mode"`
+
+	// NotBefore From when it counts; at once when absent.
+	NotBefore *time.Time `json:"not_before,omitempty"`
+
+	// OnExhaustion What a run does when the budget refuses a call: it waits for a raise, ends, or goes on without the call.
+	OnExhaustion *SpendGrantV1OnExhaustion `json:"on_exhaustion,omitempty"`
+
+	// ParentAuthorizationID The authorization that this one is a part of; its caps hold too.
+	ParentAuthorizationID *string `json:"parent_authorization_id,omitempty"`
+
+	// RunID The one run that may spend it; of scope run.
+	RunID *string `json:"run_id,omitempty"`
+
+	// ScopeKind What it is for.
+	ScopeKind SpendGrantV1ScopeKind `json:"scope_kind"`
+
+	// ThreadID The one thread whose runs may; of scope thread.
+	ThreadID *string `json:"thread_id,omitempty"`
+
+	// ThresholdSats Above it a person is asked; of mode delegated_budget_with_threshold alone.
+	ThresholdSats *int64 `json:"threshold_sats,omitempty"`
+
+	// UnknownPrice What is said to a call whose price nobody knows.
+	UnknownPrice *SpendGrantV1UnknownPrice `json:"unknown_price,omitempty"`
+}
+
+// SpendGrantV1Mode Who agrees to a call: a person each time, nobody within the budget, a person above a threshold; deny is never, system is the service's own work.
+type SpendGrantV1Mode string
+
+// SpendGrantV1OnExhaustion What a run does when the budget refuses a call: it waits for a raise, ends, or goes on without the call.
+type SpendGrantV1OnExhaustion string
+
+// SpendGrantV1ScopeKind What it is for.
+type SpendGrantV1ScopeKind string
+
+// SpendGrantV1UnknownPrice What is said to a call whose price nobody knows.
+type SpendGrantV1UnknownPrice string
+
+// SpendGrantV1Changes New terms of an authorization; what is absent stays as it is.
+type SpendGrantV1Changes struct {
+	// Clear Terms that are taken away.
+	Clear []SpendGrantV1ChangesClear `json:"clear,omitempty"`
+
+	// Constraints What may be paid. A list that is absent or empty does not restrict.
+	Constraints *SpendGrantV1Constraints `json:"constraints,omitempty"`
+
+	// ExpiresAt Until when it counts.
+	ExpiresAt *time.Time `json:"expires_at,omitempty"`
+
+	// MaxPerCallSats Sats that one call may cost at the most.
+	MaxPerCallSats *int64 `json:"max_per_call_sats,omitempty"`
+
+	// MaxPerDaySats Sats of a day of UTC at the most.
+	MaxPerDaySats *int64 `json:"max_per_day_sats,omitempty"`
+
+	// MaxPerHourSats Sats of an hour of UTC at the most.
+	MaxPerHourSats *int64 `json:"max_per_hour_sats,omitempty"`
+
+	// MaxPerMonthSats Sats of a month of UTC at the most.
+	MaxPerMonthSats *int64 `json:"max_per_month_sats,omitempty"`
+
+	// MaxPerWeekSats Sats of a week of UTC, from Monday, at the most.
+	MaxPerWeekSats *int64 `json:"max_per_week_sats,omitempty"`
+
+	// MaxTotalSats Sats that may be spent in all; absent only in mode system.
+	MaxTotalSats *int64 `json:"max_total_sats,omitempty"`
+
+	// NotBefore From when it counts.
+	NotBefore *time.Time `json:"not_before,omitempty"`
+
+	// OnExhaustion What a run does when the budget refuses a call: it waits for a raise, ends, or goes on without the call.
+	OnExhaustion *SpendGrantV1ChangesOnExhaustion `json:"on_exhaustion,omitempty"`
+
+	// ThresholdSats Above it a person is asked; of mode delegated_budget_with_threshold alone.
+	ThresholdSats *int64 `json:"threshold_sats,omitempty"`
+
+	// UnknownPrice What is said to a call whose price nobody knows.
+	UnknownPrice *SpendGrantV1ChangesUnknownPrice `json:"unknown_price,omitempty"`
+}
+
+// SpendGrantV1ChangesClear A term.
+type SpendGrantV1ChangesClear string
+
+// SpendGrantV1ChangesOnExhaustion What a run does when the budget refuses a call: it waits for a raise, ends, or goes on without the call.
+type SpendGrantV1ChangesOnExhaustion string
+
+// SpendGrantV1ChangesUnknownPrice What is said to a call whose price nobody knows.
+type SpendGrantV1ChangesUnknownPrice string
+
+// SpendGrantV1Constraints What may be paid. A list that is absent or empty does not restrict.
+type SpendGrantV1Constraints struct {
+	// AllowedDomains Hosts that may be paid.
+	AllowedDomains []string `json:"allowed_domains,omitempty"`
+
+	// AllowedModels Models that may be paid for.
+	AllowedModels []string `json:"allowed_models,omitempty"`
+
+	// AllowedPayees Who may be paid.
+	AllowedPayees []string `json:"allowed_payees,omitempty"`
+
+	// AllowedProviders Providers that may be paid.
+	AllowedProviders []string `json:"allowed_providers,omitempty"`
+
+	// AllowedTools Tools that may spend.
+	AllowedTools []string `json:"allowed_tools,omitempty"`
+
+	// MaxFeeSats Sats of routing fees of one payment at the most.
+	MaxFeeSats *int64 `json:"max_fee_sats,omitempty"`
+
+	// MaxOverageBps By how many hundredths of a percent a price may pass what was held before it is reported.
+	MaxOverageBps *int32 `json:"max_overage_bps,omitempty"`
+}
+
+// SpendReservationV1 An amount that is held for one call, and what became of it. Amounts are whole sats.
+type SpendReservationV1 struct {
+	// AmountSats Held.
+	AmountSats int64 `json:"amount_sats"`
+
+	// ApprovalID The approval of a person.
+	ApprovalID *string `json:"approval_id,omitempty"`
+
+	// AuthorizationID The authorization that pays, the lowest of its chain.
+	AuthorizationID string `json:"authorization_id"`
+
+	// CommittedAt When it was spent.
+	CommittedAt *time.Time `json:"committed_at,omitempty"`
+
+	// CommittedSats What it came to; of one that is committed.
+	CommittedSats *int64 `json:"committed_sats,omitempty"`
+
+	// EvaluationHash The decision of policy that let it be held.
+	EvaluationHash *string `json:"evaluation_hash,omitempty"`
+
+	// FailureReason Why it was released or marked.
+	FailureReason *string `json:"failure_reason,omitempty"`
+
+	// Host The host that asked for the payment.
+	Host *string `json:"host,omitempty"`
+
+	// Kind What is paid for.
+	Kind SpendReservationV1Kind `json:"kind"`
+
+	// LeaseEpoch The epoch of the executor that reserved.
+	LeaseEpoch *int64 `json:"lease_epoch,omitempty"`
+
+	// MarkedAt When its outcome was found unknown.
+	MarkedAt *time.Time `json:"marked_at,omitempty"`
+
+	// MaybeBilled Whether it is booked in full because nobody knows what it came to.
+	MaybeBilled *bool `json:"maybe_billed,omitempty"`
+
+	// NextProbeAt When it is asked again.
+	NextProbeAt *time.Time `json:"next_probe_at,omitempty"`
+
+	// Payee Who is paid.
+	Payee *string `json:"payee,omitempty"`
+
+	// PaymentHash The payment's hash on Lightning.
+	PaymentHash *string `json:"payment_hash,omitempty"`
+
+	// ProbeCount How often the provider was asked for the outcome.
+	ProbeCount *int32 `json:"probe_count,omitempty"`
+
+	// ProofHash The digest of the proof that is kept.
+	ProofHash *string `json:"proof_hash,omitempty"`
+
+	// Provider Who is paid through.
+	Provider *string `json:"provider,omitempty"`
+
+	// ProviderCorrelationID The provider's name for the call.
+	ProviderCorrelationID *string `json:"provider_correlation_id,omitempty"`
+
+	// ProviderIdempotencyKey What the provider tells repeats of the call by.
+	ProviderIdempotencyKey *string `json:"provider_idempotency_key,omitempty"`
+
+	// ReconciledAt When its unknown outcome was found out.
+	ReconciledAt *time.Time `json:"reconciled_at,omitempty"`
+
+	// ReconciledBy Who found it out.
+	ReconciledBy *string `json:"reconciled_by,omitempty"`
+
+	// ReleasedAt When it was given back.
+	ReleasedAt *time.Time `json:"released_at,omitempty"`
+
+	// RequestHash The digest of what was asked for.
+	RequestHash *string `json:"request_hash,omitempty"`
+
+	// ReservedAt When it was held.
+	ReservedAt time.Time `json:"reserved_at"`
+
+	// RetryClass Whether the provider takes the same call twice for one.
+	RetryClass SpendReservationV1RetryClass `json:"retry_class"`
+
+	// RunID The run.
+	RunID string `json:"run_id"`
+
+	// StartedAt From when the provider may have been asked.
+	StartedAt *time.Time `json:"started_at,omitempty"`
+
+	// State Where it stands.
+	State SpendReservationV1State `json:"state"`
+
+	// Tool The tool that spends; of kind tool.
+	Tool *string `json:"tool,omitempty"`
+
+	// ToolCallID The call, of a tool or of a model.
+	ToolCallID string `json:"tool_call_id"`
+}
+
+// SpendReservationV1Kind What is paid for.
+type SpendReservationV1Kind string
+
+// SpendReservationV1RetryClass Whether the provider takes the same call twice for one.
+type SpendReservationV1RetryClass string
+
+// SpendReservationV1State Where it stands.
+type SpendReservationV1State string
+
+// SpendStatementV1 The movements of an authorization and of all below it over a time. A line may be checked by the one before: amounts are whole sats.
+type SpendStatementV1 struct {
+	// AuthorizationID The authorization.
+	AuthorizationID string `json:"authorization_id"`
+
+	// Closing What stood at its end.
+	Closing SpendStatementV1Balance `json:"closing"`
+
+	// From The first moment of the statement.
+	From time.Time `json:"from"`
+
+	// Movements The movements of this page, oldest first.
+	Movements []SpendStatementV1Movement `json:"movements"`
+
+	// Opening What stood at its beginning.
+	Opening SpendStatementV1Balance `json:"opening"`
+
+	// Sums The movements of the period by kind.
+	Sums SpendStatementV1Sums `json:"sums"`
+
+	// To The moment at which it ends, not included.
+	To time.Time `json:"to"`
+}
+
+// SpendStatementV1Balance What stands at one moment.
+type SpendStatementV1Balance struct {
+	// AvailableSats What is left to be held: the balance less what is held.
+	AvailableSats int64 `json:"available_sats"`
+
+	// BalanceSats The budget less what is spent.
+	BalanceSats int64 `json:"balance_sats"`
+
+	// HeldSats Of that, held for calls that are not settled.
+	HeldSats int64 `json:"held_sats"`
+
+	// SpentSats Spent since the authorization was issued.
+	SpentSats int64 `json:"spent_sats"`
+}
+
+// SpendStatementV1Movement One movement and what stood after it.
+type SpendStatementV1Movement struct {
+	// Actor Who moved it.
+	Actor *string `json:"actor,omitempty"`
+
+	// AmountSats How much.
+	AmountSats int64 `json:"amount_sats"`
+
+	// At When it was booked.
+	At time.Time `json:"at"`
+
+	// AuthorizationID The authorization that it was booked for: this one, or one below it.
+	AuthorizationID string `json:"authorization_id"`
+
+	// AvailableSats What is left to be held: the balance less what is held.
+	AvailableSats int64 `json:"available_sats"`
+
+	// BalanceSats The budget less what is spent.
+	BalanceSats int64 `json:"balance_sats"`
+
+	// Credit The account that it went to.
+	Credit SpendStatementV1MovementCredit `json:"credit"`
+
+	// Debit The account that the amount left.
+	Debit SpendStatementV1MovementDebit `json:"debit"`
+
+	// EntryID The entry of the ledger.
+	EntryID openapi_types.UUID `json:"entry_id"`
+
+	// HeldSats Of that, held for calls that are not settled.
+	HeldSats int64 `json:"held_sats"`
+
+	// Host The host that asked for the payment.
+	Host *string `json:"host,omitempty"`
+
+	// Kind What happened.
+	Kind SpendStatementV1MovementKind `json:"kind"`
+
+	// Payee Who is paid.
+	Payee *string `json:"payee,omitempty"`
+
+	// PaymentHash The payment's hash on Lightning.
+	PaymentHash *string `json:"payment_hash,omitempty"`
+
+	// ProofHash The digest of the proof that is kept.
+	ProofHash *string `json:"proof_hash,omitempty"`
+
+	// Provider Who is paid through.
+	Provider *string `json:"provider,omitempty"`
+
+	// RunID The run.
+	RunID *string `json:"run_id,omitempty"`
+
+	// SpentSats Spent since the authorization was issued.
+	SpentSats int64 `json:"spent_sats"`
+
+	// Tool The tool, or model for a call of a model.
+	Tool *string `json:"tool,omitempty"`
+
+	// ToolCallID The call.
+	ToolCallID *string `json:"tool_call_id,omitempty"`
+}
+
+// SpendStatementV1MovementCredit The account that it went to.
+type SpendStatementV1MovementCredit string
+
+// SpendStatementV1MovementDebit The account that the amount left.
+type SpendStatementV1MovementDebit string
+
+// SpendStatementV1MovementKind What happened.
+type SpendStatementV1MovementKind string
+
+// SpendStatementV1Sums The movements of the period by kind.
+type SpendStatementV1Sums struct {
+	// CapturedSats Spent out of what was held.
+	CapturedSats int64 `json:"captured_sats"`
+
+	// HeldSats Held for calls.
+	HeldSats int64 `json:"held_sats"`
+
+	// IssuedSats Issued.
+	IssuedSats int64 `json:"issued_sats"`
+
+	// LoweredSats Taken from the budget.
+	LoweredSats int64 `json:"lowered_sats"`
+
+	// Movements How many there are.
+	Movements int64 `json:"movements"`
+
+	// OverageSats Spent beyond what was held.
+	OverageSats int64 `json:"overage_sats"`
+
+	// RaisedSats Added to the budget.
+	RaisedSats int64 `json:"raised_sats"`
+
+	// ReleasedSats Given back out of what was held.
+	ReleasedSats int64 `json:"released_sats"`
+
+	// ReversedSats Given back out of what was spent.
+	ReversedSats int64 `json:"reversed_sats"`
 }
 
 // ToolReceiptV1 The stored proof of one tool call.

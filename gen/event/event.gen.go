@@ -1013,7 +1013,7 @@ type PredictSettledV1 struct {
 	// MaybeBilled Whether it may not have been billed at all.
 	MaybeBilled *bool `json:"maybe_billed,omitempty"`
 
-	// OverageSats Of that
+	// OverageSats Of that, beyond what was held.
 	OverageSats *int64 `json:"overage_sats,omitempty"`
 
 	// ProofHash The digest of the stored proof.
@@ -1496,7 +1496,7 @@ type ToolSettledV1 struct {
 	// MaybeBilled Whether it may not have been billed at all.
 	MaybeBilled *bool `json:"maybe_billed,omitempty"`
 
-	// OverageSats Of that
+	// OverageSats Of that, beyond what was held.
 	OverageSats *int64 `json:"overage_sats,omitempty"`
 
 	// ProofHash The digest of the stored proof.

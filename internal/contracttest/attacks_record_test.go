@@ -15,6 +15,7 @@ import (
 
 	"github.com/openagentsinc/openagents-runtime/gen/db"
 	"github.com/openagentsinc/openagents-runtime/gen/event"
+	"github.com/openagentsinc/openagents-runtime/internal/auth"
 	"github.com/openagentsinc/openagents-runtime/internal/canon"
 	"github.com/openagentsinc/openagents-runtime/internal/contracttest"
 	"github.com/openagentsinc/openagents-runtime/internal/dbtest"
@@ -203,6 +204,8 @@ func TestA45TheServingRoleChangesNoLog(t *testing.T) {
 	require.EqualValues(t, 1, n)
 	require.Equal(t, string(whole.Body), string(rig.Do(t, contracttest.Request{Target: "/internal/v1/runs/r1/stream"}).Body))
 
+	servesMoney(t, rig)
+
 	s := &siege{world: &world{Rig: contracttest.New(t, owner, contracttest.Options{}), t: t}, id: "A45"}
 	before := s.state(t)
 	for attack, sql := range map[string]string{
@@ -233,6 +236,15 @@ func TestA45TheServingRoleChangesNoLog(t *testing.T) {
 		"lease of another run":         `UPDATE run_leases SET run_key = gen_random_uuid()`,
 		"DELETE of leases":             `DELETE FROM run_leases`,
 		"DELETE of nonces":             `DELETE FROM auth_nonces`,
+		"UPDATE of what was booked":    `UPDATE spend_ledger_entries SET amount_sats = 1`,
+		"DELETE of what was booked":    `DELETE FROM spend_ledger_entries`,
+		"another owner's budget":       `UPDATE spend_authorizations SET owner_user_id = 2`,
+		"DELETE of a budget":           `DELETE FROM spend_authorizations`,
+		"UPDATE of what was held":      `UPDATE spend_reservations SET amount_sats = 1`,
+		"a payment for somebody else":  `UPDATE spend_reservations SET authorization_id = 'other'`,
+		"DELETE of a hold":             `DELETE FROM spend_reservations`,
+		"UPDATE of an amendment":       `UPDATE spend_authorization_events SET actor = 'nobody'`,
+		"a live artifact":              `INSERT INTO ds_artifact_pointers (signature_id) VALUES ('x')`,
 		"applied migration forged":     `INSERT INTO goose_db_version (version_id, is_applied) VALUES (1, true)`,
 		"DROP TABLE":                   `DROP TABLE run_log`,
 		"ALTER TABLE":                  `ALTER TABLE run_log DROP COLUMN event_hash`,
@@ -274,4 +286,29 @@ func ownerName(t *testing.T, owner *pgxpool.Pool) string {
 	var name string
 	require.NoError(t, owner.QueryRow(t.Context(), "SELECT quote_ident(current_user)").Scan(&name))
 	return name
+}
+
+// servesMoney does by the role what the API does with money, calls and specs.
+func servesMoney(t *testing.T, rig *contracttest.Rig) {
+	t.Helper()
+	do := func(method, target, body string, scope auth.Scope, status int) {
+		t.Helper()
+		a := rig.Do(t, contracttest.Request{Method: method, Target: "/internal/v1" + target, Body: body, Scope: scope})
+		require.Equal(t, status, a.Status, string(a.Body))
+	}
+	do("POST", "/spend/authorizations", grantBody("auth-1", `,"max_total_sats":1000,"max_per_hour_sats":500`), "", 200)
+	do("POST", "/runs", `{"runId":"r2","threadId":"t","userId":1,"authenticatedSession":true,"authorizationId":"auth-1"}`, "", 202)
+	fixtureMoney{RunID: "r2", ToolCallID: "paid", AmountSats: 10, Then: []string{"start", "commit"}}.happen(t, rig)
+	fixtureMoney{RunID: "r2", ToolCallID: "unknown", AmountSats: 10, Then: []string{"start", "mark"}}.happen(t, rig)
+	do("POST", "/spend/reservations/r2/unknown/reconcile", `{"outcome":"release",`+evidence+`}`, auth.Operator, 200)
+	do("POST", "/spend/authorizations/auth-1/amend", `{"revision":1,"reason":"more","changes":{"max_total_sats":2000,"clear":["max_per_hour_sats"]}}`, auth.Operator, 200)
+	do("GET", "/spend/authorizations/auth-1/statement", "", "", 200)
+	do("POST", "/spend/recover-stuck", `{}`, auth.Operator, 200)
+	do("POST", "/spend/authorizations/auth-1/revoke", `{}`, "", 200)
+	do("POST", "/tools/execute", `{"runId":"r2","toolCallId":"c1","tool":"email.send","input":{"to":"ada@example.com"}}`, "", 202)
+	do("POST", "/tool-tasks/c1/cancel?runId=r2", `{}`, "", 202)
+	do("POST", "/skills/tool-specs", toolSpec("acme.served", 1, ""), "", 200)
+	do("POST", "/skills/skill-specs", skillSpec("acme-served", 1), "", 200)
+	do("POST", "/skills/skill-specs/acme-served/1/publish", "", "", 200)
+	runtest.RequireBooks(t, rig.Pool)
 }

@@ -45,7 +45,9 @@ func (s *siege) state(t *testing.T) string {
 	var state string
 	require.NoError(t, s.Pool.QueryRow(context.WithoutCancel(t.Context()), `
 		SELECT concat_ws(' ', (SELECT count(*) FROM runs), (SELECT count(*) FROM frames), (SELECT count(*) FROM run_log),
-		  (SELECT md5(string_agg(h::text, ' ' ORDER BY run_key)) FROM run_heads h), (SELECT md5(string_agg(r::text, ' ' ORDER BY run_key)) FROM runs r))`,
+		  (SELECT md5(string_agg(h::text, ' ' ORDER BY run_key)) FROM run_heads h), (SELECT md5(string_agg(r::text, ' ' ORDER BY run_key)) FROM runs r),
+		  (SELECT count(*) FROM spend_ledger_entries), (SELECT md5(string_agg(a::text, ' ' ORDER BY authorization_id)) FROM spend_authorizations a),
+		  (SELECT md5(string_agg(r::text, ' ' ORDER BY run_key, tool_call_id)) FROM spend_reservations r))`,
 	).Scan(&state))
 	return state
 }

@@ -2,6 +2,7 @@ package contracttest
 
 import (
 	"bytes"
+	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -143,8 +144,11 @@ func (c *Checker) Check(a Answer) error {
 	if err != nil || content[kind] == nil {
 		return fmt.Errorf("%s does not declare the content type %q for %d", op.ID, a.Header.Get("Content-Type"), a.Status)
 	}
-	if kind == "text/event-stream" {
+	switch kind {
+	case "text/event-stream":
 		return checkEvents(a)
+	case "text/csv":
+		return checkTable(a)
 	}
 	return c.fits(at+"/content/"+strings.ReplaceAll(kind, "/", "~1")+"/schema", a.Body)
 }
@@ -245,6 +249,26 @@ func checkEvents(a Answer) error {
 		}
 		if data > 1 {
 			return fmt.Errorf("a block has %d data lines", data)
+		}
+	}
+	return nil
+}
+
+// checkTable wants rows of as many cells each, that end as RFC 4180 has it, and no
+// cell that a spreadsheet takes for a formula.
+func checkTable(a Answer) error {
+	rows, err := csv.NewReader(bytes.NewReader(a.Body)).ReadAll()
+	switch {
+	case err != nil:
+		return fmt.Errorf("no table: %w", err)
+	case len(a.Body) > 0 && !bytes.HasSuffix(a.Body, []byte("\r\n")):
+		return errors.New("the table's last line has no end")
+	}
+	for _, row := range rows {
+		for _, cell := range row {
+			if _, err := strconv.ParseInt(cell, 10, 64); err != nil && strings.ContainsAny(cell[:min(1, len(cell))], "=+-@\t\r") {
+				return fmt.Errorf("a cell is a formula: %q", cell)
+			}
 		}
 	}
 	return nil

@@ -42,6 +42,7 @@ type step struct {
 	Forget  *fixtureForget  `json:"forget,omitempty"` // as retention drops them
 	Hold    *fixtureHold    `json:"hold,omitempty"`   // as an executor that works on a run
 	End     *fixtureEnd     `json:"end,omitempty"`    // as an executor that has carried a call out
+	Money   *fixtureMoney   `json:"money,omitempty"`  // as an executor whose call spends
 }
 
 type fixtureRequest struct {
@@ -171,6 +172,8 @@ func (s step) happen(t *testing.T, rig *contracttest.Rig) {
 		t.Cleanup(func() { runtest.LetGo(held) })
 	case s.End != nil:
 		s.End.happen(t, rig)
+	case s.Money != nil:
+		s.Money.happen(t, rig)
 	}
 }
 
@@ -217,6 +220,15 @@ func (q fixtureRequest) call() contracttest.Request {
 	return c
 }
 
+// random are members whose values are not the same twice.
+var random = regexp.MustCompile(`"(entry_id|evaluation_hash)":"[^"]+"`)
+
+// What is not the same twice in a table.
+var (
+	cellMoment = regexp.MustCompile(`[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:.]+`)
+	cellEntry  = regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\r\n`)
+)
+
 var (
 	moment = regexp.MustCompile(`"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z"`)
 	token  = regexp.MustCompile(`"nextPageToken":"[^"]+"`)
@@ -225,7 +237,7 @@ var (
 // toldHeaders are the headers that a fixture states.
 var toldHeaders = []string{
 	"Content-Type", "X-Request-Id", "Traceparent", "Retry-After", "Allow", "Idempotent-Replay", "X-Oa-Run-Id", "X-Oa-Stream-Floor",
-	"X-Oa-Stream-Head", "X-Oa-Stream-Closed", "X-Oa-Restart-Cursor", "X-Vercel-Ai-Ui-Message-Stream", "X-Accel-Buffering",
+	"X-Oa-Stream-Head", "X-Oa-Stream-Closed", "X-Oa-Restart-Cursor", "X-Oa-Next-Page-Token", "X-Vercel-Ai-Ui-Message-Stream", "X-Accel-Buffering",
 }
 
 func responseOf(t *testing.T, a contracttest.Answer) fixtureResponse {
@@ -236,12 +248,18 @@ func responseOf(t *testing.T, a contracttest.Answer) fixtureResponse {
 			r.Headers[strings.ToLower(name)] = value
 		}
 	}
+	if r.Headers["x-oa-next-page-token"] != "" {
+		r.Headers["x-oa-next-page-token"] = "<page token>"
+	}
 	switch {
 	case len(a.Body) == 0:
 	case a.Header.Get("Content-Type") == "text/event-stream":
 		r.Body = string(a.Body)
+	case strings.HasPrefix(a.Header.Get("Content-Type"), "text/csv"):
+		r.Body = string(cellEntry.ReplaceAll(cellMoment.ReplaceAll(a.Body, []byte("<time>")), []byte("<entry>\r\n")))
 	default:
 		text := token.ReplaceAll(moment.ReplaceAll(a.Body, []byte(`"<time>"`)), []byte(`"nextPageToken":"<page token>"`))
+		text = random.ReplaceAll(text, []byte(`"$1":"<random>"`))
 		require.NoError(t, json.Unmarshal(text, &r.Body))
 	}
 	return r
@@ -265,8 +283,11 @@ func TestTheContractsOwnExamplesAreAccepted(t *testing.T) {
 		examples, _ := doc.At(at + "/requestBody/content/application~1json/examples")
 		for _, name := range slices.Sorted(maps.Keys(examples)) {
 			example, _ := doc.At(at + "/requestBody/content/application~1json/examples/" + name)
-			target := strings.NewReplacer("{runId}", w.live, "{toolCallId}", w.calls[0], "{approvalId}", w.approvals[1]).Replace(op.Path)
+			target := strings.NewReplacer("{runId}", w.live, "{toolCallId}", w.calls[0], "{approvalId}", w.approvals[1], "{authorizationId}", w.auths[0]).Replace(op.Path)
 			q := contracttest.Request{Method: op.Method, Target: target, Body: example["value"]}
+			if op.Scope == api.ScopeOperator {
+				q.Scope = auth.Operator
+			}
 			body, _ := example["value"].(map[string]any)
 			want := http.StatusAccepted
 			switch op.ID {
@@ -277,6 +298,18 @@ func TestTheContractsOwnExamplesAreAccepted(t *testing.T) {
 			case "cancelToolTask":
 				q.Target += "?runId=" + w.tools
 			case "putToolSpec", "putSkillSpec":
+				want = http.StatusOK
+			case "createSpendAuthorization":
+				authorization := body["authorization"].(map[string]any)
+				authorization["expires_at"] = "2099-01-01T00:00:00Z" // of the example's time
+				want = http.StatusOK
+			case "amendSpendAuthorization":
+				body["changes"].(map[string]any)["max_total_sats"] = 1_500_000 // of the example's budget
+				want = http.StatusOK
+			case "revokeSpendAuthorization", "recoverStuckSpend":
+				want = http.StatusOK
+			case "reconcileSpendReservation":
+				q.Target = strings.NewReplacer(w.live, w.tools, w.calls[0], w.calls[2]).Replace(target)
 				want = http.StatusOK
 			case "decideApproval":
 				delete(body, "argsHash") // of the example's call

@@ -208,6 +208,9 @@ type draft struct {
 
 func (f *fuzzer) draft() *draft {
 	d := &draft{path: map[string]string{}, header: http.Header{}, user: 1}
+	if f.op.Scope == api.ScopeOperator {
+		d.scope = auth.Operator
+	}
 	op, _ := f.doc.At(f.at)
 	ofUsers := f.op.Method == http.MethodPost && strings.HasPrefix(f.op.Path, "/internal/v1/skills/")
 	if f.rng.IntN(4) == 0 && !ofUsers {
@@ -248,6 +251,20 @@ func (f *fuzzer) id(d *draft, name, where string) string {
 		known = f.w.skills
 	case name == "version":
 		known = []string{"1"}
+	case f.op.ID == "reconcileSpendReservation" && name == "runId":
+		known = []string{f.w.tools}
+		if d.guest != "" {
+			known[0] = f.w.guestTools
+		}
+	case name == "authorizationId" && f.op.ID == "revokeSpendAuthorization":
+		known = f.w.toRevoke // the guest's are the last
+		if known = known[:len(known)-1]; d.guest != "" {
+			known = f.w.toRevoke[len(known):]
+		}
+	case name == "authorizationId" && d.guest != "":
+		known = f.w.guestAuths
+	case name == "authorizationId":
+		known = f.w.auths
 	case name == "approvalId" && d.guest != "":
 		known = f.w.guestApprovals
 	case name == "approvalId":
@@ -267,6 +284,9 @@ func (f *fuzzer) id(d *draft, name, where string) string {
 		if name == "version" {
 			return "2"
 		}
+		if name == "authorizationId" {
+			return f.w.otherAuth
+		}
 		return f.w.other
 	case 2, 3, 4: // those with something in their log come first
 		return known[f.rng.IntN(min(3, len(known)))]
@@ -281,6 +301,16 @@ func (f *fuzzer) parameter(name, where string) string {
 		return strconv.FormatInt(f.rng.Int64N(1<<51), 10) + "." + f.w.calls[0]
 	case name == "pageToken" && strings.HasPrefix(f.op.Path, "/internal/v1/skills/"):
 		return "acme@" + strconv.Itoa(1+f.rng.IntN(9))
+	case name == "pageToken" && strings.HasSuffix(f.op.Path, "/reservations"):
+		return strconv.FormatInt(f.rng.Int64N(1<<51), 10) + "." + uuid.UUID{0: byte(f.rng.Uint32())}.String() + "/" + f.w.calls[0]
+	case name == "pageToken" && strings.HasPrefix(f.op.Path, "/internal/v1/spend/authorizations/"):
+		return fmt.Sprintf("%d.%d.%s.%s", time.Now().UnixMicro(), f.rng.Int64N(1<<50), uuid.UUID{0: byte(f.rng.Uint32())}, f.w.auths[0])
+	case name == "pageToken" && f.op.ID == "listSpendAuthorizations":
+		return strconv.FormatInt(f.rng.Int64N(1<<51), 10) + "." + f.w.auths[0]
+	case name == "from":
+		return "2026-02-18T10:00:00Z"
+	case name == "to":
+		return "2099-02-18T10:00:00.5Z"
 	case name == "wait":
 		return strconv.Itoa(f.rng.IntN(20))
 	case name == "runId" && f.rng.IntN(2) == 0:
@@ -300,11 +330,14 @@ func (f *fuzzer) amend(d *draft) {
 	case "startRun":
 		delete(body, "userId")
 		delete(body, "guestScope")
+		delete(body, "authorizationId")
 		if d.guest != "" {
 			body["guestScope"] = d.guest
 		} else {
 			body["userId"], body["authenticatedSession"] = d.user, true
 		}
+	case "createSpendAuthorization", "amendSpendAuthorization", "reconcileSpendReservation":
+		f.amendMoney(d, body)
 	case "putToolSpec":
 		spec := body["toolSpec"].(map[string]any)
 		spec["input_schema"], spec["output_schema"] = map[string]any{"title": f.unicode()}, map[string]any{}
@@ -332,6 +365,49 @@ func (f *fuzzer) amend(d *draft) {
 		delete(payload, "contextFrames")
 		if f.rng.IntN(2) == 0 {
 			body["type"], payload["text"] = "user_message", "x"+f.unicode()
+		}
+	}
+}
+
+// amendMoney keeps the rules between the members of what is asked about money.
+func (f *fuzzer) amendMoney(d *draft, body map[string]any) {
+	switch f.op.ID {
+	case "createSpendAuthorization":
+		g := body["authorization"].(map[string]any)
+		for _, name := range []string{"run_id", "thread_id", "autopilot_id", "parent_authorization_id", "not_before", "threshold_sats"} {
+			delete(g, name)
+		}
+		g["scope_kind"], g["mode"], g["max_total_sats"], g["expires_at"] = "owner", "delegated_budget", f.rng.Int64N(1000), "2099-01-01T00:00:00Z"
+		switch f.rng.IntN(4) {
+		case 0:
+			g["mode"], g["threshold_sats"] = "delegated_budget_with_threshold", f.rng.Int64N(1000)
+		case 1:
+			g["scope_kind"], g["run_id"] = "run", f.w.live
+		case 2:
+			g["parent_authorization_id"] = f.w.auths[1]
+			if d.guest != "" {
+				g["parent_authorization_id"] = f.w.guestAuths[0]
+			}
+		}
+	case "amendSpendAuthorization":
+		c := body["changes"].(map[string]any)
+		for _, name := range []string{"clear", "threshold_sats", "not_before", "expires_at"} {
+			delete(c, name)
+		}
+		c["max_total_sats"] = 1_000_000 + f.rng.Int64N(1000)
+		if f.rng.IntN(2) == 0 {
+			var revision int64
+			err := f.w.Pool.QueryRow(f.w.t.Context(), `SELECT coalesce(max(revision), 1) FROM spend_authorizations WHERE authorization_id = $1`,
+				d.path["authorizationId"]).Scan(&revision)
+			if err != nil {
+				panic(err)
+			}
+			body["revision"] = revision
+		}
+	case "reconcileSpendReservation":
+		body["evidence"] = map[string]any{"seen": f.unicode()}
+		if body["outcome"] == "release" {
+			delete(body, "amountSats")
 		}
 	}
 }

@@ -232,7 +232,7 @@ func (r *Rig) claimsOf(t testing.TB, q Request) auth.Claims {
 		c.UserID = &q.User
 	}
 	path, _, _ := strings.Cut(q.Target, "?")
-	steps := strings.Split(path, "/")
+	steps := strings.Split(strings.Replace(path, "/spend/reservations/", "/runs/", 1), "/")
 	if len(steps) > 4 {
 		id, err := url.PathUnescape(steps[4])
 		switch {

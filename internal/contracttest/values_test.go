@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/openagentsinc/openagents-runtime/internal/contracttest"
 )
@@ -100,6 +101,9 @@ func (v values) anything(depth int) any {
 // text makes a string that a string schema takes.
 func (v values) text(s map[string]any) string {
 	low, high := bound(s, "minLength", 0), bound(s, "maxLength", 40)
+	if s["format"] == "date-time" {
+		return time.UnixMicro(v.rng.Int64N(1 << 52)).UTC().Format(time.RFC3339Nano)
+	}
 	pattern, ok := s["pattern"].(string)
 	if !ok {
 		text := []rune(v.unicode() + v.word())

@@ -16,6 +16,7 @@ import (
 	"github.com/openagentsinc/openagents-runtime/internal/policy"
 	"github.com/openagentsinc/openagents-runtime/internal/registry"
 	"github.com/openagentsinc/openagents-runtime/internal/runtest"
+	"github.com/openagentsinc/openagents-runtime/internal/spend"
 	"github.com/openagentsinc/openagents-runtime/internal/tool"
 )
 
@@ -34,9 +35,14 @@ type world struct {
 	calls                     []string
 	approvals, guestApprovals []string
 	// Skills of user 1; the first is released.
-	skills         []string
-	stale          string // user 1's, with the events up to 3 no longer kept
-	ofGuest, other string // the guest's, and user 2's
+	skills []string
+	// Authorizations: user 1's, of which the first is above the second, and the
+	// guest's. Something is held under them for calls of the runs that call tools.
+	// Those in toRevoke may be revoked; the last is the guest's.
+	auths, guestAuths, toRevoke []string
+	otherAuth                   string // user 2's
+	stale                       string // user 1's, with the events up to 3 no longer kept
+	ofGuest, other              string // the guest's, and user 2's
 }
 
 func newWorld(t *testing.T, o contracttest.Options) *world {
@@ -76,7 +82,35 @@ func newWorld(t *testing.T, o contracttest.Options) *world {
 	w.tools, w.approvals = w.callTools("run-tools", "")
 	w.guestTools, w.guestApprovals = w.callTools("run-guest-tools", w.guest)
 	w.storeSpecs()
+	w.authorize()
 	return w
+}
+
+// authorize issues authorizations and holds money under them.
+func (w *world) authorize() {
+	t := w.t
+	t.Helper()
+	users := []int64{1, 2}
+	issue := func(id, parent string, user *int64) string {
+		most := int64(1_000_000)
+		g := spend.Grant{AuthorizationID: id, ParentAuthorizationID: parent, OwnerUserID: user, ScopeKind: spend.ScopeOwner, Terms: spend.Terms{MaxTotalSats: &most}}
+		if user == nil {
+			g.OwnerGuestScope = &w.guest
+		}
+		return runtest.Authorize(t, w.Pool, g).AuthorizationID
+	}
+	w.toRevoke = []string{issue("auth-gone-1", "", &users[0]), issue("auth-gone-2", "", &users[0]), issue("auth-gone-guest", "", nil)}
+	w.otherAuth = issue("auth-other", "", &users[1])
+	w.guestAuths = []string{issue("auth-guest", "", nil)}
+	w.auths = []string{issue("auth-1", "", &users[0]), "auth-2"}
+	issue(w.auths[1], w.auths[0], &users[0])
+	for _, id := range []string{w.tools, w.guestTools} {
+		for i, call := range w.calls {
+			m := fixtureMoney{RunID: id, ToolCallID: call, AmountSats: 10 + int64(i), Host: "data.example.com", Payee: "02abc"}
+			m.Then = [][]string{{"start", "commit"}, {"release"}, {"start", "mark"}, {"start"}, {"start", "mark"}}[i]
+			m.happen(t, w.Rig)
+		}
+	}
 }
 
 // callTools starts a run that calls tools; the approvals are of the calls that

@@ -58,6 +58,7 @@ func compileContract(document []byte) (*contract, error) {
 	}
 	compiler := jsonschema.NewCompiler()
 	compiler.DefaultDraft(jsonschema.Draft2020)
+	compiler.AssertFormat()
 	if err := compiler.AddResource(documentURL, doc); err != nil {
 		return nil, fmt.Errorf("read the contract: %w", err)
 	}

@@ -62,6 +62,11 @@ func explainOne(e *jsonschema.ValidationError) explanation {
 		x.message = "must be " + list([]any{k.Want})
 	case *kind.Pattern:
 		x.message = "must match " + k.Want
+	case *kind.Format:
+		x.message = "must be a " + k.Want
+		if k.Want == "date-time" {
+			x.message = "must be a moment such as 2026-02-18T10:00:00Z"
+		}
 	case *kind.MinLength:
 		x.message = "must have " + count(k.Want, "character") + " or more"
 	case *kind.MaxLength:
@@ -70,6 +75,8 @@ func explainOne(e *jsonschema.ValidationError) explanation {
 		x.message = "must have " + count(k.Want, "item") + " or more"
 	case *kind.MaxItems:
 		x.message = "must have at most " + count(k.Want, "item")
+	case *kind.MinProperties:
+		x.message = "must have " + count(k.Want, "member") + " or more"
 	case *kind.MaxProperties:
 		x.message = "must have at most " + count(k.Want, "member")
 	case *kind.Minimum:

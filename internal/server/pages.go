@@ -17,6 +17,10 @@ func (p place) token() *string {
 	return &t
 }
 
+// latestMicros is where the year 10000 begins: moments after it, and before 1970,
+// are no places in a list.
+const latestMicros = 253402300800_000000
+
 // placeAfter reads a page token of a list by time; nil is the first page.
 func placeAfter(token *string) (*place, error) {
 	if token == nil {
@@ -24,9 +28,7 @@ func placeAfter(token *string) (*place, error) {
 	}
 	micros, id, ok := strings.Cut(*token, ".")
 	at, err := strconv.ParseInt(micros, 10, 64)
-	// Postgres has no moments outside of these years.
-	const earliest, latest = 0, 253402300800_000000
-	if !ok || id == "" || err != nil || at < earliest || at >= latest {
+	if !ok || id == "" || err != nil || at < 0 || at >= latestMicros {
 		return nil, refuseParameter("query", "pageToken", "must be the nextPageToken of the page before, as it was told")
 	}
 	return &place{time.UnixMicro(at), id}, nil

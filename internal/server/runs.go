@@ -31,6 +31,9 @@ func (s *Server) StartRun(ctx context.Context, req api.StartRunRequestObject) (a
 	if err := startsFor(callerOf(ctx), *req.Body); err != nil {
 		return nil, err
 	}
+	if err := s.mayPay(ctx, envelope); err != nil {
+		return nil, err
+	}
 	if err := s.Admission.newRun(ctx, s.Pool, envelope); err != nil {
 		return nil, err
 	}
@@ -81,7 +84,7 @@ func envelopeOf(body api.StartRunRequest) (run.Envelope, error) {
 	}
 	e := run.Envelope{
 		RunID: body.RunID, ThreadID: body.ThreadID, UserID: body.UserID, GuestScope: body.GuestScope,
-		AutopilotID: body.AutopilotID, AuthenticatedSession: body.AuthenticatedSession, KeepOpen: deref(body.KeepOpen),
+		AutopilotID: body.AutopilotID, AuthenticatedSession: body.AuthenticatedSession, KeepOpen: deref(body.KeepOpen), AuthorizationID: body.AuthorizationID,
 	}
 	if body.ToolPolicy != nil {
 		policy, err := canon.Marshal(body.ToolPolicy)

@@ -46,12 +46,14 @@ func Create(ctx context.Context, pool *pgxpool.Pool, g Grant, actor string) (a d
 	if err != nil {
 		return a, false, &TermsError{"terms", "cannot be written down: " + err.Error()}
 	}
-	g = g.filled()
-	if err := g.check(); err != nil {
-		return a, false, err
-	}
 	if g.AuthorizationID == "" {
 		g.AuthorizationID = NewID()
+	} else if a, err = issued(ctx, pool, g.AuthorizationID, hash); !errors.Is(err, ErrNotFound) {
+		return a, err == nil, err
+	}
+	g = g.filled()
+	if err := g.check(); err != nil {
+		return db.SpendAuthorization{}, false, err
 	}
 	err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 		q := db.New(tx)
@@ -75,13 +77,22 @@ func Create(ctx context.Context, pool *pgxpool.Pool, g Grant, actor string) (a d
 	if !replay {
 		return a, false, nil
 	}
-	if a, err = Get(ctx, pool, g.AuthorizationID); err != nil {
-		return a, true, err
+	a, err = issued(ctx, pool, g.AuthorizationID, hash)
+	return a, err == nil, err
+}
+
+// issued is the authorization that a grant issued before: ErrNotFound when nothing
+// has the id, ErrConflict when another grant's has. What a repeat is answered does
+// not depend on what would be said to the grant today.
+func issued(ctx context.Context, q db.DBTX, id, hash string) (db.SpendAuthorization, error) {
+	a, err := Get(ctx, q, id)
+	if err == nil && a.TermsHash != hash {
+		err = fmt.Errorf("issue %s: %w", id, ErrConflict)
 	}
-	if a.TermsHash != hash {
-		return db.SpendAuthorization{}, true, fmt.Errorf("issue %s: %w", a.AuthorizationID, ErrConflict)
+	if err != nil {
+		return db.SpendAuthorization{}, err
 	}
-	return a, true, nil
+	return a, nil
 }
 
 // filled is a grant with what it leaves out.

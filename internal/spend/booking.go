@@ -109,6 +109,7 @@ func queueHolds(q *db.Queries, all []*booking) error {
 		p.Kinds = append(p.Kinds, h.in.Kind)
 		p.ToolNames = append(p.ToolNames, h.in.Tool)
 		p.Providers = append(p.Providers, text(first(h.in.Provider, h.in.Quote.Provider)))
+		p.Hosts = append(p.Hosts, h.in.Quote.Host)
 		p.Payees = append(p.Payees, h.in.Quote.Payee)
 		p.AmountsSats = append(p.AmountsSats, h.in.Quote.AmountSats)
 		p.MaxOveragesBps = append(p.MaxOveragesBps, h.maxOverageBps)

@@ -108,6 +108,9 @@ func Blocks(ctx context.Context, q db.DBTX, in Intent) (r db.SpendReservation, o
 // ReservationFilter narrows a list of reservations; empty members do not.
 type ReservationFilter struct {
 	AuthorizationID, State string
+	// BelowID is an authorization that pays itself or is above the one that pays;
+	// Owner is whose the one that pays is.
+	BelowID, Owner string
 	RunKey                 *uuid.UUID
 	// Before is the last one of the page before.
 	Before *db.SpendReservation
@@ -116,7 +119,8 @@ type ReservationFilter struct {
 // Reservations is a page of reservations, newest first.
 func Reservations(ctx context.Context, q db.DBTX, f ReservationFilter, limit int) ([]db.SpendReservation, error) {
 	p := db.SpendReservationListParams{
-		AuthorizationID: optional(f.AuthorizationID), State: optional(f.State), RunKey: f.RunKey, MaxReservations: int32(limit),
+		AuthorizationID: optional(f.AuthorizationID), BelowID: optional(f.BelowID), Owner: optional(f.Owner),
+		State: optional(f.State), RunKey: f.RunKey, MaxReservations: int32(limit),
 	}
 	if f.Before != nil {
 		p.BeforeAt, p.BeforeKey, p.BeforeCallID = &f.Before.ReservedAt, &f.Before.RunKey, &f.Before.ToolCallID

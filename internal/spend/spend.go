@@ -47,6 +47,9 @@ var (
 	// ErrMoved says that a reservation is not in the state that its settlement
 	// expected. Who settles reads it again.
 	ErrMoved = errors.New("the reservation is in another state")
+	// ErrTooMuch says that the counters of an authorization would pass what a number
+	// can hold everywhere: more than there is cannot have been paid.
+	ErrTooMuch = errors.New("more than can have been paid")
 	// ErrNotFound says that there is no such authorization or reservation.
 	ErrNotFound = errors.New("no such authorization or reservation")
 )
@@ -112,6 +115,8 @@ func Cause(err error) error {
 	case refused.Code == "OA001",
 		refused.ConstraintName == "spend_authorizations_never_over", refused.ConstraintName == "spend_periods_never_over":
 		return errors.Join(ErrRefused, err)
+	case refused.ConstraintName == "spend_authorizations_amounts_non_negative":
+		return errors.Join(ErrTooMuch, err)
 	case refused.Code == "OA002":
 		return errors.Join(ErrMoved, err)
 	case refused.Code == "OA003":

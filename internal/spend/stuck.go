@@ -44,10 +44,8 @@ func RecoverStuck(ctx context.Context, q db.DBTX, log *runlog.Appender, age time
 			break // nothing but what failed
 		}
 		for _, row := range page {
-			switch err := recoverOne(ctx, log, row.SpendReservation, row.HeadEpoch, &done); {
-			case err == nil, errors.Is(err, ErrMoved), errors.Is(err, runlog.ErrFenced): // or somebody else is at work on it
-			default:
-				failures = append(failures, fmt.Errorf("recover the reservation %s of run %s: %w", row.SpendReservation.ToolCallID, row.SpendReservation.RunID, err))
+			if err := recovered(ctx, log, row, &done); err != nil {
+				failures = append(failures, err)
 			}
 			if n++; progress != nil {
 				progress(min(n, total), total)
@@ -55,6 +53,34 @@ func RecoverStuck(ctx context.Context, q db.DBTX, log *runlog.Appender, age time
 		}
 	}
 	return done, errors.Join(failures...)
+}
+
+// RecoverSome does what RecoverStuck does to so many at the most, the oldest
+// first, and says how many it looked at and how many are left.
+func RecoverSome(ctx context.Context, q db.DBTX, log *runlog.Appender, age time.Duration, limit int) (done Recovered, checked, left int, err error) {
+	queries := db.New(q)
+	page, err := queries.SpendReservationListStuck(ctx, db.SpendReservationListStuckParams{Age: age, MaxReservations: int32(limit)})
+	if err != nil {
+		return done, 0, 0, fmt.Errorf("list stuck reservations: %w", err)
+	}
+	var failures []error
+	for _, row := range page {
+		failures = append(failures, recovered(ctx, log, row, &done))
+	}
+	count, err := queries.SpendReservationCountStuck(ctx, age)
+	if err != nil {
+		failures = append(failures, fmt.Errorf("count stuck reservations: %w", err))
+	}
+	return done, len(page), int(count), errors.Join(failures...)
+}
+
+// recovered recovers one, unless somebody else is at work on it.
+func recovered(ctx context.Context, log *runlog.Appender, row db.SpendReservationListStuckRow, done *Recovered) error {
+	err := recoverOne(ctx, log, row.SpendReservation, row.HeadEpoch, done)
+	if err == nil || errors.Is(err, ErrMoved) || errors.Is(err, runlog.ErrFenced) {
+		return nil
+	}
+	return fmt.Errorf("recover the reservation %s of run %s: %w", row.SpendReservation.ToolCallID, row.SpendReservation.RunID, err)
 }
 
 // recoverOne settles one that is stuck, under the epoch that its run had when it

@@ -6,6 +6,7 @@ declare(strict_types=1);
 
 namespace OpenAgents\Runtime;
 
+use OpenAgents\Runtime\Model\AmendSpendAuthorizationRequest;
 use OpenAgents\Runtime\Model\AppendFrameRequest;
 use OpenAgents\Runtime\Model\AppendFrameResponse;
 use OpenAgents\Runtime\Model\Approval;
@@ -14,18 +15,31 @@ use OpenAgents\Runtime\Model\ApprovalState;
 use OpenAgents\Runtime\Model\CancelRunRequest;
 use OpenAgents\Runtime\Model\CancelRunResponse;
 use OpenAgents\Runtime\Model\CancelToolTaskRequest;
+use OpenAgents\Runtime\Model\CreateSpendAuthorizationRequest;
 use OpenAgents\Runtime\Model\DecideApprovalRequest;
 use OpenAgents\Runtime\Model\ExecuteToolRequest;
+use OpenAgents\Runtime\Model\ExportSpendStatementAnswer;
 use OpenAgents\Runtime\Model\Health;
 use OpenAgents\Runtime\Model\ProbeRunStreamAnswer;
 use OpenAgents\Runtime\Model\PutSkillSpecRequest;
 use OpenAgents\Runtime\Model\PutToolSpecRequest;
+use OpenAgents\Runtime\Model\ReconcileSpendReservationRequest;
+use OpenAgents\Runtime\Model\RecoverStuckSpendAnswer;
+use OpenAgents\Runtime\Model\RecoverStuckSpendRequest;
+use OpenAgents\Runtime\Model\RevokeSpendAuthorizationRequest;
 use OpenAgents\Runtime\Model\Run;
 use OpenAgents\Runtime\Model\RunEventPage;
 use OpenAgents\Runtime\Model\RunList;
 use OpenAgents\Runtime\Model\RunStatus;
 use OpenAgents\Runtime\Model\SkillRelease;
 use OpenAgents\Runtime\Model\SkillSpecList;
+use OpenAgents\Runtime\Model\SpendAuthorizationAnswer;
+use OpenAgents\Runtime\Model\SpendAuthorizationPage;
+use OpenAgents\Runtime\Model\SpendAuthorizationState;
+use OpenAgents\Runtime\Model\SpendReservationAnswer;
+use OpenAgents\Runtime\Model\SpendReservationPage;
+use OpenAgents\Runtime\Model\SpendReservationState;
+use OpenAgents\Runtime\Model\SpendStatementPage;
 use OpenAgents\Runtime\Model\StartRunRequest;
 use OpenAgents\Runtime\Model\StartRunResponse;
 use OpenAgents\Runtime\Model\StoredSkillSpec;
@@ -70,7 +84,7 @@ interface Runtime
     /**
      * Start a run, or get the one that was started.
      *
-     * Creates the run envelope under the caller's runId. The same runId with the same body answers the same again and changes nothing, with the header `idempotent-replay: true`; while an executor works on the run, that answer has the status `already_running`, and streamUrl is the stream to attach to. The same runId with another body or another owner is 409 `run_conflict`. A run belongs to its guest scope when it has one, otherwise to its user. Nothing is executed until a frame is appended. An owner with too many runs at work is refused with 429 `owner_busy`, a service that is behind its work with 503 `overloaded`; both say in `retry-after` when to try again.
+     * Creates the run envelope under the caller's runId. The same runId with the same body answers the same again and changes nothing, with the header `idempotent-replay: true`; while an executor works on the run, that answer has the status `already_running`, and streamUrl is the stream to attach to. The same runId with another body or another owner is 409 `run_conflict`. A run belongs to its guest scope when it has one, otherwise to its user. Nothing is executed until a frame is appended. With an authorizationId the run spends under that authorization alone: one that is not the owner's is 404 `authorization_not_found`, one of another run, thread or autopilot 403 `policy_denied`. Without one, the most specific live authorization of the owner pays. An owner with too many runs at work is refused with 429 `owner_busy`, a service that is behind its work with 503 `overloaded`; both say in `retry-after` when to try again.
      *
      * POST /internal/v1/runs, scope service, idempotent: tried again when no answer came or the service was not available.
      * The body has at most 65536 bytes.
@@ -80,8 +94,9 @@ interface Runtime
      * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException|Exception\ManifestInvalidException|Exception\ToolInputInvalidException 400 The request does not fit the contract; the message names what to change.
      * @throws Exception\UnauthorizedException 401 The token is missing, wrong, too old, used before, or made for another request.
      * @throws Exception\ForbiddenException|Exception\PolicyDeniedException 403 The token is genuine but does not allow this request.
+     * @throws Exception\RunNotFoundException|Exception\ThreadNotFoundException|Exception\SpecNotFoundException|Exception\AuthorizationNotFoundException|Exception\ReservationNotFoundException|Exception\ApprovalNotFoundException|Exception\ToolTaskNotFoundException|Exception\ToolNotFoundException|Exception\RouteNotFoundException 404 There is no such thing, or it is not the caller's.
      * @throws Exception\RequestTimeoutException 408 The body did not arrive in time.
-     * @throws Exception\RunConflictException|Exception\FrameConflictException|Exception\RunFinishedException|Exception\RunBusyException|Exception\SpecConflictException|Exception\ApprovalChangedException|Exception\ApprovalClosedException|Exception\ToolCallConflictException 409 The id was used before for something else, the run has ended, or it is at work and the frame does not want to wait.
+     * @throws Exception\RunConflictException|Exception\FrameConflictException|Exception\RunFinishedException|Exception\RunBusyException|Exception\SpecConflictException|Exception\AuthorizationConflictException|Exception\AuthorizationChangedException|Exception\AuthorizationInUseException|Exception\AuthorizationClosedException|Exception\ReservationSettledException|Exception\ReservationAtWorkException|Exception\ApprovalChangedException|Exception\ApprovalClosedException|Exception\ToolCallConflictException 409 The id was used before for something else, the run has ended, or it is at work and the frame does not want to wait.
      * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
      * @throws Exception\UnsupportedMediaTypeException 415 The body is not application/json, or is encoded.
      * @throws Exception\TooManyFramesException|Exception\OwnerBusyException 429 The run has too many unanswered frames, or its owner too many runs at work; try again when some are done.
@@ -151,7 +166,7 @@ interface Runtime
      * @throws Exception\ForbiddenException|Exception\PolicyDeniedException 403 The token is genuine but does not allow this request.
      * @throws Exception\RunNotFoundException 404 There is no such thing, or it is not the caller's.
      * @throws Exception\RequestTimeoutException 408 The body did not arrive in time.
-     * @throws Exception\RunConflictException|Exception\FrameConflictException|Exception\RunFinishedException|Exception\RunBusyException|Exception\SpecConflictException|Exception\ApprovalChangedException|Exception\ApprovalClosedException|Exception\ToolCallConflictException 409 The id was used before for something else, the run has ended, or it is at work and the frame does not want to wait.
+     * @throws Exception\RunConflictException|Exception\FrameConflictException|Exception\RunFinishedException|Exception\RunBusyException|Exception\SpecConflictException|Exception\AuthorizationConflictException|Exception\AuthorizationChangedException|Exception\AuthorizationInUseException|Exception\AuthorizationClosedException|Exception\ReservationSettledException|Exception\ReservationAtWorkException|Exception\ApprovalChangedException|Exception\ApprovalClosedException|Exception\ToolCallConflictException 409 The id was used before for something else, the run has ended, or it is at work and the frame does not want to wait.
      * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
      * @throws Exception\UnsupportedMediaTypeException 415 The body is not application/json, or is encoded.
      * @throws Exception\TooManyFramesException|Exception\OwnerBusyException 429 The run has too many unanswered frames, or its owner too many runs at work; try again when some are done.
@@ -291,7 +306,7 @@ interface Runtime
      * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException|Exception\ManifestInvalidException|Exception\ToolInputInvalidException 400 The request does not fit the contract; the message names what to change.
      * @throws Exception\UnauthorizedException 401 The token is missing, wrong, too old, used before, or made for another request.
      * @throws Exception\ForbiddenException|Exception\PolicyDeniedException 403 The token is genuine but does not allow this request.
-     * @throws Exception\RunNotFoundException|Exception\ThreadNotFoundException|Exception\SpecNotFoundException|Exception\ApprovalNotFoundException|Exception\ToolTaskNotFoundException|Exception\ToolNotFoundException|Exception\RouteNotFoundException 404 There is no such thing, or it is not the caller's.
+     * @throws Exception\RunNotFoundException|Exception\ThreadNotFoundException|Exception\SpecNotFoundException|Exception\AuthorizationNotFoundException|Exception\ReservationNotFoundException|Exception\ApprovalNotFoundException|Exception\ToolTaskNotFoundException|Exception\ToolNotFoundException|Exception\RouteNotFoundException 404 There is no such thing, or it is not the caller's.
      * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
      * @throws Exception\InternalException 500 A fault of the service; the request id finds it in the log.
      * @throws Exception\UnavailableException|Exception\OverloadedException 503 The service cannot reach what it needs, is draining, or is behind its work; try again.
@@ -313,9 +328,9 @@ interface Runtime
      * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException|Exception\ManifestInvalidException|Exception\ToolInputInvalidException 400 The request does not fit the contract; the message names what to change.
      * @throws Exception\UnauthorizedException 401 The token is missing, wrong, too old, used before, or made for another request.
      * @throws Exception\ForbiddenException|Exception\PolicyDeniedException 403 The token is genuine but does not allow this request.
-     * @throws Exception\RunNotFoundException|Exception\ThreadNotFoundException|Exception\SpecNotFoundException|Exception\ApprovalNotFoundException|Exception\ToolTaskNotFoundException|Exception\ToolNotFoundException|Exception\RouteNotFoundException 404 There is no such thing, or it is not the caller's.
+     * @throws Exception\RunNotFoundException|Exception\ThreadNotFoundException|Exception\SpecNotFoundException|Exception\AuthorizationNotFoundException|Exception\ReservationNotFoundException|Exception\ApprovalNotFoundException|Exception\ToolTaskNotFoundException|Exception\ToolNotFoundException|Exception\RouteNotFoundException 404 There is no such thing, or it is not the caller's.
      * @throws Exception\RequestTimeoutException 408 The body did not arrive in time.
-     * @throws Exception\RunConflictException|Exception\FrameConflictException|Exception\RunFinishedException|Exception\RunBusyException|Exception\SpecConflictException|Exception\ApprovalChangedException|Exception\ApprovalClosedException|Exception\ToolCallConflictException 409 The id was used before for something else, the run has ended, or it is at work and the frame does not want to wait.
+     * @throws Exception\RunConflictException|Exception\FrameConflictException|Exception\RunFinishedException|Exception\RunBusyException|Exception\SpecConflictException|Exception\AuthorizationConflictException|Exception\AuthorizationChangedException|Exception\AuthorizationInUseException|Exception\AuthorizationClosedException|Exception\ReservationSettledException|Exception\ReservationAtWorkException|Exception\ApprovalChangedException|Exception\ApprovalClosedException|Exception\ToolCallConflictException 409 The id was used before for something else, the run has ended, or it is at work and the frame does not want to wait.
      * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
      * @throws Exception\UnsupportedMediaTypeException 415 The body is not application/json, or is encoded.
      * @throws Exception\TooManyFramesException|Exception\OwnerBusyException 429 The run has too many unanswered frames, or its owner too many runs at work; try again when some are done.
@@ -364,7 +379,7 @@ interface Runtime
      * @throws Exception\ForbiddenException|Exception\PolicyDeniedException 403 The token is genuine but does not allow this request.
      * @throws Exception\ToolTaskNotFoundException|Exception\ToolNotFoundException 404 There is no such thing, or it is not the caller's.
      * @throws Exception\RequestTimeoutException 408 The body did not arrive in time.
-     * @throws Exception\RunConflictException|Exception\FrameConflictException|Exception\RunFinishedException|Exception\RunBusyException|Exception\SpecConflictException|Exception\ApprovalChangedException|Exception\ApprovalClosedException|Exception\ToolCallConflictException 409 The id was used before for something else, the run has ended, or it is at work and the frame does not want to wait.
+     * @throws Exception\RunConflictException|Exception\FrameConflictException|Exception\RunFinishedException|Exception\RunBusyException|Exception\SpecConflictException|Exception\AuthorizationConflictException|Exception\AuthorizationChangedException|Exception\AuthorizationInUseException|Exception\AuthorizationClosedException|Exception\ReservationSettledException|Exception\ReservationAtWorkException|Exception\ApprovalChangedException|Exception\ApprovalClosedException|Exception\ToolCallConflictException 409 The id was used before for something else, the run has ended, or it is at work and the frame does not want to wait.
      * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
      * @throws Exception\UnsupportedMediaTypeException 415 The body is not application/json, or is encoded.
      * @throws Exception\TooManyFramesException|Exception\OwnerBusyException 429 The run has too many unanswered frames, or its owner too many runs at work; try again when some are done.
@@ -458,7 +473,7 @@ interface Runtime
      * @throws Exception\ForbiddenException|Exception\PolicyDeniedException 403 The token is genuine but does not allow this request.
      * @throws Exception\ApprovalNotFoundException 404 There is no such thing, or it is not the caller's.
      * @throws Exception\RequestTimeoutException 408 The body did not arrive in time.
-     * @throws Exception\RunConflictException|Exception\FrameConflictException|Exception\RunFinishedException|Exception\RunBusyException|Exception\SpecConflictException|Exception\ApprovalChangedException|Exception\ApprovalClosedException|Exception\ToolCallConflictException 409 The id was used before for something else, the run has ended, or it is at work and the frame does not want to wait.
+     * @throws Exception\RunConflictException|Exception\FrameConflictException|Exception\RunFinishedException|Exception\RunBusyException|Exception\SpecConflictException|Exception\AuthorizationConflictException|Exception\AuthorizationChangedException|Exception\AuthorizationInUseException|Exception\AuthorizationClosedException|Exception\ReservationSettledException|Exception\ReservationAtWorkException|Exception\ApprovalChangedException|Exception\ApprovalClosedException|Exception\ToolCallConflictException 409 The id was used before for something else, the run has ended, or it is at work and the frame does not want to wait.
      * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
      * @throws Exception\UnsupportedMediaTypeException 415 The body is not application/json, or is encoded.
      * @throws Exception\TooManyFramesException|Exception\OwnerBusyException 429 The run has too many unanswered frames, or its owner too many runs at work; try again when some are done.
@@ -503,9 +518,9 @@ interface Runtime
      * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException|Exception\ManifestInvalidException|Exception\ToolInputInvalidException 400 The request does not fit the contract; the message names what to change.
      * @throws Exception\UnauthorizedException 401 The token is missing, wrong, too old, used before, or made for another request.
      * @throws Exception\ForbiddenException|Exception\PolicyDeniedException 403 The token is genuine but does not allow this request.
-     * @throws Exception\RunNotFoundException|Exception\ThreadNotFoundException|Exception\SpecNotFoundException|Exception\ApprovalNotFoundException|Exception\ToolTaskNotFoundException|Exception\ToolNotFoundException|Exception\RouteNotFoundException 404 There is no such thing, or it is not the caller's.
+     * @throws Exception\RunNotFoundException|Exception\ThreadNotFoundException|Exception\SpecNotFoundException|Exception\AuthorizationNotFoundException|Exception\ReservationNotFoundException|Exception\ApprovalNotFoundException|Exception\ToolTaskNotFoundException|Exception\ToolNotFoundException|Exception\RouteNotFoundException 404 There is no such thing, or it is not the caller's.
      * @throws Exception\RequestTimeoutException 408 The body did not arrive in time.
-     * @throws Exception\RunConflictException|Exception\FrameConflictException|Exception\RunFinishedException|Exception\RunBusyException|Exception\SpecConflictException|Exception\ApprovalChangedException|Exception\ApprovalClosedException|Exception\ToolCallConflictException 409 The id was used before for something else, the run has ended, or it is at work and the frame does not want to wait.
+     * @throws Exception\RunConflictException|Exception\FrameConflictException|Exception\RunFinishedException|Exception\RunBusyException|Exception\SpecConflictException|Exception\AuthorizationConflictException|Exception\AuthorizationChangedException|Exception\AuthorizationInUseException|Exception\AuthorizationClosedException|Exception\ReservationSettledException|Exception\ReservationAtWorkException|Exception\ApprovalChangedException|Exception\ApprovalClosedException|Exception\ToolCallConflictException 409 The id was used before for something else, the run has ended, or it is at work and the frame does not want to wait.
      * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
      * @throws Exception\UnsupportedMediaTypeException 415 The body is not application/json, or is encoded.
      * @throws Exception\TooManyFramesException|Exception\OwnerBusyException 429 The run has too many unanswered frames, or its owner too many runs at work; try again when some are done.
@@ -550,9 +565,9 @@ interface Runtime
      * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException|Exception\ManifestInvalidException|Exception\ToolInputInvalidException 400 The request does not fit the contract; the message names what to change.
      * @throws Exception\UnauthorizedException 401 The token is missing, wrong, too old, used before, or made for another request.
      * @throws Exception\ForbiddenException|Exception\PolicyDeniedException 403 The token is genuine but does not allow this request.
-     * @throws Exception\RunNotFoundException|Exception\ThreadNotFoundException|Exception\SpecNotFoundException|Exception\ApprovalNotFoundException|Exception\ToolTaskNotFoundException|Exception\ToolNotFoundException|Exception\RouteNotFoundException 404 There is no such thing, or it is not the caller's.
+     * @throws Exception\RunNotFoundException|Exception\ThreadNotFoundException|Exception\SpecNotFoundException|Exception\AuthorizationNotFoundException|Exception\ReservationNotFoundException|Exception\ApprovalNotFoundException|Exception\ToolTaskNotFoundException|Exception\ToolNotFoundException|Exception\RouteNotFoundException 404 There is no such thing, or it is not the caller's.
      * @throws Exception\RequestTimeoutException 408 The body did not arrive in time.
-     * @throws Exception\RunConflictException|Exception\FrameConflictException|Exception\RunFinishedException|Exception\RunBusyException|Exception\SpecConflictException|Exception\ApprovalChangedException|Exception\ApprovalClosedException|Exception\ToolCallConflictException 409 The id was used before for something else, the run has ended, or it is at work and the frame does not want to wait.
+     * @throws Exception\RunConflictException|Exception\FrameConflictException|Exception\RunFinishedException|Exception\RunBusyException|Exception\SpecConflictException|Exception\AuthorizationConflictException|Exception\AuthorizationChangedException|Exception\AuthorizationInUseException|Exception\AuthorizationClosedException|Exception\ReservationSettledException|Exception\ReservationAtWorkException|Exception\ApprovalChangedException|Exception\ApprovalClosedException|Exception\ToolCallConflictException 409 The id was used before for something else, the run has ended, or it is at work and the frame does not want to wait.
      * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
      * @throws Exception\UnsupportedMediaTypeException 415 The body is not application/json, or is encoded.
      * @throws Exception\TooManyFramesException|Exception\OwnerBusyException 429 The run has too many unanswered frames, or its owner too many runs at work; try again when some are done.
@@ -576,9 +591,9 @@ interface Runtime
      * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException|Exception\ManifestInvalidException|Exception\ToolInputInvalidException 400 The request does not fit the contract; the message names what to change.
      * @throws Exception\UnauthorizedException 401 The token is missing, wrong, too old, used before, or made for another request.
      * @throws Exception\ForbiddenException|Exception\PolicyDeniedException 403 The token is genuine but does not allow this request.
-     * @throws Exception\RunNotFoundException|Exception\ThreadNotFoundException|Exception\SpecNotFoundException|Exception\ApprovalNotFoundException|Exception\ToolTaskNotFoundException|Exception\ToolNotFoundException|Exception\RouteNotFoundException 404 There is no such thing, or it is not the caller's.
+     * @throws Exception\RunNotFoundException|Exception\ThreadNotFoundException|Exception\SpecNotFoundException|Exception\AuthorizationNotFoundException|Exception\ReservationNotFoundException|Exception\ApprovalNotFoundException|Exception\ToolTaskNotFoundException|Exception\ToolNotFoundException|Exception\RouteNotFoundException 404 There is no such thing, or it is not the caller's.
      * @throws Exception\RequestTimeoutException 408 The body did not arrive in time.
-     * @throws Exception\RunConflictException|Exception\FrameConflictException|Exception\RunFinishedException|Exception\RunBusyException|Exception\SpecConflictException|Exception\ApprovalChangedException|Exception\ApprovalClosedException|Exception\ToolCallConflictException 409 The id was used before for something else, the run has ended, or it is at work and the frame does not want to wait.
+     * @throws Exception\RunConflictException|Exception\FrameConflictException|Exception\RunFinishedException|Exception\RunBusyException|Exception\SpecConflictException|Exception\AuthorizationConflictException|Exception\AuthorizationChangedException|Exception\AuthorizationInUseException|Exception\AuthorizationClosedException|Exception\ReservationSettledException|Exception\ReservationAtWorkException|Exception\ApprovalChangedException|Exception\ApprovalClosedException|Exception\ToolCallConflictException 409 The id was used before for something else, the run has ended, or it is at work and the frame does not want to wait.
      * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
      * @throws Exception\TooManyFramesException|Exception\OwnerBusyException 429 The run has too many unanswered frames, or its owner too many runs at work; try again when some are done.
      * @throws Exception\InternalException 500 A fault of the service; the request id finds it in the log.
@@ -601,11 +616,281 @@ interface Runtime
      * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException|Exception\ManifestInvalidException|Exception\ToolInputInvalidException 400 The request does not fit the contract; the message names what to change.
      * @throws Exception\UnauthorizedException 401 The token is missing, wrong, too old, used before, or made for another request.
      * @throws Exception\ForbiddenException|Exception\PolicyDeniedException 403 The token is genuine but does not allow this request.
-     * @throws Exception\RunNotFoundException|Exception\ThreadNotFoundException|Exception\SpecNotFoundException|Exception\ApprovalNotFoundException|Exception\ToolTaskNotFoundException|Exception\ToolNotFoundException|Exception\RouteNotFoundException 404 There is no such thing, or it is not the caller's.
+     * @throws Exception\RunNotFoundException|Exception\ThreadNotFoundException|Exception\SpecNotFoundException|Exception\AuthorizationNotFoundException|Exception\ReservationNotFoundException|Exception\ApprovalNotFoundException|Exception\ToolTaskNotFoundException|Exception\ToolNotFoundException|Exception\RouteNotFoundException 404 There is no such thing, or it is not the caller's.
      * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
      * @throws Exception\InternalException 500 A fault of the service; the request id finds it in the log.
      * @throws Exception\UnavailableException|Exception\OverloadedException 503 The service cannot reach what it needs, is draining, or is behind its work; try again.
      * @throws Exception\TransportException no answer came
      */
     public function getSkillRelease(string $skillId, int $version, ?CallOptions $options = null): SkillRelease;
+
+    /**
+     * List authorizations to spend, newest first.
+     *
+     * Those of the user or guest scope that the principal headers name. A token of scope `operator` without principal headers sees everybody's, those of the service itself among them.
+     *
+     * GET /internal/v1/spend/authorizations, scope read, idempotent: tried again when no answer came or the service was not available.
+     *
+     * @param SpendAuthorizationState|string|null $state Only those in this state.
+     * @param string|null $owner Only those of this owner: user:<id>, guest:<scope> or system. (1 to 160 characters, matches `^(system|user:[0-9]{1,16}|guest:[A-Za-z0-9][A-Za-z0-9._:-]*)$`)
+     * @param string|null $parentAuthorizationId Only those that are a part of this one. (1 to 128 characters, matches `^[A-Za-z0-9][A-Za-z0-9._:-]*$`)
+     * @param string|null $runId Only those of this run. (1 to 128 characters, matches `^[A-Za-z0-9][A-Za-z0-9._:-]*$`)
+     * @param string|null $threadId Only those of this thread. (1 to 128 characters, matches `^[A-Za-z0-9][A-Za-z0-9._:-]*$`)
+     * @param int|null $limit How many entries a page holds. (1 to 200, 50 when absent)
+     * @param string|null $pageToken The nextPageToken of the page before. (1 to 400 characters, matches `^[A-Za-z0-9._:@/-]+$`)
+     * @param CallOptions|null $options on whose behalf, trace, timeout
+     *
+     * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException|Exception\ManifestInvalidException|Exception\ToolInputInvalidException 400 The request does not fit the contract; the message names what to change.
+     * @throws Exception\UnauthorizedException 401 The token is missing, wrong, too old, used before, or made for another request.
+     * @throws Exception\ForbiddenException|Exception\PolicyDeniedException 403 The token is genuine but does not allow this request.
+     * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
+     * @throws Exception\InternalException 500 A fault of the service; the request id finds it in the log.
+     * @throws Exception\UnavailableException|Exception\OverloadedException 503 The service cannot reach what it needs, is draining, or is behind its work; try again.
+     * @throws Exception\TransportException no answer came
+     */
+    public function listSpendAuthorizations(SpendAuthorizationState|string|null $state = null, ?string $owner = null, ?string $parentAuthorizationId = null, ?string $runId = null, ?string $threadId = null, ?int $limit = null, ?string $pageToken = null, ?CallOptions $options = null): SpendAuthorizationPage;
+
+    /**
+     * Issue an authorization to spend, or get the one that was issued.
+     *
+     * The authorization belongs to the user or guest scope that the principal headers name. The same body again answers with the authorization as it stands and the header `idempotent-replay: true`; another body under its id, or the id of somebody else, is 409 `authorization_conflict`. A child narrows its parent: amounts, time and lists beyond the parent's are 403 `policy_denied` with `policy_denied.delegation_invalid`. Scopes organisation and system, mode system, and a parent of another owner need a token of scope `operator`; without principal headers its authorizations belong to `system`. An authorization that is not of mode system has a total, and ends a day after its issue unless it says when.
+     *
+     * POST /internal/v1/spend/authorizations, scope service, idempotent: tried again when no answer came or the service was not available.
+     * The body has at most 65536 bytes.
+     *
+     * @param CallOptions|null $options on whose behalf, trace, timeout
+     *
+     * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException|Exception\ManifestInvalidException|Exception\ToolInputInvalidException 400 The request does not fit the contract; the message names what to change.
+     * @throws Exception\UnauthorizedException 401 The token is missing, wrong, too old, used before, or made for another request.
+     * @throws Exception\ForbiddenException|Exception\PolicyDeniedException 403 The token is genuine but does not allow this request.
+     * @throws Exception\RunNotFoundException|Exception\ThreadNotFoundException|Exception\SpecNotFoundException|Exception\AuthorizationNotFoundException|Exception\ReservationNotFoundException|Exception\ApprovalNotFoundException|Exception\ToolTaskNotFoundException|Exception\ToolNotFoundException|Exception\RouteNotFoundException 404 There is no such thing, or it is not the caller's.
+     * @throws Exception\RequestTimeoutException 408 The body did not arrive in time.
+     * @throws Exception\RunConflictException|Exception\FrameConflictException|Exception\RunFinishedException|Exception\RunBusyException|Exception\SpecConflictException|Exception\AuthorizationConflictException|Exception\AuthorizationChangedException|Exception\AuthorizationInUseException|Exception\AuthorizationClosedException|Exception\ReservationSettledException|Exception\ReservationAtWorkException|Exception\ApprovalChangedException|Exception\ApprovalClosedException|Exception\ToolCallConflictException 409 The id was used before for something else, the run has ended, or it is at work and the frame does not want to wait.
+     * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
+     * @throws Exception\UnsupportedMediaTypeException 415 The body is not application/json, or is encoded.
+     * @throws Exception\TooManyFramesException|Exception\OwnerBusyException 429 The run has too many unanswered frames, or its owner too many runs at work; try again when some are done.
+     * @throws Exception\InternalException 500 A fault of the service; the request id finds it in the log.
+     * @throws Exception\UnavailableException|Exception\OverloadedException 503 The service cannot reach what it needs, is draining, or is behind its work; try again.
+     * @throws Exception\TransportException no answer came
+     */
+    public function createSpendAuthorization(CreateSpendAuthorizationRequest $body, ?CallOptions $options = null): SpendAuthorizationAnswer;
+
+    /**
+     * Get an authorization and what its chain allows.
+     *
+     * The authorization, what is used of it, the levels above it from the root, and what all of them together still allow.
+     *
+     * GET /internal/v1/spend/authorizations/{authorizationId}, scope read, idempotent: tried again when no answer came or the service was not available.
+     *
+     * @param string $authorizationId The authorization to spend. (1 to 128 characters, matches `^[A-Za-z0-9][A-Za-z0-9._:-]*$`)
+     * @param CallOptions|null $options on whose behalf, trace, timeout
+     *
+     * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException|Exception\ManifestInvalidException|Exception\ToolInputInvalidException 400 The request does not fit the contract; the message names what to change.
+     * @throws Exception\UnauthorizedException 401 The token is missing, wrong, too old, used before, or made for another request.
+     * @throws Exception\ForbiddenException|Exception\PolicyDeniedException 403 The token is genuine but does not allow this request.
+     * @throws Exception\AuthorizationNotFoundException 404 There is no such thing, or it is not the caller's.
+     * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
+     * @throws Exception\InternalException 500 A fault of the service; the request id finds it in the log.
+     * @throws Exception\UnavailableException|Exception\OverloadedException 503 The service cannot reach what it needs, is draining, or is behind its work; try again.
+     * @throws Exception\TransportException no answer came
+     */
+    public function getSpendAuthorization(string $authorizationId, ?CallOptions $options = null): SpendAuthorizationAnswer;
+
+    /**
+     * Change the terms of an authorization.
+     *
+     * Raises or lowers its caps, moves its expiry, replaces its constraints. `revision` is the one that the change is made to: when it has moved on, the answer is 409 `authorization_changed` with the present one in the details. The same change of the same revision again, in the same words, answers with the authorization as it stands and the header `idempotent-replay: true`, so that a change that is sent twice is made once. A cap in all below what is spent and held is 409 `authorization_in_use`, whose details name the least. A revoked authorization is 409 `authorization_closed`. Every change is kept with who made it and why.
+     *
+     * POST /internal/v1/spend/authorizations/{authorizationId}/amend, scope operator, idempotent: tried again when no answer came or the service was not available.
+     * The body has at most 65536 bytes.
+     *
+     * @param string $authorizationId The authorization to spend. (1 to 128 characters, matches `^[A-Za-z0-9][A-Za-z0-9._:-]*$`)
+     * @param CallOptions|null $options on whose behalf, trace, timeout
+     *
+     * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException|Exception\ManifestInvalidException|Exception\ToolInputInvalidException 400 The request does not fit the contract; the message names what to change.
+     * @throws Exception\UnauthorizedException 401 The token is missing, wrong, too old, used before, or made for another request.
+     * @throws Exception\ForbiddenException|Exception\PolicyDeniedException 403 The token is genuine but does not allow this request.
+     * @throws Exception\AuthorizationNotFoundException 404 There is no such thing, or it is not the caller's.
+     * @throws Exception\RequestTimeoutException 408 The body did not arrive in time.
+     * @throws Exception\RunConflictException|Exception\FrameConflictException|Exception\RunFinishedException|Exception\RunBusyException|Exception\SpecConflictException|Exception\AuthorizationConflictException|Exception\AuthorizationChangedException|Exception\AuthorizationInUseException|Exception\AuthorizationClosedException|Exception\ReservationSettledException|Exception\ReservationAtWorkException|Exception\ApprovalChangedException|Exception\ApprovalClosedException|Exception\ToolCallConflictException 409 The id was used before for something else, the run has ended, or it is at work and the frame does not want to wait.
+     * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
+     * @throws Exception\UnsupportedMediaTypeException 415 The body is not application/json, or is encoded.
+     * @throws Exception\TooManyFramesException|Exception\OwnerBusyException 429 The run has too many unanswered frames, or its owner too many runs at work; try again when some are done.
+     * @throws Exception\InternalException 500 A fault of the service; the request id finds it in the log.
+     * @throws Exception\UnavailableException|Exception\OverloadedException 503 The service cannot reach what it needs, is draining, or is behind its work; try again.
+     * @throws Exception\TransportException no answer came
+     */
+    public function amendSpendAuthorization(string $authorizationId, AmendSpendAuthorizationRequest $body, ?CallOptions $options = null): SpendAuthorizationAnswer;
+
+    /**
+     * Revoke an authorization.
+     *
+     * From its commit on nothing more is held under it or under any authorization below it. What is held already is settled truthfully. Asking twice is fine and keeps the first reason.
+     *
+     * POST /internal/v1/spend/authorizations/{authorizationId}/revoke, scope service, idempotent: tried again when no answer came or the service was not available.
+     * The body has at most 16384 bytes.
+     *
+     * @param string $authorizationId The authorization to spend. (1 to 128 characters, matches `^[A-Za-z0-9][A-Za-z0-9._:-]*$`)
+     * @param CallOptions|null $options on whose behalf, trace, timeout
+     *
+     * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException|Exception\ManifestInvalidException|Exception\ToolInputInvalidException 400 The request does not fit the contract; the message names what to change.
+     * @throws Exception\UnauthorizedException 401 The token is missing, wrong, too old, used before, or made for another request.
+     * @throws Exception\ForbiddenException|Exception\PolicyDeniedException 403 The token is genuine but does not allow this request.
+     * @throws Exception\AuthorizationNotFoundException 404 There is no such thing, or it is not the caller's.
+     * @throws Exception\RequestTimeoutException 408 The body did not arrive in time.
+     * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
+     * @throws Exception\UnsupportedMediaTypeException 415 The body is not application/json, or is encoded.
+     * @throws Exception\TooManyFramesException|Exception\OwnerBusyException 429 The run has too many unanswered frames, or its owner too many runs at work; try again when some are done.
+     * @throws Exception\InternalException 500 A fault of the service; the request id finds it in the log.
+     * @throws Exception\UnavailableException|Exception\OverloadedException 503 The service cannot reach what it needs, is draining, or is behind its work; try again.
+     * @throws Exception\TransportException no answer came
+     */
+    public function revokeSpendAuthorization(string $authorizationId, RevokeSpendAuthorizationRequest $body, ?CallOptions $options = null): SpendAuthorizationAnswer;
+
+    /**
+     * List what is held under an authorization, newest first.
+     *
+     * The reservations of the authorization and of all below it, whatever became of them.
+     *
+     * GET /internal/v1/spend/authorizations/{authorizationId}/reservations, scope read, idempotent: tried again when no answer came or the service was not available.
+     *
+     * @param string $authorizationId The authorization to spend. (1 to 128 characters, matches `^[A-Za-z0-9][A-Za-z0-9._:-]*$`)
+     * @param SpendReservationState|null $state Only those in this state.
+     * @param int|null $limit How many entries a page holds. (1 to 200, 50 when absent)
+     * @param string|null $pageToken The nextPageToken of the page before. (1 to 400 characters, matches `^[A-Za-z0-9._:@/-]+$`)
+     * @param CallOptions|null $options on whose behalf, trace, timeout
+     *
+     * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException|Exception\ManifestInvalidException|Exception\ToolInputInvalidException 400 The request does not fit the contract; the message names what to change.
+     * @throws Exception\UnauthorizedException 401 The token is missing, wrong, too old, used before, or made for another request.
+     * @throws Exception\ForbiddenException|Exception\PolicyDeniedException 403 The token is genuine but does not allow this request.
+     * @throws Exception\AuthorizationNotFoundException 404 There is no such thing, or it is not the caller's.
+     * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
+     * @throws Exception\InternalException 500 A fault of the service; the request id finds it in the log.
+     * @throws Exception\UnavailableException|Exception\OverloadedException 503 The service cannot reach what it needs, is draining, or is behind its work; try again.
+     * @throws Exception\TransportException no answer came
+     */
+    public function listSpendReservationsOf(string $authorizationId, ?SpendReservationState $state = null, ?int $limit = null, ?string $pageToken = null, ?CallOptions $options = null): SpendReservationPage;
+
+    /**
+     * Get the statement of an authorization.
+     *
+     * The movements of the authorization and of all below it over a time, oldest first, each with the balance after it; the balances at both ends and the sums are of the whole time, whatever page is asked for. The budgets of authorizations below are limits, not movements of this one's money. What is booked later than `to` is not in it, so that a statement of the past does not change: entries of the last 30 seconds may still be missing from one that ends now.
+     *
+     * GET /internal/v1/spend/authorizations/{authorizationId}/statement, scope read, idempotent: tried again when no answer came or the service was not available.
+     *
+     * @param string $authorizationId The authorization to spend. (1 to 128 characters, matches `^[A-Za-z0-9][A-Za-z0-9._:-]*$`)
+     * @param string|null $from The first moment of the statement; the issue of the authorization when absent. (at most 40 characters, an RFC 3339 time)
+     * @param string|null $to The moment at which it ends, not included; now when absent. (at most 40 characters, an RFC 3339 time)
+     * @param int|null $limit How many movements a page holds. (1 to 1000, 200 when absent)
+     * @param string|null $pageToken The nextPageToken of the page before. (1 to 400 characters, matches `^[A-Za-z0-9._:@/-]+$`)
+     * @param CallOptions|null $options on whose behalf, trace, timeout
+     *
+     * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException|Exception\ManifestInvalidException|Exception\ToolInputInvalidException 400 The request does not fit the contract; the message names what to change.
+     * @throws Exception\UnauthorizedException 401 The token is missing, wrong, too old, used before, or made for another request.
+     * @throws Exception\ForbiddenException|Exception\PolicyDeniedException 403 The token is genuine but does not allow this request.
+     * @throws Exception\AuthorizationNotFoundException 404 There is no such thing, or it is not the caller's.
+     * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
+     * @throws Exception\InternalException 500 A fault of the service; the request id finds it in the log.
+     * @throws Exception\UnavailableException|Exception\OverloadedException 503 The service cannot reach what it needs, is draining, or is behind its work; try again.
+     * @throws Exception\TransportException no answer came
+     */
+    public function getSpendStatement(string $authorizationId, ?string $from = null, ?string $to = null, ?int $limit = null, ?string $pageToken = null, ?CallOptions $options = null): SpendStatementPage;
+
+    /**
+     * Get the statement of an authorization as a table.
+     *
+     * The same as getSpendStatement for a spreadsheet: the first page has the column names and the opening balance, the last one the closing balance, each page in between movements alone, so that pages written one after the other are one table. Text that a spreadsheet would take for a formula begins with an apostrophe.
+     *
+     * GET /internal/v1/spend/authorizations/{authorizationId}/statement.csv, scope read, idempotent: tried again when no answer came or the service was not available.
+     *
+     * @param string $authorizationId The authorization to spend. (1 to 128 characters, matches `^[A-Za-z0-9][A-Za-z0-9._:-]*$`)
+     * @param string|null $from The first moment of the statement; the issue of the authorization when absent. (at most 40 characters, an RFC 3339 time)
+     * @param string|null $to The moment at which it ends, not included; now when absent. (at most 40 characters, an RFC 3339 time)
+     * @param int|null $limit How many movements a page holds. (1 to 1000, 1000 when absent)
+     * @param string|null $pageToken The nextPageToken of the page before. (1 to 400 characters, matches `^[A-Za-z0-9._:@/-]+$`)
+     * @param CallOptions|null $options on whose behalf, trace, timeout
+     *
+     * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException|Exception\ManifestInvalidException|Exception\ToolInputInvalidException 400 The request does not fit the contract; the message names what to change.
+     * @throws Exception\UnauthorizedException 401 The token is missing, wrong, too old, used before, or made for another request.
+     * @throws Exception\ForbiddenException|Exception\PolicyDeniedException 403 The token is genuine but does not allow this request.
+     * @throws Exception\AuthorizationNotFoundException 404 There is no such thing, or it is not the caller's.
+     * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
+     * @throws Exception\InternalException 500 A fault of the service; the request id finds it in the log.
+     * @throws Exception\UnavailableException|Exception\OverloadedException 503 The service cannot reach what it needs, is draining, or is behind its work; try again.
+     * @throws Exception\TransportException no answer came
+     */
+    public function exportSpendStatement(string $authorizationId, ?string $from = null, ?string $to = null, ?int $limit = null, ?string $pageToken = null, ?CallOptions $options = null): ExportSpendStatementAnswer;
+
+    /**
+     * List reservations, newest first.
+     *
+     * Those of the principal's authorizations; a token of scope `operator` without principal headers sees everybody's. `state=reconcile_required` is the list of calls whose outcome is unknown and which block their repeats.
+     *
+     * GET /internal/v1/spend/reservations, scope read, idempotent: tried again when no answer came or the service was not available.
+     *
+     * @param SpendReservationState|null $state Only those in this state.
+     * @param string|null $runId Only those of this run. (1 to 128 characters, matches `^[A-Za-z0-9][A-Za-z0-9._:-]*$`)
+     * @param int|null $limit How many entries a page holds. (1 to 200, 50 when absent)
+     * @param string|null $pageToken The nextPageToken of the page before. (1 to 400 characters, matches `^[A-Za-z0-9._:@/-]+$`)
+     * @param CallOptions|null $options on whose behalf, trace, timeout
+     *
+     * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException|Exception\ManifestInvalidException|Exception\ToolInputInvalidException 400 The request does not fit the contract; the message names what to change.
+     * @throws Exception\UnauthorizedException 401 The token is missing, wrong, too old, used before, or made for another request.
+     * @throws Exception\ForbiddenException|Exception\PolicyDeniedException 403 The token is genuine but does not allow this request.
+     * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
+     * @throws Exception\InternalException 500 A fault of the service; the request id finds it in the log.
+     * @throws Exception\UnavailableException|Exception\OverloadedException 503 The service cannot reach what it needs, is draining, or is behind its work; try again.
+     * @throws Exception\TransportException no answer came
+     */
+    public function listSpendReservations(?SpendReservationState $state = null, ?string $runId = null, ?int $limit = null, ?string $pageToken = null, ?CallOptions $options = null): SpendReservationPage;
+
+    /**
+     * Say what became of a call whose outcome is unknown.
+     *
+     * Commits or releases what is held for a call that is `reconcile_required`, or `reserved` and left behind by its executor; of one whose run is held by an executor the answer is 409 `reservation_at_work`. `commit` books amountSats, or all that is held; `release` gives it back. A committed reservation that was booked because nobody knew better is released by a reversal. The evidence is kept in the ledger, and the run's log has a `tool.settled` that names who said so. The same outcome again answers 200 and books nothing; another is 409 `reservation_settled` with the state in the details.
+     *
+     * POST /internal/v1/spend/reservations/{runId}/{toolCallId}/reconcile, scope operator, idempotent: tried again when no answer came or the service was not available.
+     * The body has at most 16384 bytes.
+     *
+     * @param string $runId The run. (1 to 128 characters, matches `^[A-Za-z0-9][A-Za-z0-9._:-]*$`)
+     * @param string $toolCallId The tool call. (1 to 128 characters, matches `^[A-Za-z0-9][A-Za-z0-9._:-]*$`)
+     * @param CallOptions|null $options on whose behalf, trace, timeout
+     *
+     * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException|Exception\ManifestInvalidException|Exception\ToolInputInvalidException 400 The request does not fit the contract; the message names what to change.
+     * @throws Exception\UnauthorizedException 401 The token is missing, wrong, too old, used before, or made for another request.
+     * @throws Exception\ForbiddenException|Exception\PolicyDeniedException 403 The token is genuine but does not allow this request.
+     * @throws Exception\RunNotFoundException|Exception\ReservationNotFoundException|Exception\ToolTaskNotFoundException|Exception\ToolNotFoundException 404 There is no such thing, or it is not the caller's.
+     * @throws Exception\RequestTimeoutException 408 The body did not arrive in time.
+     * @throws Exception\RunConflictException|Exception\FrameConflictException|Exception\RunFinishedException|Exception\RunBusyException|Exception\SpecConflictException|Exception\AuthorizationConflictException|Exception\AuthorizationChangedException|Exception\AuthorizationInUseException|Exception\AuthorizationClosedException|Exception\ReservationSettledException|Exception\ReservationAtWorkException|Exception\ApprovalChangedException|Exception\ApprovalClosedException|Exception\ToolCallConflictException 409 The id was used before for something else, the run has ended, or it is at work and the frame does not want to wait.
+     * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
+     * @throws Exception\UnsupportedMediaTypeException 415 The body is not application/json, or is encoded.
+     * @throws Exception\TooManyFramesException|Exception\OwnerBusyException 429 The run has too many unanswered frames, or its owner too many runs at work; try again when some are done.
+     * @throws Exception\InternalException 500 A fault of the service; the request id finds it in the log.
+     * @throws Exception\UnavailableException|Exception\OverloadedException 503 The service cannot reach what it needs, is draining, or is behind its work; try again.
+     * @throws Exception\TransportException no answer came
+     */
+    public function reconcileSpendReservation(string $runId, string $toolCallId, ReconcileSpendReservationRequest $body, ?CallOptions $options = null): SpendReservationAnswer;
+
+    /**
+     * Settle what executors left behind.
+     *
+     * Looks at reservations whose executor is gone and whose call is not at work any more, oldest first, `limit` of them: what the provider was never asked for is released, what it may have been asked for becomes `reconcile_required` and is looked up where the provider can be asked. Calls that are at work are left alone, so it may be sent at any time and as often as wanted. `left` says how many there still are that another request would look at.
+     *
+     * POST /internal/v1/spend/recover-stuck, scope operator, idempotent: tried again when no answer came or the service was not available.
+     * The body has at most 16384 bytes.
+     *
+     * @param CallOptions|null $options on whose behalf, trace, timeout
+     *
+     * @throws Exception\InvalidRequestException|Exception\InvalidJsonException|Exception\InvalidCursorException|Exception\HistoryNotAcceptedException|Exception\ManifestInvalidException|Exception\ToolInputInvalidException 400 The request does not fit the contract; the message names what to change.
+     * @throws Exception\UnauthorizedException 401 The token is missing, wrong, too old, used before, or made for another request.
+     * @throws Exception\ForbiddenException|Exception\PolicyDeniedException 403 The token is genuine but does not allow this request.
+     * @throws Exception\RequestTimeoutException 408 The body did not arrive in time.
+     * @throws Exception\PayloadTooLargeException 413 The body is larger than this operation takes.
+     * @throws Exception\UnsupportedMediaTypeException 415 The body is not application/json, or is encoded.
+     * @throws Exception\TooManyFramesException|Exception\OwnerBusyException 429 The run has too many unanswered frames, or its owner too many runs at work; try again when some are done.
+     * @throws Exception\InternalException 500 A fault of the service; the request id finds it in the log.
+     * @throws Exception\UnavailableException|Exception\OverloadedException 503 The service cannot reach what it needs, is draining, or is behind its work; try again.
+     * @throws Exception\TransportException no answer came
+     */
+    public function recoverStuckSpend(RecoverStuckSpendRequest $body, ?CallOptions $options = null): RecoverStuckSpendAnswer;
 }

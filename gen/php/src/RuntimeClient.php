@@ -7,6 +7,7 @@ declare(strict_types=1);
 namespace OpenAgents\Runtime;
 
 use GuzzleHttp\ClientInterface;
+use OpenAgents\Runtime\Model\AmendSpendAuthorizationRequest;
 use OpenAgents\Runtime\Model\AppendFrameRequest;
 use OpenAgents\Runtime\Model\AppendFrameResponse;
 use OpenAgents\Runtime\Model\Approval;
@@ -15,18 +16,31 @@ use OpenAgents\Runtime\Model\ApprovalState;
 use OpenAgents\Runtime\Model\CancelRunRequest;
 use OpenAgents\Runtime\Model\CancelRunResponse;
 use OpenAgents\Runtime\Model\CancelToolTaskRequest;
+use OpenAgents\Runtime\Model\CreateSpendAuthorizationRequest;
 use OpenAgents\Runtime\Model\DecideApprovalRequest;
 use OpenAgents\Runtime\Model\ExecuteToolRequest;
+use OpenAgents\Runtime\Model\ExportSpendStatementAnswer;
 use OpenAgents\Runtime\Model\Health;
 use OpenAgents\Runtime\Model\ProbeRunStreamAnswer;
 use OpenAgents\Runtime\Model\PutSkillSpecRequest;
 use OpenAgents\Runtime\Model\PutToolSpecRequest;
+use OpenAgents\Runtime\Model\ReconcileSpendReservationRequest;
+use OpenAgents\Runtime\Model\RecoverStuckSpendAnswer;
+use OpenAgents\Runtime\Model\RecoverStuckSpendRequest;
+use OpenAgents\Runtime\Model\RevokeSpendAuthorizationRequest;
 use OpenAgents\Runtime\Model\Run;
 use OpenAgents\Runtime\Model\RunEventPage;
 use OpenAgents\Runtime\Model\RunList;
 use OpenAgents\Runtime\Model\RunStatus;
 use OpenAgents\Runtime\Model\SkillRelease;
 use OpenAgents\Runtime\Model\SkillSpecList;
+use OpenAgents\Runtime\Model\SpendAuthorizationAnswer;
+use OpenAgents\Runtime\Model\SpendAuthorizationPage;
+use OpenAgents\Runtime\Model\SpendAuthorizationState;
+use OpenAgents\Runtime\Model\SpendReservationAnswer;
+use OpenAgents\Runtime\Model\SpendReservationPage;
+use OpenAgents\Runtime\Model\SpendReservationState;
+use OpenAgents\Runtime\Model\SpendStatementPage;
 use OpenAgents\Runtime\Model\StartRunRequest;
 use OpenAgents\Runtime\Model\StartRunResponse;
 use OpenAgents\Runtime\Model\StoredSkillSpec;
@@ -407,5 +421,159 @@ final class RuntimeClient implements Runtime
         );
 
         return $this->transport->json($call, $options, SkillRelease::fromArray(...));
+    }
+
+    public function listSpendAuthorizations(SpendAuthorizationState|string|null $state = null, ?string $owner = null, ?string $parentAuthorizationId = null, ?string $runId = null, ?string $threadId = null, ?int $limit = null, ?string $pageToken = null, ?CallOptions $options = null): SpendAuthorizationPage
+    {
+        $call = new Call(
+            operation: 'listSpendAuthorizations',
+            method: 'GET',
+            path: '/internal/v1/spend/authorizations',
+            scope: 'read',
+            idempotent: true,
+            query: ['state' => Wire::scalar($state), 'owner' => $owner, 'parentAuthorizationId' => $parentAuthorizationId, 'runId' => $runId, 'threadId' => $threadId, 'limit' => $limit, 'pageToken' => $pageToken],
+        );
+
+        return $this->transport->json($call, $options, SpendAuthorizationPage::fromArray(...));
+    }
+
+    public function createSpendAuthorization(CreateSpendAuthorizationRequest $body, ?CallOptions $options = null): SpendAuthorizationAnswer
+    {
+        $call = new Call(
+            operation: 'createSpendAuthorization',
+            method: 'POST',
+            path: '/internal/v1/spend/authorizations',
+            scope: 'service',
+            idempotent: true,
+            body: $body->toArray(),
+        );
+
+        return $this->transport->json($call, $options, SpendAuthorizationAnswer::fromArray(...));
+    }
+
+    public function getSpendAuthorization(string $authorizationId, ?CallOptions $options = null): SpendAuthorizationAnswer
+    {
+        $call = new Call(
+            operation: 'getSpendAuthorization',
+            method: 'GET',
+            path: '/internal/v1/spend/authorizations/' . Call::segment($authorizationId, 'authorizationId'),
+            scope: 'read',
+            idempotent: true,
+        );
+
+        return $this->transport->json($call, $options, SpendAuthorizationAnswer::fromArray(...));
+    }
+
+    public function amendSpendAuthorization(string $authorizationId, AmendSpendAuthorizationRequest $body, ?CallOptions $options = null): SpendAuthorizationAnswer
+    {
+        $call = new Call(
+            operation: 'amendSpendAuthorization',
+            method: 'POST',
+            path: '/internal/v1/spend/authorizations/' . Call::segment($authorizationId, 'authorizationId') . '/amend',
+            scope: 'operator',
+            idempotent: true,
+            body: $body->toArray(),
+        );
+
+        return $this->transport->json($call, $options, SpendAuthorizationAnswer::fromArray(...));
+    }
+
+    public function revokeSpendAuthorization(string $authorizationId, RevokeSpendAuthorizationRequest $body, ?CallOptions $options = null): SpendAuthorizationAnswer
+    {
+        $call = new Call(
+            operation: 'revokeSpendAuthorization',
+            method: 'POST',
+            path: '/internal/v1/spend/authorizations/' . Call::segment($authorizationId, 'authorizationId') . '/revoke',
+            scope: 'service',
+            idempotent: true,
+            body: $body->toArray(),
+        );
+
+        return $this->transport->json($call, $options, SpendAuthorizationAnswer::fromArray(...));
+    }
+
+    public function listSpendReservationsOf(string $authorizationId, ?SpendReservationState $state = null, ?int $limit = null, ?string $pageToken = null, ?CallOptions $options = null): SpendReservationPage
+    {
+        $call = new Call(
+            operation: 'listSpendReservationsOf',
+            method: 'GET',
+            path: '/internal/v1/spend/authorizations/' . Call::segment($authorizationId, 'authorizationId') . '/reservations',
+            scope: 'read',
+            idempotent: true,
+            query: ['state' => Wire::scalar($state), 'limit' => $limit, 'pageToken' => $pageToken],
+        );
+
+        return $this->transport->json($call, $options, SpendReservationPage::fromArray(...));
+    }
+
+    public function getSpendStatement(string $authorizationId, ?string $from = null, ?string $to = null, ?int $limit = null, ?string $pageToken = null, ?CallOptions $options = null): SpendStatementPage
+    {
+        $call = new Call(
+            operation: 'getSpendStatement',
+            method: 'GET',
+            path: '/internal/v1/spend/authorizations/' . Call::segment($authorizationId, 'authorizationId') . '/statement',
+            scope: 'read',
+            idempotent: true,
+            query: ['from' => $from, 'to' => $to, 'limit' => $limit, 'pageToken' => $pageToken],
+        );
+
+        return $this->transport->json($call, $options, SpendStatementPage::fromArray(...));
+    }
+
+    public function exportSpendStatement(string $authorizationId, ?string $from = null, ?string $to = null, ?int $limit = null, ?string $pageToken = null, ?CallOptions $options = null): ExportSpendStatementAnswer
+    {
+        $call = new Call(
+            operation: 'exportSpendStatement',
+            method: 'GET',
+            path: '/internal/v1/spend/authorizations/' . Call::segment($authorizationId, 'authorizationId') . '/statement.csv',
+            scope: 'read',
+            idempotent: true,
+            query: ['from' => $from, 'to' => $to, 'limit' => $limit, 'pageToken' => $pageToken],
+        );
+
+        return $this->transport->headers($call, $options, [':body' => 'string', 'x-oa-next-page-token' => 'string'], ExportSpendStatementAnswer::fromArray(...));
+    }
+
+    public function listSpendReservations(?SpendReservationState $state = null, ?string $runId = null, ?int $limit = null, ?string $pageToken = null, ?CallOptions $options = null): SpendReservationPage
+    {
+        $call = new Call(
+            operation: 'listSpendReservations',
+            method: 'GET',
+            path: '/internal/v1/spend/reservations',
+            scope: 'read',
+            idempotent: true,
+            query: ['state' => Wire::scalar($state), 'runId' => $runId, 'limit' => $limit, 'pageToken' => $pageToken],
+        );
+
+        return $this->transport->json($call, $options, SpendReservationPage::fromArray(...));
+    }
+
+    public function reconcileSpendReservation(string $runId, string $toolCallId, ReconcileSpendReservationRequest $body, ?CallOptions $options = null): SpendReservationAnswer
+    {
+        $call = new Call(
+            operation: 'reconcileSpendReservation',
+            method: 'POST',
+            path: '/internal/v1/spend/reservations/' . Call::segment($runId, 'runId') . '/' . Call::segment($toolCallId, 'toolCallId') . '/reconcile',
+            scope: 'operator',
+            idempotent: true,
+            body: $body->toArray(),
+            runId: $runId,
+        );
+
+        return $this->transport->json($call, $options, SpendReservationAnswer::fromArray(...));
+    }
+
+    public function recoverStuckSpend(RecoverStuckSpendRequest $body, ?CallOptions $options = null): RecoverStuckSpendAnswer
+    {
+        $call = new Call(
+            operation: 'recoverStuckSpend',
+            method: 'POST',
+            path: '/internal/v1/spend/recover-stuck',
+            scope: 'operator',
+            idempotent: true,
+            body: $body->toArray(),
+        );
+
+        return $this->transport->json($call, $options, RecoverStuckSpendAnswer::fromArray(...));
     }
 }

@@ -107,11 +107,11 @@ final class Transport
     }
 
     /**
-     * What the headers of a call's answer say.
+     * What the headers of a call's answer say, and its body when it is a text.
      *
      * @template T
      *
-     * @param array<string, string>             $types of the headers: string, int or bool
+     * @param array<string, string>             $types of the headers: string, int or bool; :body is the body
      * @param \Closure(array<string, mixed>): T $read
      *
      * @return T
@@ -121,8 +121,9 @@ final class Transport
         $response = $this->send($call, $options ?? new CallOptions());
         $values = [];
         foreach ($types as $name => $type) {
-            $text = $response->getHeaderLine($name);
+            $text = $name === ':body' ? (string) $response->getBody() : $response->getHeaderLine($name);
             $values[$name] = match (true) {
+                $name === ':body' => $text,
                 !$response->hasHeader($name) => null,
                 $type === 'int' && preg_match('/^\d{1,16}$/D', $text) === 1 => (int) $text,
                 $type === 'bool' && ($text === 'true' || $text === 'false') => $text === 'true',

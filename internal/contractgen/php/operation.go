@@ -12,7 +12,7 @@ type resultKind int
 const (
 	resultObject  resultKind = iota // a JSON body
 	resultStream                    // server-sent events
-	resultHeaders                   // headers alone
+	resultHeaders                   // headers, and a text when there is a body
 )
 
 // operation is one method of the client.
@@ -185,11 +185,21 @@ func (l *loader) success(op *operation, status int, n node) error {
 	}
 }
 
-// headers makes a class of what a response without a body tells.
+// bodyKey stands for the body among the headers of an answer.
+const bodyKey = ":body"
+
+// headers makes a class of what a response tells that is not JSON.
 func (l *loader) headers(op *operation, n node) error {
 	c := &class{
 		Namespace: root + `\Model`, Name: studly(op.ID) + "Answer",
 		Doc: "What " + op.ID + " answers, read from the response's headers.",
+	}
+	text := n.get("content").there()
+	if text {
+		c.Doc = "What " + op.ID + " answers: a text, and the response's headers."
+		c.Properties = append(c.Properties, &property{
+			Key: bodyKey, Var: "text", Type: &phpType{kind: kindString}, Required: true, Doc: "The body.",
+		})
 	}
 	for _, h := range n.get("headers").members() {
 		if slices.Contains(carried, strings.ToLower(h.key)) {
@@ -205,7 +215,7 @@ func (l *loader) headers(op *operation, n node) error {
 		}
 		name := strings.TrimPrefix(strings.TrimPrefix(strings.ToLower(h.key), "x-"), "oa-")
 		c.Properties = append(c.Properties, &property{
-			Key: strings.ToLower(h.key), Var: variable(name), Type: t, Required: true,
+			Key: strings.ToLower(h.key), Var: variable(name), Type: t, Required: !text || target.yes("required"),
 			Doc: joined(sentence(target.text("description")), t.limit),
 		})
 	}
@@ -225,7 +235,7 @@ func (l *loader) classesFor(op *operation, status int) []string {
 		}
 		all = append(all, c.Class)
 		for _, noun := range op.Nouns() {
-			if strings.HasPrefix(c.Code, noun+"_") {
+			if strings.HasPrefix(c.Code, noun+"_") && !slices.Contains(near, c.Class) {
 				near = append(near, c.Class)
 			}
 		}
@@ -236,11 +246,17 @@ func (l *loader) classesFor(op *operation, status int) []string {
 	return all
 }
 
-// Nouns are what the path's parameters name: runId gives run.
+// Nouns are what the path's parameters and the collections before them name:
+// runId gives run, reservations/{runId} reservation.
 func (op *operation) Nouns() []string {
 	var all []string
 	for _, p := range op.PathParams {
 		all = append(all, strings.ToLower(words(p.Name)[0]))
+		before, _, _ := strings.Cut(op.Path, "/{"+p.Name+"}")
+		collection := before[strings.LastIndex(before, "/")+1:]
+		if singular, plural := strings.CutSuffix(collection, "s"); plural {
+			all = append(all, strings.ReplaceAll(singular, "-", "_"))
+		}
 	}
 	return all
 }

@@ -36,7 +36,7 @@ func TestAgainstTheService(t *testing.T) {
 	build.Dir = "../../.."
 	out, err := build.CombinedOutput()
 	require.NoError(t, err, string(out))
-	t.Run("every operation", func(t *testing.T) { t.Parallel(); everyOperation(t, serve(t, binary)) })
+	t.Run("every operation", func(t *testing.T) { t.Parallel(); payForCalls(t); everyOperation(t, serve(t, binary)) })
 	t.Run("a cut connection", func(t *testing.T) { t.Parallel(); cutConnections(t, serve(t, binary)) })
 	t.Run("tools", func(t *testing.T) { t.Parallel(); callingTools(t, binary) })
 	t.Run("through Laravel", func(t *testing.T) { t.Parallel(); throughLaravel(t, binary) })

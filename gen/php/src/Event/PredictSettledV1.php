@@ -21,7 +21,7 @@ final readonly class PredictSettledV1 implements EventPayload
      * @param PredictSettledV1State|string $state What became of the hold.
      * @param int $amountSats What was held. (1 to 2100000000000000)
      * @param int|null $committedSats What was paid. (at most 2100000000000000)
-     * @param int|null $overageSats Of that (1 to 2100000000000000)
+     * @param int|null $overageSats Of that, beyond what was held. (1 to 2100000000000000)
      * @param int|null $reversedSats What had been booked as paid and was not. (1 to 2100000000000000)
      * @param bool|null $maybeBilled Whether it may not have been billed at all.
      * @param string|null $correlationId The provider's name for the payment. (at most 200 characters)

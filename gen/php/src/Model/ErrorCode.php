@@ -27,6 +27,8 @@ enum ErrorCode: string
     case RunNotFound = 'run_not_found';
     case ThreadNotFound = 'thread_not_found';
     case SpecNotFound = 'spec_not_found';
+    case AuthorizationNotFound = 'authorization_not_found';
+    case ReservationNotFound = 'reservation_not_found';
     case ApprovalNotFound = 'approval_not_found';
     case ToolTaskNotFound = 'tool_task_not_found';
     case ToolNotFound = 'tool_not_found';
@@ -38,6 +40,12 @@ enum ErrorCode: string
     case RunFinished = 'run_finished';
     case RunBusy = 'run_busy';
     case SpecConflict = 'spec_conflict';
+    case AuthorizationConflict = 'authorization_conflict';
+    case AuthorizationChanged = 'authorization_changed';
+    case AuthorizationInUse = 'authorization_in_use';
+    case AuthorizationClosed = 'authorization_closed';
+    case ReservationSettled = 'reservation_settled';
+    case ReservationAtWork = 'reservation_at_work';
     case ApprovalChanged = 'approval_changed';
     case ApprovalClosed = 'approval_closed';
     case ToolCallConflict = 'tool_call_conflict';

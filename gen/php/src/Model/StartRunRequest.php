@@ -24,6 +24,7 @@ final readonly class StartRunRequest implements \JsonSerializable
      * @param list<ClientTool>|null $clientTools Tools that the caller carries out. (at most 64 items)
      * @param bool|null $keepOpen Whether the run waits for more frames when all are answered, instead of completing. (false when absent)
      * @param RunLimits|null $limits Caps of a run; reaching one ends the run failed with the cap's reason class.
+     * @param string|null $authorizationId An authorization to spend, as its issuer names it; auth_ and 32 hexadecimal digits are recommended. (1 to 128 characters, matches `^[A-Za-z0-9][A-Za-z0-9._:-]*$`)
      */
     public function __construct(
         public string $runId,
@@ -36,6 +37,7 @@ final readonly class StartRunRequest implements \JsonSerializable
         public ?array $clientTools = null,
         public ?bool $keepOpen = null,
         public ?RunLimits $limits = null,
+        public ?string $authorizationId = null,
     ) {
     }
 
@@ -59,6 +61,7 @@ final readonly class StartRunRequest implements \JsonSerializable
             clientTools: isset($data['clientTools']) ? Wire::list($data['clientTools'], 'StartRunRequest.clientTools', static fn (mixed $item, string $at): ClientTool => ClientTool::fromArray(Wire::map($item, $at))) : null,
             keepOpen: isset($data['keepOpen']) ? Wire::bool($data['keepOpen'], 'StartRunRequest.keepOpen') : null,
             limits: isset($data['limits']) ? RunLimits::fromArray(Wire::map($data['limits'], 'StartRunRequest.limits')) : null,
+            authorizationId: isset($data['authorizationId']) ? Wire::string($data['authorizationId'], 'StartRunRequest.authorizationId') : null,
         );
     }
 
@@ -80,6 +83,7 @@ final readonly class StartRunRequest implements \JsonSerializable
             'clientTools' => $this->clientTools === null ? null : array_map(static fn (ClientTool $item): mixed => Wire::object($item->toArray()), array_values($this->clientTools)),
             'keepOpen' => $this->keepOpen,
             'limits' => $this->limits === null ? null : Wire::object($this->limits->toArray()),
+            'authorizationId' => $this->authorizationId,
         ]);
     }
 

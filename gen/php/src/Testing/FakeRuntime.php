@@ -6,6 +6,7 @@ declare(strict_types=1);
 
 namespace OpenAgents\Runtime\Testing;
 
+use OpenAgents\Runtime\Model\AmendSpendAuthorizationRequest;
 use OpenAgents\Runtime\Model\AppendFrameRequest;
 use OpenAgents\Runtime\Model\AppendFrameResponse;
 use OpenAgents\Runtime\Model\Approval;
@@ -14,18 +15,31 @@ use OpenAgents\Runtime\Model\ApprovalState;
 use OpenAgents\Runtime\Model\CancelRunRequest;
 use OpenAgents\Runtime\Model\CancelRunResponse;
 use OpenAgents\Runtime\Model\CancelToolTaskRequest;
+use OpenAgents\Runtime\Model\CreateSpendAuthorizationRequest;
 use OpenAgents\Runtime\Model\DecideApprovalRequest;
 use OpenAgents\Runtime\Model\ExecuteToolRequest;
+use OpenAgents\Runtime\Model\ExportSpendStatementAnswer;
 use OpenAgents\Runtime\Model\Health;
 use OpenAgents\Runtime\Model\ProbeRunStreamAnswer;
 use OpenAgents\Runtime\Model\PutSkillSpecRequest;
 use OpenAgents\Runtime\Model\PutToolSpecRequest;
+use OpenAgents\Runtime\Model\ReconcileSpendReservationRequest;
+use OpenAgents\Runtime\Model\RecoverStuckSpendAnswer;
+use OpenAgents\Runtime\Model\RecoverStuckSpendRequest;
+use OpenAgents\Runtime\Model\RevokeSpendAuthorizationRequest;
 use OpenAgents\Runtime\Model\Run;
 use OpenAgents\Runtime\Model\RunEventPage;
 use OpenAgents\Runtime\Model\RunList;
 use OpenAgents\Runtime\Model\RunStatus;
 use OpenAgents\Runtime\Model\SkillRelease;
 use OpenAgents\Runtime\Model\SkillSpecList;
+use OpenAgents\Runtime\Model\SpendAuthorizationAnswer;
+use OpenAgents\Runtime\Model\SpendAuthorizationPage;
+use OpenAgents\Runtime\Model\SpendAuthorizationState;
+use OpenAgents\Runtime\Model\SpendReservationAnswer;
+use OpenAgents\Runtime\Model\SpendReservationPage;
+use OpenAgents\Runtime\Model\SpendReservationState;
+use OpenAgents\Runtime\Model\SpendStatementPage;
 use OpenAgents\Runtime\Model\StartRunRequest;
 use OpenAgents\Runtime\Model\StartRunResponse;
 use OpenAgents\Runtime\Model\StoredSkillSpec;
@@ -54,7 +68,7 @@ use PHPUnit\Framework\Assert;
  */
 final class FakeRuntime implements Runtime
 {
-    private const OPERATIONS = ['health', 'startRun', 'listRuns', 'getRun', 'appendFrame', 'cancelRun', 'streamRun', 'probeRunStream', 'listRunEvents', 'getThreadState', 'listTools', 'executeTool', 'getToolTask', 'cancelToolTask', 'listToolTasks', 'listApprovals', 'getApproval', 'decideApproval', 'listToolSpecs', 'putToolSpec', 'listSkillSpecs', 'putSkillSpec', 'publishSkill', 'getSkillRelease'];
+    private const OPERATIONS = ['health', 'startRun', 'listRuns', 'getRun', 'appendFrame', 'cancelRun', 'streamRun', 'probeRunStream', 'listRunEvents', 'getThreadState', 'listTools', 'executeTool', 'getToolTask', 'cancelToolTask', 'listToolTasks', 'listApprovals', 'getApproval', 'decideApproval', 'listToolSpecs', 'putToolSpec', 'listSkillSpecs', 'putSkillSpec', 'publishSkill', 'getSkillRelease', 'listSpendAuthorizations', 'createSpendAuthorization', 'getSpendAuthorization', 'amendSpendAuthorization', 'revokeSpendAuthorization', 'listSpendReservationsOf', 'getSpendStatement', 'exportSpendStatement', 'listSpendReservations', 'reconcileSpendReservation', 'recoverStuckSpend'];
 
     /** @var array<string, list<mixed>> */
     private array $answers = [];
@@ -263,6 +277,61 @@ final class FakeRuntime implements Runtime
     public function getSkillRelease(string $skillId, int $version, ?CallOptions $options = null): SkillRelease
     {
         return $this->answer('getSkillRelease', ['skillId' => $skillId, 'version' => $version], $options);
+    }
+
+    public function listSpendAuthorizations(SpendAuthorizationState|string|null $state = null, ?string $owner = null, ?string $parentAuthorizationId = null, ?string $runId = null, ?string $threadId = null, ?int $limit = null, ?string $pageToken = null, ?CallOptions $options = null): SpendAuthorizationPage
+    {
+        return $this->answer('listSpendAuthorizations', ['state' => $state, 'owner' => $owner, 'parentAuthorizationId' => $parentAuthorizationId, 'runId' => $runId, 'threadId' => $threadId, 'limit' => $limit, 'pageToken' => $pageToken], $options);
+    }
+
+    public function createSpendAuthorization(CreateSpendAuthorizationRequest $body, ?CallOptions $options = null): SpendAuthorizationAnswer
+    {
+        return $this->answer('createSpendAuthorization', ['body' => $body], $options);
+    }
+
+    public function getSpendAuthorization(string $authorizationId, ?CallOptions $options = null): SpendAuthorizationAnswer
+    {
+        return $this->answer('getSpendAuthorization', ['authorizationId' => $authorizationId], $options);
+    }
+
+    public function amendSpendAuthorization(string $authorizationId, AmendSpendAuthorizationRequest $body, ?CallOptions $options = null): SpendAuthorizationAnswer
+    {
+        return $this->answer('amendSpendAuthorization', ['authorizationId' => $authorizationId, 'body' => $body], $options);
+    }
+
+    public function revokeSpendAuthorization(string $authorizationId, RevokeSpendAuthorizationRequest $body, ?CallOptions $options = null): SpendAuthorizationAnswer
+    {
+        return $this->answer('revokeSpendAuthorization', ['authorizationId' => $authorizationId, 'body' => $body], $options);
+    }
+
+    public function listSpendReservationsOf(string $authorizationId, ?SpendReservationState $state = null, ?int $limit = null, ?string $pageToken = null, ?CallOptions $options = null): SpendReservationPage
+    {
+        return $this->answer('listSpendReservationsOf', ['authorizationId' => $authorizationId, 'state' => $state, 'limit' => $limit, 'pageToken' => $pageToken], $options);
+    }
+
+    public function getSpendStatement(string $authorizationId, ?string $from = null, ?string $to = null, ?int $limit = null, ?string $pageToken = null, ?CallOptions $options = null): SpendStatementPage
+    {
+        return $this->answer('getSpendStatement', ['authorizationId' => $authorizationId, 'from' => $from, 'to' => $to, 'limit' => $limit, 'pageToken' => $pageToken], $options);
+    }
+
+    public function exportSpendStatement(string $authorizationId, ?string $from = null, ?string $to = null, ?int $limit = null, ?string $pageToken = null, ?CallOptions $options = null): ExportSpendStatementAnswer
+    {
+        return $this->answer('exportSpendStatement', ['authorizationId' => $authorizationId, 'from' => $from, 'to' => $to, 'limit' => $limit, 'pageToken' => $pageToken], $options);
+    }
+
+    public function listSpendReservations(?SpendReservationState $state = null, ?string $runId = null, ?int $limit = null, ?string $pageToken = null, ?CallOptions $options = null): SpendReservationPage
+    {
+        return $this->answer('listSpendReservations', ['state' => $state, 'runId' => $runId, 'limit' => $limit, 'pageToken' => $pageToken], $options);
+    }
+
+    public function reconcileSpendReservation(string $runId, string $toolCallId, ReconcileSpendReservationRequest $body, ?CallOptions $options = null): SpendReservationAnswer
+    {
+        return $this->answer('reconcileSpendReservation', ['runId' => $runId, 'toolCallId' => $toolCallId, 'body' => $body], $options);
+    }
+
+    public function recoverStuckSpend(RecoverStuckSpendRequest $body, ?CallOptions $options = null): RecoverStuckSpendAnswer
+    {
+        return $this->answer('recoverStuckSpend', ['body' => $body], $options);
     }
 
     /** @param array<string, mixed> $arguments */
