@@ -2830,7 +2830,7 @@ type ClientInterface interface {
 
 	// CreateSpendAuthorizationWithBody Issue an authorization to spend, or get the one that was issued
 	//
-	// The authorization belongs to the user or guest scope that the principal headers name. The same body again answers with the authorization as it stands and the header `idempotent-replay: true`; another body under its id, or the id of somebody else, is 409 `authorization_conflict`. A child narrows its parent: amounts, time and lists beyond the parent's are 403 `policy_denied` with `policy_denied.delegation_invalid`. Scopes organisation and system, mode system, and a parent of another owner need a token of scope `operator`; without principal headers its authorizations belong to `system`. An authorization that is not of mode system has a total, and ends a day after its issue unless it says when.
+	// The authorization belongs to the user or guest scope that the principal headers name. The same body again answers with the authorization as it stands and the header `idempotent-replay: true`; another body under its id, or the id of somebody else, is 409 `authorization_conflict`. The caps, times and lists of a parent hold for its children too, whatever those say. A parent that takes no child is 403 `policy_denied` with `policy_denied.delegation_invalid`. Scopes organisation and system, mode system, and a parent of another owner need a token of scope `operator`; without principal headers its authorizations belong to `system`. An authorization that is not of mode system has a total, and ends a day after its issue unless it says when.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -2839,7 +2839,7 @@ type ClientInterface interface {
 
 	// CreateSpendAuthorization Issue an authorization to spend, or get the one that was issued
 	//
-	// The authorization belongs to the user or guest scope that the principal headers name. The same body again answers with the authorization as it stands and the header `idempotent-replay: true`; another body under its id, or the id of somebody else, is 409 `authorization_conflict`. A child narrows its parent: amounts, time and lists beyond the parent's are 403 `policy_denied` with `policy_denied.delegation_invalid`. Scopes organisation and system, mode system, and a parent of another owner need a token of scope `operator`; without principal headers its authorizations belong to `system`. An authorization that is not of mode system has a total, and ends a day after its issue unless it says when.
+	// The authorization belongs to the user or guest scope that the principal headers name. The same body again answers with the authorization as it stands and the header `idempotent-replay: true`; another body under its id, or the id of somebody else, is 409 `authorization_conflict`. The caps, times and lists of a parent hold for its children too, whatever those say. A parent that takes no child is 403 `policy_denied` with `policy_denied.delegation_invalid`. Scopes organisation and system, mode system, and a parent of another owner need a token of scope `operator`; without principal headers its authorizations belong to `system`. An authorization that is not of mode system has a total, and ends a day after its issue unless it says when.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -3483,7 +3483,7 @@ func (c *Client) ListSpendAuthorizations(ctx context.Context, params *ListSpendA
 
 // CreateSpendAuthorizationWithBody Issue an authorization to spend, or get the one that was issued
 //
-// The authorization belongs to the user or guest scope that the principal headers name. The same body again answers with the authorization as it stands and the header `idempotent-replay: true`; another body under its id, or the id of somebody else, is 409 `authorization_conflict`. A child narrows its parent: amounts, time and lists beyond the parent's are 403 `policy_denied` with `policy_denied.delegation_invalid`. Scopes organisation and system, mode system, and a parent of another owner need a token of scope `operator`; without principal headers its authorizations belong to `system`. An authorization that is not of mode system has a total, and ends a day after its issue unless it says when.
+// The authorization belongs to the user or guest scope that the principal headers name. The same body again answers with the authorization as it stands and the header `idempotent-replay: true`; another body under its id, or the id of somebody else, is 409 `authorization_conflict`. The caps, times and lists of a parent hold for its children too, whatever those say. A parent that takes no child is 403 `policy_denied` with `policy_denied.delegation_invalid`. Scopes organisation and system, mode system, and a parent of another owner need a token of scope `operator`; without principal headers its authorizations belong to `system`. An authorization that is not of mode system has a total, and ends a day after its issue unless it says when.
 //
 // Takes any type of body and a specified content type.
 //
@@ -3502,7 +3502,7 @@ func (c *Client) CreateSpendAuthorizationWithBody(ctx context.Context, params *C
 
 // CreateSpendAuthorization Issue an authorization to spend, or get the one that was issued
 //
-// The authorization belongs to the user or guest scope that the principal headers name. The same body again answers with the authorization as it stands and the header `idempotent-replay: true`; another body under its id, or the id of somebody else, is 409 `authorization_conflict`. A child narrows its parent: amounts, time and lists beyond the parent's are 403 `policy_denied` with `policy_denied.delegation_invalid`. Scopes organisation and system, mode system, and a parent of another owner need a token of scope `operator`; without principal headers its authorizations belong to `system`. An authorization that is not of mode system has a total, and ends a day after its issue unless it says when.
+// The authorization belongs to the user or guest scope that the principal headers name. The same body again answers with the authorization as it stands and the header `idempotent-replay: true`; another body under its id, or the id of somebody else, is 409 `authorization_conflict`. The caps, times and lists of a parent hold for its children too, whatever those say. A parent that takes no child is 403 `policy_denied` with `policy_denied.delegation_invalid`. Scopes organisation and system, mode system, and a parent of another owner need a token of scope `operator`; without principal headers its authorizations belong to `system`. An authorization that is not of mode system has a total, and ends a day after its issue unless it says when.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -8346,7 +8346,7 @@ type ClientWithResponsesInterface interface {
 
 	// CreateSpendAuthorizationWithBodyWithResponse Issue an authorization to spend, or get the one that was issued
 	//
-	// The authorization belongs to the user or guest scope that the principal headers name. The same body again answers with the authorization as it stands and the header `idempotent-replay: true`; another body under its id, or the id of somebody else, is 409 `authorization_conflict`. A child narrows its parent: amounts, time and lists beyond the parent's are 403 `policy_denied` with `policy_denied.delegation_invalid`. Scopes organisation and system, mode system, and a parent of another owner need a token of scope `operator`; without principal headers its authorizations belong to `system`. An authorization that is not of mode system has a total, and ends a day after its issue unless it says when.
+	// The authorization belongs to the user or guest scope that the principal headers name. The same body again answers with the authorization as it stands and the header `idempotent-replay: true`; another body under its id, or the id of somebody else, is 409 `authorization_conflict`. The caps, times and lists of a parent hold for its children too, whatever those say. A parent that takes no child is 403 `policy_denied` with `policy_denied.delegation_invalid`. Scopes organisation and system, mode system, and a parent of another owner need a token of scope `operator`; without principal headers its authorizations belong to `system`. An authorization that is not of mode system has a total, and ends a day after its issue unless it says when.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -8355,7 +8355,7 @@ type ClientWithResponsesInterface interface {
 
 	// CreateSpendAuthorizationWithResponse Issue an authorization to spend, or get the one that was issued
 	//
-	// The authorization belongs to the user or guest scope that the principal headers name. The same body again answers with the authorization as it stands and the header `idempotent-replay: true`; another body under its id, or the id of somebody else, is 409 `authorization_conflict`. A child narrows its parent: amounts, time and lists beyond the parent's are 403 `policy_denied` with `policy_denied.delegation_invalid`. Scopes organisation and system, mode system, and a parent of another owner need a token of scope `operator`; without principal headers its authorizations belong to `system`. An authorization that is not of mode system has a total, and ends a day after its issue unless it says when.
+	// The authorization belongs to the user or guest scope that the principal headers name. The same body again answers with the authorization as it stands and the header `idempotent-replay: true`; another body under its id, or the id of somebody else, is 409 `authorization_conflict`. The caps, times and lists of a parent hold for its children too, whatever those say. A parent that takes no child is 403 `policy_denied` with `policy_denied.delegation_invalid`. Scopes organisation and system, mode system, and a parent of another owner need a token of scope `operator`; without principal headers its authorizations belong to `system`. An authorization that is not of mode system has a total, and ends a day after its issue unless it says when.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -15110,7 +15110,7 @@ func (c *ClientWithResponses) ListSpendAuthorizationsWithResponse(ctx context.Co
 
 // CreateSpendAuthorizationWithBodyWithResponse Issue an authorization to spend, or get the one that was issued
 //
-// The authorization belongs to the user or guest scope that the principal headers name. The same body again answers with the authorization as it stands and the header `idempotent-replay: true`; another body under its id, or the id of somebody else, is 409 `authorization_conflict`. A child narrows its parent: amounts, time and lists beyond the parent's are 403 `policy_denied` with `policy_denied.delegation_invalid`. Scopes organisation and system, mode system, and a parent of another owner need a token of scope `operator`; without principal headers its authorizations belong to `system`. An authorization that is not of mode system has a total, and ends a day after its issue unless it says when.
+// The authorization belongs to the user or guest scope that the principal headers name. The same body again answers with the authorization as it stands and the header `idempotent-replay: true`; another body under its id, or the id of somebody else, is 409 `authorization_conflict`. The caps, times and lists of a parent hold for its children too, whatever those say. A parent that takes no child is 403 `policy_denied` with `policy_denied.delegation_invalid`. Scopes organisation and system, mode system, and a parent of another owner need a token of scope `operator`; without principal headers its authorizations belong to `system`. An authorization that is not of mode system has a total, and ends a day after its issue unless it says when.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -15125,7 +15125,7 @@ func (c *ClientWithResponses) CreateSpendAuthorizationWithBodyWithResponse(ctx c
 
 // CreateSpendAuthorizationWithResponse Issue an authorization to spend, or get the one that was issued
 //
-// The authorization belongs to the user or guest scope that the principal headers name. The same body again answers with the authorization as it stands and the header `idempotent-replay: true`; another body under its id, or the id of somebody else, is 409 `authorization_conflict`. A child narrows its parent: amounts, time and lists beyond the parent's are 403 `policy_denied` with `policy_denied.delegation_invalid`. Scopes organisation and system, mode system, and a parent of another owner need a token of scope `operator`; without principal headers its authorizations belong to `system`. An authorization that is not of mode system has a total, and ends a day after its issue unless it says when.
+// The authorization belongs to the user or guest scope that the principal headers name. The same body again answers with the authorization as it stands and the header `idempotent-replay: true`; another body under its id, or the id of somebody else, is 409 `authorization_conflict`. The caps, times and lists of a parent hold for its children too, whatever those say. A parent that takes no child is 403 `policy_denied` with `policy_denied.delegation_invalid`. Scopes organisation and system, mode system, and a parent of another owner need a token of scope `operator`; without principal headers its authorizations belong to `system`. An authorization that is not of mode system has a total, and ends a day after its issue unless it says when.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //

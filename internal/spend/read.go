@@ -111,7 +111,7 @@ type ReservationFilter struct {
 	// BelowID is an authorization that pays itself or is above the one that pays;
 	// Owner is whose the one that pays is.
 	BelowID, Owner string
-	RunKey                 *uuid.UUID
+	RunKey         *uuid.UUID
 	// Before is the last one of the page before.
 	Before *db.SpendReservation
 }

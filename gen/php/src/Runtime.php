@@ -653,7 +653,7 @@ interface Runtime
     /**
      * Issue an authorization to spend, or get the one that was issued.
      *
-     * The authorization belongs to the user or guest scope that the principal headers name. The same body again answers with the authorization as it stands and the header `idempotent-replay: true`; another body under its id, or the id of somebody else, is 409 `authorization_conflict`. A child narrows its parent: amounts, time and lists beyond the parent's are 403 `policy_denied` with `policy_denied.delegation_invalid`. Scopes organisation and system, mode system, and a parent of another owner need a token of scope `operator`; without principal headers its authorizations belong to `system`. An authorization that is not of mode system has a total, and ends a day after its issue unless it says when.
+     * The authorization belongs to the user or guest scope that the principal headers name. The same body again answers with the authorization as it stands and the header `idempotent-replay: true`; another body under its id, or the id of somebody else, is 409 `authorization_conflict`. The caps, times and lists of a parent hold for its children too, whatever those say. A parent that takes no child is 403 `policy_denied` with `policy_denied.delegation_invalid`. Scopes organisation and system, mode system, and a parent of another owner need a token of scope `operator`; without principal headers its authorizations belong to `system`. An authorization that is not of mode system has a total, and ends a day after its issue unless it says when.
      *
      * POST /internal/v1/spend/authorizations, scope service, idempotent: tried again when no answer came or the service was not available.
      * The body has at most 65536 bytes.
