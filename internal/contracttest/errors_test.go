@@ -15,7 +15,9 @@ import (
 	"github.com/openagentsinc/openagents-runtime/gen/api"
 	"github.com/openagentsinc/openagents-runtime/internal/contracttest"
 	"github.com/openagentsinc/openagents-runtime/internal/dbtest"
+	"github.com/openagentsinc/openagents-runtime/internal/run"
 	"github.com/openagentsinc/openagents-runtime/internal/runlog"
+	"github.com/openagentsinc/openagents-runtime/internal/runtest"
 	"github.com/openagentsinc/openagents-runtime/internal/server"
 )
 
@@ -27,37 +29,56 @@ func TestEveryErrorCodeIsReached(t *testing.T) {
 		return contracttest.Request{Method: "POST", Target: target, Body: body}
 	}
 	frames := func(id string) string { return "/internal/v1/runs/" + id + "/frames" }
+	operator := func(target, body string) contracttest.Request {
+		return contracttest.Request{Method: "POST", Target: "/internal/v1/spend/" + target, Body: body, Scope: "operator"}
+	}
+	const found = `{"outcome":"release","reason":"looked it up","evidence":{"lookup":"FAILED"}}`
+	require.Equal(t, 200, w.Do(t, post("/internal/v1/spend/authorizations/auth-gone-1/revoke", `{"reason":"over"}`)).Status)
 	requests := map[api.ErrorCode]contracttest.Request{
-		api.InvalidRequest:       post("/internal/v1/runs", `{}`),
-		api.InvalidJSON:          post("/internal/v1/runs", `{`),
-		api.InvalidCursor:        {Target: "/internal/v1/runs/" + w.live + "/stream?cursor=x"},
-		api.HistoryNotAccepted:   post(frames(w.live), `{"frameId":"f","type":"tick","payload":{"messages":[]}}`),
-		api.Unauthorized:         {Target: "/internal/v1/health", Token: contracttest.NoToken},
-		api.Forbidden:            {Method: "POST", Target: "/internal/v1/runs/" + w.live + "/cancel", Scope: "read"},
-		api.RunNotFound:          {Target: "/internal/v1/runs/" + w.other},
-		api.ThreadNotFound:       {Target: "/internal/v1/threads/nowhere/state"},
-		api.RouteNotFound:        {Target: "/internal/v1/nowhere"},
-		api.MethodNotAllowed:     {Method: "DELETE", Target: "/internal/v1/runs/" + w.live},
-		api.RunConflict:          post("/internal/v1/runs", fmt.Sprintf(`{"runId":%q,"threadId":"t","userId":1,"authenticatedSession":true}`, w.live)),
-		api.FrameConflict:        post(frames(w.live), `{"frameId":"f1","type":"tick","payload":{}}`),
-		api.RunFinished:          post(frames(w.ended), `{"frameId":"f2","type":"tick","payload":{}}`),
-		api.RunBusy:              post(frames(w.live), `{"frameId":"f2","type":"tick","payload":{},"mode":"reject"}`),
-		api.StaleCursor:          {Target: "/internal/v1/runs/" + w.stale + "/events?cursor=1"},
-		api.PayloadTooLarge:      {Target: "/internal/v1/health", Body: "{}"},
-		api.ToolNotFound:         post("/internal/v1/tools/execute", execute(w.tools, "c1", "nowhere.tool")),
-		api.ToolInputInvalid:     post("/internal/v1/tools/execute", execute(w.tools, "c1", contracttest.FreeTool)),
-		api.PolicyDenied:         post("/internal/v1/tools/execute", execute(w.tools, "c2", contracttest.DeniedTool)),
-		api.ToolCallConflict:     post("/internal/v1/tools/execute", execute(w.tools, "call-free", contracttest.FreeTool)),
-		api.ToolTaskNotFound:     {Target: "/internal/v1/tool-tasks/nowhere"},
-		api.ApprovalNotFound:     {Target: "/internal/v1/approvals/" + w.guestApprovals[0]},
-		api.ApprovalClosed:       post("/internal/v1/approvals/"+w.approvals[0]+"/decision", `{"decision":"rejected"}`),
-		api.ApprovalChanged:      post("/internal/v1/approvals/"+w.approvals[1]+"/decision", `{"decision":"rejected","argsHash":"sha256:`+strings.Repeat("0", 64)+`"}`),
-		api.ManifestInvalid:      post("/internal/v1/skills/tool-specs", toolSpec("acme.find", 1, `,"integration_manifest":{}`)),
-		api.SpecConflict:         post("/internal/v1/skills/tool-specs", toolSpec("acme.stored", 1, `,"commercial":{"pricing_model":"free"}`)),
-		api.SpecNotFound:         {Target: "/internal/v1/skills/releases/nowhere/1"},
+		api.InvalidRequest:        post("/internal/v1/runs", `{}`),
+		api.InvalidJSON:           post("/internal/v1/runs", `{`),
+		api.InvalidCursor:         {Target: "/internal/v1/runs/" + w.live + "/stream?cursor=x"},
+		api.HistoryNotAccepted:    post(frames(w.live), `{"frameId":"f","type":"tick","payload":{"messages":[]}}`),
+		api.Unauthorized:          {Target: "/internal/v1/health", Token: contracttest.NoToken},
+		api.Forbidden:             {Method: "POST", Target: "/internal/v1/runs/" + w.live + "/cancel", Scope: "read"},
+		api.RunNotFound:           {Target: "/internal/v1/runs/" + w.other},
+		api.ThreadNotFound:        {Target: "/internal/v1/threads/nowhere/state"},
+		api.RouteNotFound:         {Target: "/internal/v1/nowhere"},
+		api.MethodNotAllowed:      {Method: "DELETE", Target: "/internal/v1/runs/" + w.live},
+		api.RunConflict:           post("/internal/v1/runs", fmt.Sprintf(`{"runId":%q,"threadId":"t","userId":1,"authenticatedSession":true}`, w.live)),
+		api.FrameConflict:         post(frames(w.live), `{"frameId":"f1","type":"tick","payload":{}}`),
+		api.RunFinished:           post(frames(w.ended), `{"frameId":"f2","type":"tick","payload":{}}`),
+		api.RunBusy:               post(frames(w.live), `{"frameId":"f2","type":"tick","payload":{},"mode":"reject"}`),
+		api.StaleCursor:           {Target: "/internal/v1/runs/" + w.stale + "/events?cursor=1"},
+		api.PayloadTooLarge:       {Target: "/internal/v1/health", Body: "{}"},
+		api.ToolNotFound:          post("/internal/v1/tools/execute", execute(w.tools, "c1", "nowhere.tool")),
+		api.ToolInputInvalid:      post("/internal/v1/tools/execute", execute(w.tools, "c1", contracttest.FreeTool)),
+		api.PolicyDenied:          post("/internal/v1/tools/execute", execute(w.tools, "c2", contracttest.DeniedTool)),
+		api.ToolCallConflict:      post("/internal/v1/tools/execute", execute(w.tools, "call-free", contracttest.FreeTool)),
+		api.ToolTaskNotFound:      {Target: "/internal/v1/tool-tasks/nowhere"},
+		api.ApprovalNotFound:      {Target: "/internal/v1/approvals/" + w.guestApprovals[0]},
+		api.ApprovalClosed:        post("/internal/v1/approvals/"+w.approvals[0]+"/decision", `{"decision":"rejected"}`),
+		api.ApprovalChanged:       post("/internal/v1/approvals/"+w.approvals[1]+"/decision", `{"decision":"rejected","argsHash":"sha256:`+strings.Repeat("0", 64)+`"}`),
+		api.ManifestInvalid:       post("/internal/v1/skills/tool-specs", toolSpec("acme.find", 1, `,"integration_manifest":{}`)),
+		api.SpecConflict:          post("/internal/v1/skills/tool-specs", toolSpec("acme.stored", 1, `,"commercial":{"pricing_model":"free"}`)),
+		api.SpecNotFound:          {Target: "/internal/v1/skills/releases/nowhere/1"},
+		api.AuthorizationNotFound: {Target: "/internal/v1/spend/authorizations/nowhere"},
+		api.AuthorizationConflict: post("/internal/v1/spend/authorizations",
+			`{"authorization":{"authorization_id":"auth-1","scope_kind":"owner","mode":"deny","max_total_sats":1,"expires_at":"2099-01-01T00:00:00Z"}}`),
+		api.AuthorizationChanged: operator("authorizations/auth-1/amend", `{"revision":9,"reason":"x","changes":{"max_total_sats":5}}`),
+		api.AuthorizationInUse:   operator("authorizations/auth-2/amend", `{"revision":1,"reason":"x","changes":{"max_total_sats":1}}`),
+		api.AuthorizationClosed:  operator("authorizations/auth-gone-1/amend", `{"revision":2,"reason":"x","changes":{"max_total_sats":5}}`),
+		api.ReservationNotFound:  operator("reservations/"+w.tools+"/nowhere/reconcile", found),
+		api.ReservationSettled:   operator("reservations/"+w.tools+"/call-free/reconcile", found),
 		api.UnsupportedMediaType: {Method: "POST", Target: "/internal/v1/runs", Body: "x", Header: http.Header{"Content-Type": {"text/plain"}}},
 	}
-	reached := map[api.ErrorCode]bool{}
+	r, err := run.Get(t.Context(), w.Pool, run.Everybody, w.tools)
+	require.NoError(t, err)
+	held, ok := runtest.Hold(t, w.Process, r)
+	require.True(t, ok)
+	a := w.Do(t, operator("reservations/"+w.tools+"/call-asked-2/reconcile", found))
+	runtest.LetGo(held)
+	reached := map[api.ErrorCode]bool{api.ReservationAtWork: a.Code() == string(api.ReservationAtWork)}
 	for code, q := range requests {
 		a := w.Do(t, q)
 		require.Equal(t, string(code), a.Code(), "answered %d %s", a.Status, a.Body)
