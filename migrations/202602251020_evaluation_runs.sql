@@ -9,8 +9,9 @@ CREATE TABLE ds_policy_evaluation_runs (
 CREATE INDEX ds_policy_evaluation_runs_by_hash ON ds_policy_evaluation_runs (evaluation_hash);
 
 INSERT INTO ds_policy_evaluation_runs (run_key, evaluation_hash)
-SELECT DISTINCT l.run_key, l.payload->>'evaluation_hash'
-FROM run_log l JOIN ds_policy_evaluations e ON e.evaluation_hash = l.payload->>'evaluation_hash'
+SELECT DISTINCT l.run_key, e.evaluation_hash
+FROM run_log l
+JOIN ds_policy_evaluations e ON e.evaluation_hash = substring(l.payload::text FROM '"evaluation_hash":"(sha256:[0-9a-f]{64})"')
 WHERE l.event_type = 'policy.decision';
 
 -- +goose Down

@@ -49,12 +49,10 @@ SELECT * FROM tool_specs
 WHERE tool_id = @tool_id AND version = @version AND state IN ('validated', 'published')
 FOR SHARE;
 
--- name: ToolSpecListManifests :many
--- The manifests of an owner's tools, of the newest version of each that is neither
--- a draft nor deprecated.
-SELECT (n.spec->'integration_manifest')::json AS manifest
-FROM (SELECT DISTINCT ON (s.tool_id) s.spec FROM tool_specs s
-      WHERE s.tool_id IN (SELECT m.tool_id FROM tool_specs m WHERE m.owner = @owner AND (m.spec->'integration_manifest') IS NOT NULL)
-        AND s.state IN ('validated', 'published')
-      ORDER BY s.tool_id, s.version DESC) n
-WHERE (n.spec->'integration_manifest') IS NOT NULL;
+-- name: ToolSpecListWithManifest :many
+-- Of an owner's tools that have a manifest in some version, and perhaps of others,
+-- the newest version that is neither a draft nor deprecated.
+SELECT DISTINCT ON (s.tool_id) s.spec FROM tool_specs s
+WHERE s.tool_id IN (SELECT m.tool_id FROM tool_specs m WHERE m.owner = @owner AND strpos(m.spec::text, '"integration_manifest"') > 0)
+  AND s.state IN ('validated', 'published')
+ORDER BY s.tool_id, s.version DESC;

@@ -345,9 +345,9 @@ type Querier interface {
 	ToolSpecGet(ctx context.Context, arg ToolSpecGetParams) (ToolSpec, error)
 	// A version that a release may name, kept as it is until the transaction ends.
 	ToolSpecHold(ctx context.Context, arg ToolSpecHoldParams) (ToolSpec, error)
-	// The manifests of an owner's tools, of the newest version of each that is neither
-	// a draft nor deprecated.
-	ToolSpecListManifests(ctx context.Context, owner string) ([][]byte, error)
+	// Of an owner's tools that have a manifest in some version, and perhaps of others,
+	// the newest version that is neither a draft nor deprecated.
+	ToolSpecListWithManifest(ctx context.Context, owner string) ([][]byte, error)
 	// Orders the writers of one id until the end of their transactions.
 	ToolSpecLock(ctx context.Context, toolID string) error
 	// Whose an id is.

@@ -62,30 +62,28 @@ func (q *Queries) ToolSpecHold(ctx context.Context, arg ToolSpecHoldParams) (Too
 	return i, err
 }
 
-const toolSpecListManifests = `-- name: ToolSpecListManifests :many
-SELECT (n.spec->'integration_manifest')::json AS manifest
-FROM (SELECT DISTINCT ON (s.tool_id) s.spec FROM tool_specs s
-      WHERE s.tool_id IN (SELECT m.tool_id FROM tool_specs m WHERE m.owner = $1 AND (m.spec->'integration_manifest') IS NOT NULL)
-        AND s.state IN ('validated', 'published')
-      ORDER BY s.tool_id, s.version DESC) n
-WHERE (n.spec->'integration_manifest') IS NOT NULL
+const toolSpecListWithManifest = `-- name: ToolSpecListWithManifest :many
+SELECT DISTINCT ON (s.tool_id) s.spec FROM tool_specs s
+WHERE s.tool_id IN (SELECT m.tool_id FROM tool_specs m WHERE m.owner = $1 AND strpos(m.spec::text, '"integration_manifest"') > 0)
+  AND s.state IN ('validated', 'published')
+ORDER BY s.tool_id, s.version DESC
 `
 
-// The manifests of an owner's tools, of the newest version of each that is neither
-// a draft nor deprecated.
-func (q *Queries) ToolSpecListManifests(ctx context.Context, owner string) ([][]byte, error) {
-	rows, err := q.db.Query(ctx, toolSpecListManifests, owner)
+// Of an owner's tools that have a manifest in some version, and perhaps of others,
+// the newest version that is neither a draft nor deprecated.
+func (q *Queries) ToolSpecListWithManifest(ctx context.Context, owner string) ([][]byte, error) {
+	rows, err := q.db.Query(ctx, toolSpecListWithManifest, owner)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
 	items := [][]byte{}
 	for rows.Next() {
-		var manifest []byte
-		if err := rows.Scan(&manifest); err != nil {
+		var spec []byte
+		if err := rows.Scan(&spec); err != nil {
 			return nil, err
 		}
-		items = append(items, manifest)
+		items = append(items, spec)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err

@@ -214,6 +214,11 @@ func TestTheRatesOfAnOwner(t *testing.T) {
 	require.Equal(t, []int{40}, rates(t, pool, eve))
 	store(ada, "acme.a", 2, deprecated, per(20))
 	require.Equal(t, []int{10, 30}, rates(t, pool, ada))
+	odd := lookup("acme.odd", 1)
+	odd.Description = "not of \x00 text: \"integration_manifest\""
+	_, err := r.PutTool(t.Context(), ada, &validated, odd)
+	require.NoError(t, err)
+	require.Equal(t, []int{10, 30}, rates(t, pool, ada))
 	store(ada, "acme.a", 4, validated, nil)
 	require.Equal(t, []int{30}, rates(t, pool, ada), "the newest declares none")
 }
