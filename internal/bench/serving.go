@@ -67,6 +67,8 @@ func (s *serving) do(ctx context.Context, o order) (r report, err error) {
 			return err
 		})
 		return report{P50: got.p50, P99: got.p99, Done: got.done}, err
+	case "pay": // holds and settles in each run
+		return s.pay(ctx, o)
 	case "stat":
 		r, err = stat()
 		r.Asked, r.Logs = s.p.asked.all.Load(), s.p.asked.logs.Load()
