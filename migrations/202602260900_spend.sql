@@ -3,11 +3,19 @@
 -- Which authorization pays for a run, when its start named one.
 ALTER TABLE runs ADD COLUMN authorization_id text;
 
+-- What the columns of rows that are written all the time may hold: a domain is asked
+-- for what is written, while every statement reads a table's CHECKs anew, which
+-- takes longer than the writing. Amounts are sats, at most all that there will ever be.
+CREATE DOMAIN sats AS bigint CHECK (VALUE BETWEEN 0 AND 2100000000000000);
+CREATE DOMAIN spend_kind AS text CHECK (VALUE IN ('tool', 'model'));
+CREATE DOMAIN spend_state AS text CHECK (VALUE IN ('reserved', 'committed', 'released', 'reconcile_required'));
+CREATE DOMAIN spend_retry_class AS text CHECK (VALUE IN ('safe_retry', 'dedupe_reconcile_required'));
+
 -- Who allowed how much, for what, until when. Grants make a tree of at most five
 -- levels: path leads from the root to the row itself, and what is held under a
 -- row is held under every level of its path. The counters are moved by the
 -- commits that move money and by nothing else; no index holds them, so that
--- updates stay HOT. Amounts are sats, at most all that there will ever be.
+-- updates stay HOT.
 CREATE TABLE spend_authorizations (
     authorization_id        text PRIMARY KEY,
     parent_authorization_id text,
@@ -23,10 +31,10 @@ CREATE TABLE spend_authorizations (
     thread_id               text,
     autopilot_id            text,
     mode                    text NOT NULL DEFAULT 'delegated_budget',
-    max_total_sats          bigint,
-    max_per_call_sats       bigint,
-    max_per_day_sats        bigint,   -- the row 'day' of spend_periods
-    threshold_sats          bigint,
+    max_total_sats          sats,
+    max_per_call_sats       sats,
+    max_per_day_sats        sats,     -- the row 'day' of spend_periods
+    threshold_sats          sats,
     spent_sats              bigint NOT NULL DEFAULT 0,
     reserved_sats           bigint NOT NULL DEFAULT 0,
     overage_sats            bigint NOT NULL DEFAULT 0, -- spent beyond what was held for it
@@ -44,34 +52,46 @@ CREATE TABLE spend_authorizations (
     revoke_reason           text,
     inserted_at             timestamptz NOT NULL DEFAULT clock_timestamp(),
     updated_at              timestamptz NOT NULL DEFAULT clock_timestamp(),
-    CONSTRAINT spend_authorizations_id_plain CHECK (authorization_id ~ '^[A-Za-z0-9._:-]{1,128}$'),
-    CONSTRAINT spend_authorizations_path_ends_here CHECK (cardinality(path) BETWEEN 1 AND 5
-        AND path[cardinality(path)] = authorization_id
-        AND coalesce(parent_authorization_id, '') = CASE WHEN cardinality(path) = 1 THEN '' ELSE path[cardinality(path) - 1] END),
-    CONSTRAINT spend_authorizations_scope_known CHECK (scope_kind IN
-        ('organisation', 'owner', 'autopilot', 'thread', 'run', 'system')),
-    CONSTRAINT spend_authorizations_scope_named CHECK (
-        (run_id IS NOT NULL) = (scope_kind = 'run')
-        AND (thread_id IS NOT NULL OR scope_kind <> 'thread')
-        AND (autopilot_id IS NOT NULL OR scope_kind <> 'autopilot')),
-    CONSTRAINT spend_authorizations_mode_valid CHECK (mode IN
-        ('interactive', 'delegated_budget', 'delegated_budget_with_threshold', 'deny', 'system')),
-    CONSTRAINT spend_authorizations_owner_binding_valid CHECK (
-        (owner_user_id IS NULL OR owner_guest_scope IS NULL)
-        AND (mode = 'system' OR owner_user_id IS NOT NULL OR owner_guest_scope IS NOT NULL)),
-    CONSTRAINT spend_authorizations_threshold_told CHECK ((threshold_sats IS NOT NULL) = (mode = 'delegated_budget_with_threshold')),
-    CONSTRAINT spend_authorizations_bounded CHECK (mode = 'system' OR (max_total_sats IS NOT NULL AND expires_at IS NOT NULL)),
-    CONSTRAINT spend_authorizations_exhaustion_known CHECK (on_exhaustion IN ('wait', 'finish', 'continue')),
-    CONSTRAINT spend_authorizations_unknown_price_known CHECK (unknown_price IN ('deny', 'ask')),
-    CONSTRAINT spend_authorizations_revocation_told CHECK ((revoked_at IS NULL) = (revoked_by IS NULL)),
-    CONSTRAINT spend_authorizations_amounts_possible CHECK (
-        max_total_sats BETWEEN 0 AND 2100000000000000 AND max_per_call_sats BETWEEN 0 AND 2100000000000000
-        AND max_per_day_sats BETWEEN 0 AND 2100000000000000 AND threshold_sats BETWEEN 0 AND 2100000000000000),
     CONSTRAINT spend_authorizations_amounts_non_negative CHECK (
         spent_sats >= 0 AND reserved_sats >= 0 AND overage_sats >= 0 AND spent_sats + reserved_sats <= 9007199254740991),
     CONSTRAINT spend_authorizations_never_over CHECK (max_total_sats IS NULL
         OR spent_sats + reserved_sats <= max_total_sats + overage_sats)
 ) WITH (fillfactor = 50);
+
+-- +goose StatementBegin
+-- What must hold of an authorization but for its counters.
+CREATE FUNCTION spend_authorization_is_sound(a spend_authorizations) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    broken text;
+BEGIN
+    broken := CASE
+        WHEN a.authorization_id !~ '^[A-Za-z0-9._:-]{1,128}$' THEN 'id_plain'
+        WHEN cardinality(a.path) NOT BETWEEN 1 AND 5 OR a.path[cardinality(a.path)] <> a.authorization_id
+             OR coalesce(a.parent_authorization_id, '') <> CASE WHEN cardinality(a.path) = 1 THEN '' ELSE a.path[cardinality(a.path) - 1] END
+            THEN 'path_ends_here'
+        WHEN a.scope_kind NOT IN ('organisation', 'owner', 'autopilot', 'thread', 'run', 'system') THEN 'scope_known'
+        WHEN (a.run_id IS NOT NULL) <> (a.scope_kind = 'run') OR (a.thread_id IS NULL AND a.scope_kind = 'thread')
+             OR (a.autopilot_id IS NULL AND a.scope_kind = 'autopilot') THEN 'scope_named'
+        WHEN a.mode NOT IN ('interactive', 'delegated_budget', 'delegated_budget_with_threshold', 'deny', 'system') THEN 'mode_valid'
+        WHEN (a.owner_user_id IS NOT NULL AND a.owner_guest_scope IS NOT NULL)
+             OR (a.mode <> 'system' AND a.owner_user_id IS NULL AND a.owner_guest_scope IS NULL) THEN 'owner_binding_valid'
+        WHEN (a.threshold_sats IS NOT NULL) <> (a.mode = 'delegated_budget_with_threshold') THEN 'threshold_told'
+        WHEN a.mode <> 'system' AND (a.max_total_sats IS NULL OR a.expires_at IS NULL) THEN 'bounded'
+        WHEN a.on_exhaustion NOT IN ('wait', 'finish', 'continue') THEN 'exhaustion_known'
+        WHEN a.unknown_price NOT IN ('deny', 'ask') THEN 'unknown_price_known'
+        WHEN (a.revoked_at IS NULL) <> (a.revoked_by IS NULL) THEN 'revocation_told'
+    END;
+    IF broken IS NOT NULL THEN
+        RAISE EXCEPTION 'authorization % violates %', a.authorization_id, broken
+            USING ERRCODE = 'check_violation', TABLE = 'spend_authorizations', CONSTRAINT = 'spend_authorizations_' || broken;
+    END IF;
+    RETURN true;
+END
+$$;
+-- +goose StatementEnd
+
+ALTER TABLE spend_authorizations ADD CONSTRAINT spend_authorizations_sound
+    CHECK (spend_authorization_is_sound(spend_authorizations));
 
 CREATE INDEX spend_authorizations_by_owner ON spend_authorizations (owner, inserted_at DESC, authorization_id DESC);
 CREATE INDEX spend_authorizations_below ON spend_authorizations USING gin (path);
@@ -101,16 +121,16 @@ CREATE TABLE spend_reservations (
     authorization_id         text NOT NULL,
     path                     text[] NOT NULL, -- the authorization's
     run_id                   text NOT NULL,
-    kind                     text NOT NULL,
+    kind                     spend_kind NOT NULL,
     tool_name                text,
     provider                 text,
     host                     text, -- that asks for the payment
     payee                    text,
-    amount_sats              bigint NOT NULL,
-    committed_sats           bigint,
+    amount_sats              sats NOT NULL,
+    committed_sats           sats,
     max_overage_bps          integer NOT NULL DEFAULT 0,
-    state                    text NOT NULL DEFAULT 'reserved',
-    retry_class              text NOT NULL,
+    state                    spend_state NOT NULL DEFAULT 'reserved',
+    retry_class              spend_retry_class NOT NULL,
     request_hash             text,
     lease_epoch              bigint NOT NULL,
     provider_idempotency_key text,
@@ -134,15 +154,10 @@ CREATE TABLE spend_reservations (
     inserted_at              timestamptz NOT NULL DEFAULT clock_timestamp(),
     updated_at               timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (run_key, tool_call_id),
-    CONSTRAINT spend_reservations_kind_known CHECK (kind IN ('tool', 'model')),
-    CONSTRAINT spend_reservations_state_valid CHECK (state IN ('reserved', 'committed', 'released', 'reconcile_required')),
-    CONSTRAINT spend_reservations_retry_class_valid CHECK (retry_class IN ('safe_retry', 'dedupe_reconcile_required')),
-    CONSTRAINT spend_reservations_amount_positive CHECK (amount_sats BETWEEN 1 AND 2100000000000000),
-    CONSTRAINT spend_reservations_committed_possible CHECK (committed_sats BETWEEN 0 AND 2100000000000000),
-    CONSTRAINT spend_reservations_end_is_told CHECK (
-        (state <> 'committed' OR (committed_at IS NOT NULL AND committed_sats IS NOT NULL))
-        AND (state = 'released') = (released_at IS NOT NULL)
-        AND (state <> 'reconcile_required' OR marked_at IS NOT NULL))
+    CONSTRAINT spend_reservations_amount_positive CHECK (amount_sats > 0),
+    CONSTRAINT spend_reservations_commit_is_told CHECK ((committed_at IS NULL) = (committed_sats IS NULL)),
+    CONSTRAINT spend_reservations_end_is_told CHECK ((released_at IS NOT NULL) = (state = 'released')
+        AND (committed_at IS NOT NULL OR state <> 'committed'))
 ) WITH (fillfactor = 80);
 
 CREATE INDEX spend_reservations_by_authorization ON spend_reservations (authorization_id, reserved_at);
@@ -161,18 +176,17 @@ CREATE TABLE spend_ledger_entries (
     kind             text NOT NULL,
     debit            text NOT NULL,
     credit           text NOT NULL,
-    amount_sats      bigint NOT NULL,
+    amount_sats      sats NOT NULL,
     actor            text NOT NULL,
     evidence         json,
     inserted_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (authorization_id, entry_id),
-    CONSTRAINT spend_ledger_entries_amount_positive CHECK (amount_sats BETWEEN 1 AND 2100000000000000),
-    CONSTRAINT spend_ledger_entries_call_told CHECK ((run_key IS NULL) = (tool_call_id IS NULL)
-        AND (run_key IS NULL) = (kind IN ('issue', 'raise', 'lower'))),
-    CONSTRAINT spend_ledger_entries_movement_known CHECK ((kind, debit, credit) IN (
-        ('issue', 'outside', 'available'), ('raise', 'outside', 'available'), ('lower', 'available', 'outside'),
-        ('hold', 'available', 'reserved'), ('capture', 'reserved', 'spent'), ('release', 'reserved', 'available'),
-        ('overage', 'available', 'spent'), ('reversal', 'spent', 'available')))
+    CONSTRAINT spend_ledger_entries_amount_positive CHECK (amount_sats > 0),
+    CONSTRAINT spend_ledger_entries_call_told CHECK ((run_key IS NULL) = (tool_call_id IS NULL)),
+    CONSTRAINT spend_ledger_entries_movement_known CHECK (strpos(
+        '|issue outside available|raise outside available|lower available outside|hold available reserved'
+        '|capture reserved spent|release reserved available|overage available spent|reversal spent available|',
+        '|' || kind || ' ' || debit || ' ' || credit || '|') > 0)
 );
 
 -- What was done to an authorization, by whom. Only added to.
@@ -325,6 +339,7 @@ CREATE INDEX ds_compile_reports_by_signature ON ds_compile_reports (signature_id
 -- +goose Down
 DROP TABLE ds_compile_reports, ds_pointer_audits, ds_artifact_pointers;
 DROP VIEW spend_ledger_drift;
-DROP TABLE spend_authorization_events, spend_ledger_entries, spend_reservations, spend_periods, spend_authorizations;
+DROP TABLE spend_authorization_events, spend_ledger_entries, spend_reservations, spend_periods, spend_authorizations CASCADE;
 DROP FUNCTION spend_expect, spend_only_added_to;
+DROP DOMAIN spend_retry_class, spend_state, spend_kind, sats;
 ALTER TABLE runs DROP COLUMN authorization_id;

@@ -38,6 +38,8 @@ type order struct {
 	Rate    float64       // per second
 	For     time.Duration // how long
 	Connect time.Duration // over which streams are opened
+	// Authorization pays for the calls that the runs make.
+	Authorization string
 }
 
 // report is a child's answer.

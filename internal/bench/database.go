@@ -61,7 +61,7 @@ func openDatabase(ctx context.Context, o options, progress io.Writer) (_ *databa
 	if err := pg.Migrate(ctx, d.url, migrations.FS, func(string) {}); err != nil {
 		return nil, err
 	}
-	return d, execute(ctx, d.url, plainTable+";"+counterTable+";"+quietNotify)
+	return d, execute(ctx, d.url, plainTable+";"+counterTable+";"+hotTable+";"+quietNotify)
 }
 
 // another makes a second migrated database beside the first, named like it and _empty.

@@ -14,13 +14,13 @@ const (
 
 // table is every row, subject by subject.
 func table() []row {
-	return slices.Concat(appendRows(), hotRows(), leaseRows(), streamRows(), fanRows(), readRows(), toolRows(), scaleRows())
+	return slices.Concat(appendRows(), hotRows(), leaseRows(), streamRows(), fanRows(), readRows(), toolRows(), scaleRows(), spendRows())
 }
 
 // cells are what the rows need. Neighbours are measured one after the other, so
 // what a row compares stands together.
 func (s *subjects) cells() []cell {
-	return slices.Concat(s.appendCells(), s.hotCells(), s.leaseCells(), s.streamCells(), s.fanCells(), s.readCells(), s.toolCells(), s.scaleCells())
+	return slices.Concat(s.appendCells(), s.hotCells(), s.leaseCells(), s.streamCells(), s.fanCells(), s.readCells(), s.toolCells(), s.scaleCells(), s.spendCells())
 }
 
 // pair is a rate and how long the usual operation takes.

@@ -92,6 +92,8 @@ func (s *serving) do(ctx context.Context, o order) (r report, err error) {
 		}
 		r, err = w.calls(ctx, o.N, o.Calls, o.For)
 		return r, errors.Join(err, w.stop())
+	case "pay": // holds and settles in each run
+		return s.pay(ctx, o)
 	case "stat":
 		r, err = stat()
 		r.Asked, r.Logs = s.p.asked.all.Load(), s.p.asked.logs.Load()
