@@ -74,7 +74,9 @@ func (r *account) commit(call string, sats int64) {
 
 func (r *account) release(call string) {
 	r.Helper()
-	require.NoError(r, r.settle(call, func(h db.SpendReservation) (runlog.Change, error) { return spend.Release(h, "provider_rejected", 0), nil }))
+	require.NoError(r, r.settle(call, func(h db.SpendReservation) (runlog.Change, error) {
+		return spend.Release(h, "provider_rejected", 0), nil
+	}))
 }
 
 func (r *account) mark(call string) {
