@@ -510,6 +510,10 @@ func TestAServerThatStopsAnswering(t *testing.T) {
 	r := listed(t, mcp.Config{}, child(t, "sdk"))
 	pid := r.pid(t)
 	require.NoError(t, syscall.Kill(pid, syscall.SIGSTOP))
+	eventually(t, "its stop", func() bool {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		return err == nil && strings.HasPrefix(string(stat[strings.LastIndexByte(string(stat), ')')+1:]), " T")
+	})
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	_, e := run(ctx, t, r.tool(t, "peer.echo"), `{"text":"x"}`)
