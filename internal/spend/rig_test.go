@@ -114,16 +114,6 @@ func (r *account) exec(sql string, args ...any) {
 	require.NoError(r, err)
 }
 
-func (r *account) amend(change func(*spend.Terms)) db.SpendAuthorization {
-	r.Helper()
-	a, _, err := spend.Amend(r.Context(), r.pool, r.auth.AuthorizationID, spend.Amendment{Actor: "operator:ada", Change: func(t spend.Terms) (spend.Terms, error) {
-		change(&t)
-		return t, nil
-	}})
-	require.NoError(r, err)
-	return a
-}
-
 func budget(most int64, with ...func(*spend.Grant)) spend.Grant {
 	g := runtest.Budget(most)
 	for _, change := range with {
