@@ -352,6 +352,7 @@ func (f *fuzzer) amend(d *draft) {
 	case "executeTool":
 		f.amendCall(d, body)
 	case "decideApproval":
+		delete(body, "content") // nobody asked for a form
 		if f.rng.IntN(2) == 0 {
 			delete(body, "argsHash")
 			delete(body, "policyHash")
