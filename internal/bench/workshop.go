@@ -49,6 +49,11 @@ func newWorkshop(ctx context.Context, p *process) (*workshop, error) {
 	if err != nil {
 		return nil, err
 	}
+	// What other cells have left unanswered is not this one's work, and their runs
+	// must not end.
+	if _, err := p.pool.Exec(ctx, "UPDATE runtime.runs SET runnable = false WHERE runnable"); err != nil {
+		return nil, err
+	}
 	metrics := telemetry.NewMetrics()
 	config := executor.DefaultConfig()
 	config.Limits = run.Limits{MaxSteps: 1 << 20, MaxModelCalls: 1 << 20} // a load goes on as long as it is wanted
