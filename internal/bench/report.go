@@ -70,6 +70,8 @@ How long takeover, drain, cancel and an outage of Postgres take is in [bounds.md
 19. As 11. The serving process also drives 50 runs, each of which calls 10 tools of 1 s again and again; their beginnings are spread over the second.
 20. A turn is a frame, a model call that asks at once, the calls, and a model call with what they came to. From the moment in which the log
     has tool.requested to the one in which it has tool.finished, by the log's own times: request, start and end are three commits of the run.
+21. 3 sats are held under one authorization and settled, two commits of a run each with their events, ledger rows and counters; plain updates one
+    row, one commit each. Every client has a run.
 `
 
 // short is three digits that matter.
